@@ -1,0 +1,9 @@
+//! Partway's pure core: configuration, model shapes and costs, planning, aggregation, messages and
+//! the two state machines.
+//!
+//! Nothing here reads a clock, a file, a socket or ambient randomness: time, seeds and bytes are
+//! arguments. `clippy.toml` and the dependency check in `.ci/run` keep it so.
+
+pub mod model;
+pub mod optimizer;
+pub mod random;

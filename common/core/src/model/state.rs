@@ -1,0 +1,139 @@
+//! The state of a run of layers as bare values: what a moved cut, an aggregation, a snapshot and a
+//! checkpoint carry.
+//!
+//! Per layer, per tensor in canonical order ([`ModelSpec::tensors`]): its values, then, for a trained
+//! tensor, each optimizer moment. Layers are contiguous, so a cut splits a state by slicing. Nothing
+//! else is state: batch order, dropout masks and Adam's step number are functions of the step.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::{ModelSpec, TensorRole, TensorSpec};
+
+/// Weights, buffers and optimizer moments of `layers`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LayerState {
+    /// Which layers.
+    pub layers: Range<usize>,
+    /// Moments per trained tensor: the length of [`crate::optimizer::Optimizer::moments`].
+    pub moments: usize,
+    /// The values, in the module's order.
+    pub values: Vec<f32>,
+}
+
+/// A state whose length is not what the spec says.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "the state of layers {layers:?} with {moments} optimizer moments has {expected} values, not {actual}"
+)]
+pub struct StateLengthError {
+    /// Which layers.
+    pub layers: Range<usize>,
+    /// Moments per trained tensor.
+    pub moments: usize,
+    /// Values that the spec asks for.
+    pub expected: usize,
+    /// Values present.
+    pub actual: usize,
+}
+
+/// Where one tensor lies in a state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorSlot {
+    /// The tensor.
+    pub tensor: TensorSpec,
+    /// Its values.
+    pub values: Range<usize>,
+    /// Its moments, in the optimizer's order; empty for a buffer.
+    pub moments: Vec<Range<usize>>,
+}
+
+/// Where each tensor of `layers` lies in a state with `moments` moments.
+pub fn slots(spec: &ModelSpec, layers: Range<usize>, moments: usize) -> Vec<TensorSlot> {
+    let mut at = 0;
+    let mut take = |n: usize| {
+        at += n;
+        at - n..at
+    };
+    let mut all = Vec::new();
+    for tensor in spec.tensors(layers) {
+        let n = tensor.len();
+        let kept = if tensor.role == TensorRole::Trained { moments } else { 0 };
+        let values = take(n);
+        let moments = (0..kept).map(|_| take(n)).collect();
+        all.push(TensorSlot { tensor, values, moments });
+    }
+    all
+}
+
+/// Values in a state of `layers` with `moments` moments.
+pub fn state_len(spec: &ModelSpec, layers: Range<usize>, moments: usize) -> usize {
+    spec.tensors(layers)
+        .iter()
+        .map(|tensor| tensor.len() * if tensor.role == TensorRole::Trained { 1 + moments } else { 1 })
+        .sum()
+}
+
+impl LayerState {
+    /// The state before the first step: initial values by (seed, tensor name), moments zero.
+    pub fn initial(spec: &ModelSpec, layers: Range<usize>, moments: usize, seed: u64) -> Self {
+        let mut values = vec![0.0; state_len(spec, layers.clone(), moments)];
+        for slot in slots(spec, layers.clone(), moments) {
+            values[slot.values].copy_from_slice(&slot.tensor.initial_values(seed));
+        }
+        Self { layers, moments, values }
+    }
+
+    /// A state from values that came from outside.
+    ///
+    /// # Errors
+    /// If there are more or fewer values than the spec asks for.
+    pub fn new(
+        spec: &ModelSpec,
+        layers: Range<usize>,
+        moments: usize,
+        values: Vec<f32>,
+    ) -> Result<Self, StateLengthError> {
+        let expected = state_len(spec, layers.clone(), moments);
+        if values.len() == expected {
+            Ok(Self { layers, moments, values })
+        } else {
+            Err(StateLengthError { layers, moments, expected, actual: values.len() })
+        }
+    }
+
+    /// Takes `[cut, end)` away and returns it; `[start, cut)` stays.
+    ///
+    /// # Panics
+    /// If `cut` is outside the layers.
+    pub fn split_off(&mut self, spec: &ModelSpec, cut: usize) -> Self {
+        assert!(self.layers.start <= cut && cut <= self.layers.end, "cut {cut} is outside {:?}", self.layers);
+        let at = state_len(spec, self.layers.start..cut, self.moments);
+        let values = self.values.split_off(at);
+        let layers = cut..self.layers.end;
+        self.layers.end = cut;
+        Self { layers, moments: self.moments, values }
+    }
+
+    /// Appends the state of the layers that follow.
+    ///
+    /// # Panics
+    /// If `next` does not start where this ends, or has other moments.
+    pub fn append(&mut self, next: Self) {
+        assert_eq!(self.layers.end, next.layers.start, "states must be of adjoining layers");
+        assert_eq!(self.moments, next.moments, "states must have the same moments");
+        self.layers.end = next.layers.end;
+        self.values.extend(next.values);
+    }
+
+    /// Sets every moment to zero: `aggregate_moments = "reset"`.
+    pub fn reset_moments(&mut self, spec: &ModelSpec) {
+        for slot in slots(spec, self.layers.clone(), self.moments) {
+            for range in slot.moments {
+                self.values[range].fill(0.0);
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Builds a model from its spec on burn, trains ranges of its layers, and calibrates a device.

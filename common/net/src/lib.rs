@@ -1,0 +1,1 @@
+//! Partway's transport: QUIC endpoints, framed streams, pacing and emulated links.

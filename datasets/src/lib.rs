@@ -1,0 +1,1 @@
+//! Reads, partitions and batches training data.

@@ -1,0 +1,2 @@
+//! Partway: the experiment runner.
+fn main() {}
