@@ -117,6 +117,18 @@ impl LayerState {
         Self { layers, moments: self.moments, values }
     }
 
+    /// A copy of some of the layers.
+    ///
+    /// # Panics
+    /// If `layers` is not within this state's.
+    pub fn slice(&self, spec: &ModelSpec, layers: Range<usize>) -> Self {
+        let own = &self.layers;
+        assert!(own.start <= layers.start && layers.end <= own.end, "{layers:?} is outside {own:?}");
+        let start = state_len(spec, own.start..layers.start, self.moments);
+        let len = state_len(spec, layers.clone(), self.moments);
+        Self { layers, moments: self.moments, values: self.values[start..start + len].to_vec() }
+    }
+
     /// Appends the state of the layers that follow.
     ///
     /// # Panics

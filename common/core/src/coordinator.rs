@@ -1,0 +1,338 @@
+//! The coordinator's state machine: Gather, Standardize, then rounds of Train with an Aggregate every
+//! few of them and an Evaluate that overlaps the next, until Finished or Aborted.
+//!
+//! It performs no I/O and reads no clock. The driver calls `handle_*` with what happened and when,
+//! then takes what is to be done with [`Coordinator::poll_action`] until there is nothing left.
+
+mod action;
+mod forecast;
+mod gathering;
+mod member;
+mod recovery;
+mod rounds;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use action::{Action, Checkpoint, Computed, ConnectionId, Job, Outcome, Replica, StepJob};
+pub use forecast::forecast_edges;
+pub use settings::{Cuts, Replan, Settings, Topology};
+
+use crate::event::{Event, EventKind};
+use crate::link::Transfer;
+use crate::model::LayerState;
+use crate::standardize::Standardizer;
+use crate::wire::{CloudMessage, EdgeMessage, TensorKind, TensorMessage};
+use forecast::Forecast;
+use member::Member;
+
+/// How a tensor came.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Received {
+    /// From its first byte to its last, in seconds.
+    pub seconds: f64,
+    /// Round-trip time of the connection, in seconds.
+    pub rtt_s: f64,
+}
+
+/// Where the run is.
+#[derive(Debug)]
+enum Phase {
+    /// Edges ask to take part.
+    Gather,
+    /// Edges answer with statistics and get ready.
+    Standardize,
+    /// A round is being trained.
+    Train {
+        since: Duration,
+    },
+    /// The round is over and its models are being averaged.
+    Aggregate,
+    /// The last round is over; the last evaluation runs.
+    LastEvaluation,
+    Ended,
+}
+
+/// The coordinator's state machine.
+#[derive(Debug)]
+pub struct Coordinator {
+    settings: Settings,
+    phase: Phase,
+    /// Each connection, and the edge that it belongs to once that has asked.
+    connections: BTreeMap<ConnectionId, Option<String>>,
+    fleet: BTreeMap<String, Member>,
+    forecast: Forecast,
+    standardizer: Option<Standardizer>,
+    /// The round that is trained or was trained last, from 0.
+    round: u32,
+    aggregations: u32,
+    /// Rounds that are part of `global`.
+    global_rounds: u32,
+    /// The last global model.
+    global: Arc<LayerState>,
+    /// The shared server-side model at the start of the round and, once exported, at its end.
+    shared_start: Option<member::Slice>,
+    shared_end: Option<LayerState>,
+    started_at: Duration,
+    timer: Option<Duration>,
+    actions: VecDeque<Action>,
+}
+
+impl Coordinator {
+    /// A coordinator that starts at `now`, from the beginning or from a checkpoint.
+    ///
+    /// # Panics
+    /// If the checkpoint is not of the whole model that the settings describe.
+    pub fn new(now: Duration, settings: Settings, checkpoint: Option<Checkpoint>) -> Self {
+        let layers = 0..settings.spec.len();
+        let (round, aggregations, global) = match checkpoint {
+            Some(checkpoint) => {
+                assert_eq!(checkpoint.state.layers, layers, "a checkpoint holds the whole model");
+                (checkpoint.rounds, checkpoint.aggregations, checkpoint.state)
+            }
+            None => {
+                let initial =
+                    LayerState::initial(&settings.spec, layers, settings.moments(), settings.seed);
+                (0, 0, Arc::new(initial))
+            }
+        };
+        let mut coordinator = Self {
+            forecast: Forecast::new(&settings),
+            settings,
+            phase: Phase::Gather,
+            connections: BTreeMap::new(),
+            fleet: BTreeMap::new(),
+            standardizer: None,
+            round,
+            aggregations,
+            global_rounds: round,
+            global,
+            shared_start: None,
+            shared_end: None,
+            started_at: now,
+            timer: None,
+            actions: VecDeque::new(),
+        };
+        coordinator.set_timer();
+        coordinator
+    }
+
+    /// The next thing to do, or `None` until something else happens.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// A connection was made; the edge speaks first.
+    pub fn handle_connected(&mut self, _now: Duration, from: ConnectionId) {
+        self.connections.insert(from, None);
+    }
+
+    /// A control message came.
+    pub fn handle_message(&mut self, now: Duration, from: ConnectionId, message: EdgeMessage) {
+        if !matches!(self.phase, Phase::Ended) && self.connections.contains_key(&from) {
+            self.dispatch_message(now, from, message);
+            self.set_timer();
+        }
+    }
+
+    fn dispatch_message(&mut self, now: Duration, from: ConnectionId, message: EdgeMessage) {
+        let Some(edge) = self.connections[&from].clone() else {
+            match message {
+                EdgeMessage::TrainingRequest(request) => self.handle_request(now, from, request),
+                _ => self.refuse_connection(now, from, "the first message must be a training request"),
+            }
+            return;
+        };
+        match message {
+            EdgeMessage::TrainingRequest(_) => {
+                self.refuse_edge(now, &edge, "it asked to take part a second time on one connection");
+            }
+            EdgeMessage::Statistics(channels) => self.handle_statistics(now, &edge, channels),
+            EdgeMessage::Ready { downlink } => self.handle_ready(now, &edge, downlink),
+            EdgeMessage::Declined { reason } => {
+                self.refuse_edge(now, &edge, &format!("it cannot take part: {reason}"));
+            }
+            EdgeMessage::StepDone { round, attempt, report } => {
+                self.handle_step_done(now, &edge, round, attempt, report);
+            }
+            EdgeMessage::RoundDone { round, attempt, peak_rss_bytes } => {
+                self.handle_round_done(now, &edge, round, attempt, peak_rss_bytes);
+            }
+        }
+    }
+
+    /// A tensor came whole.
+    pub fn handle_tensor(
+        &mut self,
+        now: Duration,
+        from: ConnectionId,
+        tensor: TensorMessage,
+        received: Received,
+    ) {
+        let Some(Some(edge)) = self.connections.get(&from).cloned() else { return };
+        if matches!(self.phase, Phase::Ended) {
+            return;
+        }
+        let transfer = Transfer {
+            bytes: tensor.wire_bytes(),
+            seconds: received.seconds,
+            paced_at: self.pace_up(&edge),
+        };
+        self.forecast.observe_uplink(&edge, transfer, received.rtt_s);
+        match tensor.header.kind {
+            TensorKind::Probe => {}
+            TensorKind::Activations => self.handle_activations(now, &edge, tensor),
+            TensorKind::State => self.handle_state(now, &edge, tensor),
+            TensorKind::CutGradient => self.refuse_edge(now, &edge, "it sent a cut gradient"),
+        }
+        self.set_timer();
+    }
+
+    /// A message or tensor came that cannot be understood.
+    pub fn handle_malformed(&mut self, now: Duration, from: ConnectionId, reason: &str) {
+        match self.connections.get(&from).cloned() {
+            Some(Some(edge)) => self.refuse_edge(now, &edge, reason),
+            Some(None) => self.refuse_connection(now, from, reason),
+            None => {}
+        }
+        self.set_timer();
+    }
+
+    /// A job is done.
+    pub fn handle_computed(&mut self, now: Duration, computed: Computed) {
+        if matches!(self.phase, Phase::Ended) {
+            return;
+        }
+        match computed {
+            Computed::Stepped { edge, round, attempt, step, reply, loss, correct, seconds } => {
+                if self.is_current(&edge, round, attempt) {
+                    self.handle_stepped(now, &edge, step, reply, loss, correct, seconds);
+                }
+            }
+            Computed::Rejected { edge, round, attempt, reason } => {
+                if self.is_current(&edge, round, attempt) {
+                    self.handle_rejected(now, &edge, &reason);
+                }
+            }
+            Computed::Exported { replica, round, attempt, state } => {
+                self.handle_exported(now, &replica, round, attempt, state);
+            }
+            Computed::Aggregated { round, state } => self.handle_aggregated(now, round, state),
+            Computed::Evaluated { round, accuracy, loss, samples } => {
+                self.handle_evaluated(now, round, accuracy, loss, samples);
+            }
+            Computed::Failed { reason } => self.abort(now, reason),
+        }
+        self.set_timer();
+    }
+
+    /// The time of the last [`Action::SetTimer`] has come.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        match self.phase {
+            Phase::Ended => {}
+            Phase::Gather if now >= self.started_at + self.settings.gather_timeout => self.gather_is_over(now),
+            _ => self.drop_the_lost(now),
+        }
+        self.set_timer();
+    }
+
+    /// A connection is gone.
+    pub fn handle_disconnect(&mut self, now: Duration, from: ConnectionId) {
+        if let Some(Some(edge)) = self.connections.remove(&from) {
+            self.handle_lost(now, &edge, from);
+        }
+        self.set_timer();
+    }
+
+    fn push(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    fn emit(&mut self, now: Duration, kind: EventKind) {
+        self.push(Action::Emit(Event { at: now.as_secs_f64(), kind }));
+    }
+
+    /// Sends to an edge, if it is connected: what it misses is sent again when it is back.
+    fn send(&mut self, edge: &str, message: CloudMessage) {
+        if let Some(to) = self.fleet.get(edge).and_then(|member| member.connection) {
+            self.push(Action::Send { to, message });
+        }
+    }
+
+    /// Sends a tensor to an edge, if it is connected.
+    fn send_tensor(&mut self, edge: &str, tensor: TensorMessage) {
+        let pace = self.forecast.pace_down(edge);
+        if let Some(to) = self.fleet.get(edge).and_then(|member| member.connection) {
+            self.push(Action::SendTensor { to, tensor, pace });
+        }
+    }
+
+    /// Turns away a connection that no edge has been admitted on.
+    fn refuse_connection(&mut self, now: Duration, connection: ConnectionId, reason: &str) {
+        let reason = reason.to_owned();
+        self.emit(now, EventKind::EdgeRefused { edge: String::new(), reason: reason.clone() });
+        self.push(Action::Send { to: connection, message: CloudMessage::Refused { reason: reason.clone() } });
+        self.push(Action::Close { connection, reason });
+        self.connections.remove(&connection);
+    }
+
+    /// Turns away an edge that does what cannot be. It may come back within the rejoin window.
+    fn refuse_edge(&mut self, now: Duration, edge: &str, reason: &str) {
+        let reason = reason.to_owned();
+        self.emit(now, EventKind::EdgeRefused { edge: edge.to_owned(), reason: reason.clone() });
+        self.send(edge, CloudMessage::Refused { reason: reason.clone() });
+        if let Some(connection) = self.fleet.get(edge).and_then(|member| member.connection) {
+            self.push(Action::Close { connection, reason });
+            self.connections.remove(&connection);
+            self.handle_lost(now, edge, connection);
+        }
+    }
+
+    /// Ends the run without a result.
+    fn abort(&mut self, now: Duration, reason: String) {
+        self.emit(now, EventKind::Aborted { reason: reason.clone() });
+        self.say_goodbye(&CloudMessage::Aborted { reason: reason.clone() });
+        self.phase = Phase::Ended;
+        self.push(Action::Finish(Outcome::Aborted { reason }));
+    }
+
+    /// Ends the run with the global model.
+    fn finish(&mut self, now: Duration, reason: String, target_reached: bool) {
+        let rounds = self.global_rounds;
+        self.emit(now, EventKind::Finished { round: rounds, reason: reason.clone(), target_reached });
+        self.say_goodbye(&CloudMessage::Finished { reason });
+        self.phase = Phase::Ended;
+        let state = self.global.clone();
+        self.push(Action::Finish(Outcome::Finished { rounds, state, target_reached }));
+    }
+
+    fn say_goodbye(&mut self, message: &CloudMessage) {
+        for to in std::mem::take(&mut self.connections).into_keys() {
+            self.push(Action::Send { to, message: message.clone() });
+            self.push(Action::Close { connection: to, reason: "the run is over".into() });
+        }
+    }
+
+    /// Asks for a call at the next time at which something expires.
+    fn set_timer(&mut self) {
+        let next = match self.phase {
+            Phase::Ended => None,
+            Phase::Gather => Some(self.started_at + self.settings.gather_timeout),
+            _ => self
+                .fleet
+                .values()
+                .filter(|member| !member.out)
+                .filter_map(|member| member.lost_at)
+                .map(|lost_at| lost_at + self.settings.rejoin_window)
+                .min(),
+        };
+        if next != self.timer {
+            self.timer = next;
+            self.push(Action::SetTimer(next));
+        }
+    }
+}

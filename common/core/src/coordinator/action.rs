@@ -1,0 +1,227 @@
+//! What the coordinator asks of its driver, and what the driver answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::codec::Codec;
+use crate::event::Event;
+use crate::model::LayerState;
+use crate::wire::{CloudMessage, TensorMessage};
+
+/// A connection, as the driver numbers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// Something for the driver to do, in order.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Send a control message.
+    Send {
+        /// To whom.
+        to: ConnectionId,
+        /// What.
+        message: CloudMessage,
+    },
+    /// Send a tensor on a stream of its own.
+    SendTensor {
+        /// To whom.
+        to: ConnectionId,
+        /// What.
+        tensor: TensorMessage,
+        /// At no more than this many bytes per second.
+        pace: Option<f64>,
+    },
+    /// Compute something. Jobs of one replica run in this order; different replicas may run at the
+    /// same time.
+    Compute(Job),
+    /// Call `handle_timeout` at this time; replaces the timer before it.
+    SetTimer(Option<Duration>),
+    /// Make this durable.
+    Checkpoint(Checkpoint),
+    /// Record an event.
+    Emit(Event),
+    /// Close a connection, after what was sent to it before.
+    Close {
+        /// Which.
+        connection: ConnectionId,
+        /// Why.
+        reason: String,
+    },
+    /// The run is over; nothing follows.
+    Finish(Outcome),
+}
+
+/// Which server-side model a job is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Replica {
+    /// The replica of one edge.
+    Of(String),
+    /// The one model that all edges' batches update.
+    Shared,
+}
+
+/// Tensor work.
+#[derive(Clone, Debug)]
+pub enum Job {
+    /// Make the replica anew from layers `[from, L)` of a state.
+    Place {
+        /// Which replica.
+        replica: Replica,
+        /// Where its values are.
+        state: Arc<LayerState>,
+        /// Its first layer.
+        from: usize,
+    },
+    /// Finish a step: forward, loss, backward, optimizer step. Answered by [`Computed::Stepped`] or
+    /// [`Computed::Rejected`].
+    Step(StepJob),
+    /// Copy the replica's state. Answered by [`Computed::Exported`].
+    Export {
+        /// Which replica.
+        replica: Replica,
+        /// The round whose end it is.
+        round: u32,
+        /// The attempt at it.
+        attempt: u32,
+    },
+    /// Average full models. Answered by [`Computed::Aggregated`].
+    Aggregate {
+        /// The round after which.
+        round: u32,
+        /// Weight and the two halves of each, in edge order. An absent half is part of the other.
+        parts: Vec<(f64, LayerState, Option<LayerState>)>,
+        /// Whether the optimizer moments start anew.
+        reset_moments: bool,
+    },
+    /// Evaluate the global model. Answered by [`Computed::Evaluated`].
+    Evaluate {
+        /// The round after which it was made.
+        round: u32,
+        /// The whole model.
+        state: Arc<LayerState>,
+    },
+}
+
+/// One step's cloud part.
+#[derive(Clone, Debug)]
+pub struct StepJob {
+    /// Whose server-side model.
+    pub replica: Replica,
+    /// Whose batch.
+    pub edge: String,
+    /// The round.
+    pub round: u32,
+    /// The attempt at it.
+    pub attempt: u32,
+    /// The step in the round, from 0.
+    pub step: u32,
+    /// The step in the run, from 0: names the dropout masks.
+    pub global_step: u64,
+    /// Adam's `t`, from 1.
+    pub optimizer_step: u64,
+    /// The activations and labels.
+    pub tensor: TensorMessage,
+    /// Codec of the cut gradient.
+    pub gradients: Codec,
+}
+
+/// A job's result.
+#[derive(Clone, Debug)]
+pub enum Computed {
+    /// A step is done.
+    Stepped {
+        /// Whose batch.
+        edge: String,
+        /// The round.
+        round: u32,
+        /// The attempt at it.
+        attempt: u32,
+        /// The step in the round.
+        step: u32,
+        /// The cut gradient, to be sent.
+        reply: TensorMessage,
+        /// Mean loss.
+        loss: f32,
+        /// Correct predictions.
+        correct: u32,
+        /// Time of the computation alone, in seconds.
+        seconds: f64,
+    },
+    /// A step's activations are not usable; the replica is as it was.
+    Rejected {
+        /// Whose.
+        edge: String,
+        /// The round.
+        round: u32,
+        /// The attempt at it.
+        attempt: u32,
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// A replica's state.
+    Exported {
+        /// Which replica.
+        replica: Replica,
+        /// The round whose end it is.
+        round: u32,
+        /// The attempt at it.
+        attempt: u32,
+        /// Its layers.
+        state: LayerState,
+    },
+    /// The new global model.
+    Aggregated {
+        /// The round after which.
+        round: u32,
+        /// The whole model.
+        state: LayerState,
+    },
+    /// How good the global model is.
+    Evaluated {
+        /// The round after which it was made.
+        round: u32,
+        /// Share of correct predictions.
+        accuracy: f64,
+        /// Mean loss.
+        loss: f64,
+        /// Samples evaluated.
+        samples: u64,
+    },
+    /// A job cannot be done at all.
+    Failed {
+        /// What and why.
+        reason: String,
+    },
+}
+
+/// What a coordinator continues from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// Rounds done.
+    pub rounds: u32,
+    /// Aggregations done.
+    pub aggregations: u32,
+    /// The global model, with moments.
+    pub state: Arc<LayerState>,
+    /// Its accuracy, where it was evaluated by then.
+    pub accuracy: Option<f64>,
+}
+
+/// How the run ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The target was met or the rounds are done.
+    Finished {
+        /// Rounds that count.
+        rounds: u32,
+        /// The global model.
+        state: Arc<LayerState>,
+        /// Whether the accuracy target was met.
+        target_reached: bool,
+    },
+    /// It cannot go on.
+    Aborted {
+        /// Why and what to do.
+        reason: String,
+    },
+}

@@ -1,0 +1,227 @@
+//! Gather and Standardize: training requests, model determination, federated statistics.
+
+use std::time::Duration;
+
+use super::action::{Action, ConnectionId};
+use super::member::Member;
+use super::{Coordinator, Phase};
+use crate::codec::Codec;
+use crate::event::EventKind;
+use crate::link::Transfer;
+use crate::model::ModelCost;
+use crate::standardize::Standardizer;
+use crate::statistics::{self, ChannelStatistics};
+use crate::wire::{
+    Assignment, CloudMessage, PROTOCOL_VERSION, TensorHeader, TensorKind, TensorMessage, TrainingRequest,
+};
+
+/// Values of the probe that gives the first estimate of a link: enough to be limited by its rate,
+/// a fraction of a second on most.
+const PROBE_VALUES: usize = 32 * 1024;
+
+impl Coordinator {
+    pub(super) fn handle_request(&mut self, now: Duration, from: ConnectionId, request: TrainingRequest) {
+        if let Err(reason) = self.check_request(&request) {
+            self.refuse_connection(now, from, &reason);
+            return;
+        }
+        let name = request.name.clone();
+        if self.fleet.contains_key(&name) {
+            self.handle_return(now, from, request);
+            return;
+        }
+        if !matches!(self.phase, Phase::Gather) {
+            let reason = format!("training has started without `{name}`; it can take part in the next run");
+            self.refuse_connection(now, from, &reason);
+            return;
+        }
+        self.connections.insert(from, Some(name.clone()));
+        let (samples, labels) = (request.samples, request.labels.clone());
+        self.emit(now, EventKind::EdgeJoined { edge: name.clone(), samples, labels });
+        self.forecast.admit(&request);
+        self.fleet.insert(name, Member::new(request, from));
+        if self.fleet.len() >= self.settings.min_edges {
+            self.determine_model(now);
+        }
+    }
+
+    /// What is wrong with a request, whatever the phase.
+    fn check_request(&self, request: &TrainingRequest) -> Result<(), String> {
+        let TrainingRequest { version, name, samples, labels, shape, .. } = request;
+        if *version != PROTOCOL_VERSION {
+            return Err(format!(
+                "the edge speaks protocol version {version}, this coordinator {PROTOCOL_VERSION}: install the same release of Partway on both"
+            ));
+        }
+        if name.is_empty() || name.len() > 64 {
+            return Err("an edge's name must have 1 to 64 bytes".into());
+        }
+        if *samples == 0 {
+            return Err(format!("edge `{name}` has no samples"));
+        }
+        if *shape != self.settings.spec.input {
+            return Err(format!(
+                "edge `{name}` has samples of shape {shape:?}, but model `{}` takes {:?}",
+                self.settings.spec.name, self.settings.spec.input
+            ));
+        }
+        let classes = self.settings.spec.classes;
+        if labels.len() > classes && labels[classes..].iter().any(|count| *count > 0) {
+            return Err(format!(
+                "edge `{name}` has samples of label {}, but model `{}` has {classes} classes",
+                labels.len() - 1,
+                self.settings.spec.name
+            ));
+        }
+        if !request.profile.is_valid() {
+            return Err(format!("the device profile of edge `{name}` has a negative or non-finite number"));
+        }
+        Ok(())
+    }
+
+    /// The time to gather is over: those who came are enough, or the run ends.
+    pub(super) fn gather_is_over(&mut self, now: Duration) {
+        let (here, wanted) = (self.fleet.len(), self.settings.min_edges);
+        if here > 0 && here as f64 >= self.settings.quorum * wanted as f64 {
+            self.determine_model(now);
+            return;
+        }
+        let names: Vec<&str> = self.fleet.keys().map(String::as_str).collect();
+        let came = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        self.abort(
+            now,
+            format!(
+                "{here} of {wanted} edges asked to take part within {:?} (fleet.gather_timeout); came: {came}. Start the others, or lower fleet.min_edges or fleet.quorum",
+                self.settings.gather_timeout
+            ),
+        );
+    }
+
+    fn determine_model(&mut self, now: Duration) {
+        let spec = &self.settings.spec;
+        let cost = ModelCost::of(spec);
+        let kind = EventKind::ModelDetermined {
+            model: spec.name.clone(),
+            layers: spec.len(),
+            parameters: cost.params(),
+            macs: cost.macs(),
+        };
+        self.emit(now, kind);
+        self.phase = Phase::Standardize;
+        let names: Vec<String> = self.fleet.keys().cloned().collect();
+        for edge in names {
+            self.send_assignment(&edge);
+        }
+    }
+
+    /// Sends model and standardization, with the fitted standardizer where there is one already.
+    pub(super) fn send_assignment(&mut self, edge: &str) {
+        let settings = &self.settings;
+        let assignment = Assignment {
+            session: settings.session,
+            seed: settings.seed,
+            model: settings.spec.clone(),
+            standardization: settings.standardization,
+            standardizer: self.standardizer.clone(),
+            optimizer: settings.optimizer,
+            batch_size: settings.batch_size,
+            steps_per_round: settings.steps_per_round,
+            least_cut: *settings.depth.start() as u32,
+            probe_bytes: 4 * PROBE_VALUES as u32,
+        };
+        self.send(edge, CloudMessage::Assignment(Box::new(assignment)));
+    }
+
+    pub(super) fn handle_statistics(&mut self, now: Duration, edge: &str, channels: Vec<ChannelStatistics>) {
+        if !matches!(self.phase, Phase::Standardize) {
+            return;
+        }
+        let expected = self.settings.spec.input[0];
+        if channels.len() != expected {
+            let reason = format!("it sent statistics of {} channels, its samples have {expected}", channels.len());
+            self.refuse_edge(now, edge, &reason);
+            return;
+        }
+        if let Some(member) = self.fleet.get_mut(edge) {
+            member.statistics = Some(channels);
+        }
+        self.fit_when_complete(now);
+    }
+
+    /// Fits the standardizer once every edge that takes part has answered.
+    pub(super) fn fit_when_complete(&mut self, now: Duration) {
+        let active = || self.fleet.values().filter(|member| !member.out);
+        if self.standardizer.is_some() || active().any(|member| member.statistics.is_none()) {
+            return;
+        }
+        let all: Vec<&[ChannelStatistics]> =
+            active().filter_map(|member| member.statistics.as_deref()).collect();
+        let fitted = statistics::merge_all(&all)
+            .map_err(|error| error.to_string())
+            .and_then(|merged| {
+                Standardizer::fit(self.settings.standardization, &merged).map_err(|error| error.to_string())
+            });
+        let standardizer = match fitted {
+            Ok(standardizer) => standardizer,
+            Err(error) => {
+                self.abort(now, format!("the edges' data cannot be standardized: {error}"));
+                return;
+            }
+        };
+        let kind = EventKind::Standardized {
+            method: standardizer.method.to_string(),
+            offsets: standardizer.channels.iter().map(|affine| affine.offset).collect(),
+            scales: standardizer.channels.iter().map(|affine| affine.scale).collect(),
+        };
+        self.emit(now, kind);
+        self.standardizer = Some(standardizer.clone());
+        let names: Vec<String> = self.fleet.keys().cloned().collect();
+        for edge in names {
+            let header = TensorHeader::new(TensorKind::Probe, Codec::F32);
+            self.send_tensor(&edge, TensorMessage::encode(header, vec![0.0; PROBE_VALUES], &[]));
+            self.send(&edge, CloudMessage::Standardize(standardizer.clone()));
+        }
+    }
+
+    pub(super) fn handle_ready(&mut self, now: Duration, edge: &str, downlink: Option<Transfer>) {
+        if let Some(transfer) = downlink {
+            self.forecast.observe_downlink(edge, transfer);
+        }
+        if self.standardizer.is_none() {
+            self.refuse_edge(now, edge, "it said that it is ready before it got the standardizer");
+            return;
+        }
+        let Some(member) = self.fleet.get_mut(edge) else { return };
+        member.ready = true;
+        match self.phase {
+            Phase::Standardize => self.train_when_ready(now),
+            _ => self.take_back(now, edge),
+        }
+    }
+
+    /// Starts the first round once every edge that takes part is ready.
+    pub(super) fn train_when_ready(&mut self, now: Duration) {
+        let waiting = self.fleet.values().any(|member| !member.out && !member.ready);
+        if matches!(self.phase, Phase::Standardize) && !waiting {
+            self.start_round(now, self.round);
+        }
+    }
+
+    /// The rate that an edge was told to pace its uplink to.
+    pub(super) fn pace_up(&self, edge: &str) -> Option<f64> {
+        self.fleet.get(edge)?.round.as_ref()?.plan.pace
+    }
+
+    /// Attaches an edge's new connection, closing the one before.
+    pub(super) fn attach(&mut self, edge: &str, connection: ConnectionId) {
+        self.connections.insert(connection, Some(edge.to_owned()));
+        let Some(member) = self.fleet.get_mut(edge) else { return };
+        member.lost_at = None;
+        if let Some(old) = member.connection.replace(connection)
+            && old != connection
+        {
+            self.connections.remove(&old);
+            self.push(Action::Close { connection: old, reason: "the edge has connected again".into() });
+        }
+    }
+}

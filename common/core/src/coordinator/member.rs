@@ -1,0 +1,126 @@
+//! What the coordinator knows of one edge.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::action::ConnectionId;
+use super::forecast::Prediction;
+use crate::model::LayerState;
+use crate::statistics::ChannelStatistics;
+use crate::wire::{RoundPlan, TensorMessage, TrainingRequest};
+
+/// Some layers of a state that is shared with others.
+#[derive(Clone, Debug)]
+pub(super) struct Slice {
+    pub(super) state: Arc<LayerState>,
+    pub(super) layers: Range<usize>,
+}
+
+/// One edge of the fleet.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) request: TrainingRequest,
+    pub(super) connection: Option<ConnectionId>,
+    /// Since when there is no connection.
+    pub(super) lost_at: Option<Duration>,
+    pub(super) statistics: Option<Vec<ChannelStatistics>>,
+    pub(super) ready: bool,
+    /// Left out until the next aggregation.
+    pub(super) out: bool,
+    /// Steps done since the last aggregation: its weight.
+    pub(super) steps_done: u64,
+    pub(super) round: Option<MemberRound>,
+}
+
+impl Member {
+    pub(super) fn new(request: TrainingRequest, connection: ConnectionId) -> Self {
+        Self {
+            request,
+            connection: Some(connection),
+            lost_at: None,
+            statistics: None,
+            ready: false,
+            out: false,
+            steps_done: 0,
+            round: None,
+        }
+    }
+}
+
+/// What the cloud measured of one step.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Served {
+    pub(super) loss: f32,
+    pub(super) correct: u32,
+    /// From the last byte of the activations to the reply, in seconds.
+    pub(super) residence_s: f64,
+    pub(super) bytes_up: u64,
+    pub(super) bytes_down: u64,
+}
+
+/// Activations that wait to be served.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) tensor: TensorMessage,
+    pub(super) at: Duration,
+}
+
+/// How far one edge is in the current round.
+#[derive(Debug)]
+pub(super) struct MemberRound {
+    pub(super) plan: RoundPlan,
+    pub(super) prediction: Prediction,
+    /// The replica at the start of the round; unknown until moved layers have come.
+    pub(super) start: Option<Slice>,
+    /// The layers that the cloud sends to the edge at the start.
+    pub(super) block: Option<Slice>,
+    /// The layers that the edge sends to the cloud at the start, and what follows them.
+    pub(super) moved: Option<(Range<usize>, Arc<LayerState>)>,
+    /// The first step that the cloud has not trained.
+    pub(super) next_step: u32,
+    pub(super) in_service: bool,
+    pub(super) arrived: Option<Arrived>,
+    /// The answer to the step before `next_step`, until the next one comes.
+    pub(super) reply: Option<TensorMessage>,
+    pub(super) served: Vec<Served>,
+    pub(super) reported: Vec<bool>,
+    pub(super) done: bool,
+    pub(super) upload: Option<LayerState>,
+    pub(super) export_asked: bool,
+    pub(super) exported: Option<LayerState>,
+}
+
+impl MemberRound {
+    pub(super) fn new(plan: RoundPlan, prediction: Prediction) -> Self {
+        let steps = plan.steps as usize;
+        Self {
+            plan,
+            prediction,
+            start: None,
+            block: None,
+            moved: None,
+            next_step: 0,
+            in_service: false,
+            arrived: None,
+            reply: None,
+            served: vec![Served::default(); steps],
+            reported: vec![false; steps],
+            done: false,
+            upload: None,
+            export_asked: false,
+            exported: None,
+        }
+    }
+
+    /// The same round from its start, as another attempt.
+    pub(super) fn again(self) -> Self {
+        let plan = RoundPlan { attempt: self.plan.attempt + 1, ..self.plan };
+        let (start, block, moved) = (self.start, self.block, self.moved);
+        Self { start, block, moved, ..Self::new(plan, self.prediction) }
+    }
+
+    pub(super) fn cut(&self) -> usize {
+        self.plan.cut as usize
+    }
+}

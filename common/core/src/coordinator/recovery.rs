@@ -1,0 +1,194 @@
+//! Lost connections, crashed edges, edges that stay away.
+//!
+//! The start of a round is the consistency point. An edge holds the end of its last round durably
+//! before it says so; the cloud keeps the replica as of the round's start, and what it sent with it.
+
+use std::time::Duration;
+
+use super::action::ConnectionId;
+use super::member::{MemberRound, Slice};
+use super::settings::Topology;
+use super::{Coordinator, Phase};
+use crate::event::{EventKind, Recovery};
+use crate::wire::{CloudMessage, ResumePoint, RoundPlan, StartFrom, TrainingRequest};
+
+impl Coordinator {
+    pub(super) fn handle_lost(&mut self, now: Duration, edge: &str, connection: ConnectionId) {
+        let Some(member) = self.fleet.get_mut(edge) else { return };
+        if member.connection != Some(connection) {
+            return;
+        }
+        member.connection = None;
+        member.lost_at = Some(now);
+        let out = member.out;
+        if matches!(self.phase, Phase::Gather) {
+            self.fleet.remove(edge);
+            self.forecast.forget(edge);
+        }
+        if !out {
+            self.emit(now, EventKind::EdgeLost { round: self.round + 1, edge: edge.to_owned() });
+        }
+    }
+
+    /// A known edge asks again: after a lost connection, or after a restart of its process.
+    pub(super) fn handle_return(&mut self, now: Duration, from: ConnectionId, request: TrainingRequest) {
+        let name = request.name.clone();
+        let session = self.settings.session;
+        let ours = request.resume.filter(|resume| resume.session == session);
+        let Some(member) = self.fleet.get_mut(&name) else { return };
+        if member.connection.is_some() && ours.is_none() {
+            let reason = format!("an edge named `{name}` is connected already; every edge needs a name of its own");
+            self.refuse_connection(now, from, &reason);
+            return;
+        }
+        if (member.request.samples, &member.request.labels) != (request.samples, &request.labels) {
+            let reason = format!(
+                "edge `{name}` came back with {} samples instead of {}: it must keep its shard for the whole run",
+                request.samples, member.request.samples
+            );
+            self.refuse_connection(now, from, &reason);
+            return;
+        }
+        let prepared = ours.is_some_and(|resume| resume.prepared);
+        member.request = TrainingRequest { resume: ours, ..request };
+        member.ready &= prepared;
+        self.attach(&name, from);
+        if matches!(self.phase, Phase::Gather) {
+            return;
+        }
+        let ready = self.fleet.get(&name).is_some_and(|member| member.ready);
+        if ready {
+            self.take_back(now, &name);
+        } else {
+            self.send_assignment(&name);
+        }
+    }
+
+    /// Goes on with an edge that is ready again.
+    pub(super) fn take_back(&mut self, now: Duration, edge: &str) {
+        let Some(member) = self.fleet.get_mut(edge) else { return };
+        let resume = member.request.resume;
+        if member.out {
+            // It takes part again from the next aggregation on.
+            return;
+        }
+        let current = self.round;
+        let Some(round) = member.round.as_mut().filter(|round| round.plan.round == current) else { return };
+        let plan = round.plan;
+        let live = resume.and_then(|resume| resume.live);
+        let completed = resume.and_then(|resume| resume.completed);
+        let is_there = live == Some((plan.round, plan.attempt));
+        let has_ended = completed == Some(plan.round);
+        if is_there || (has_ended && round.next_step == plan.steps) {
+            self.send(edge, CloudMessage::Resumed);
+            self.emit_resumed(now, edge, Recovery::Connection);
+            return;
+        }
+        if !matches!(self.phase, Phase::Train { .. }) {
+            return;
+        }
+        let recovery = self.restart_round(edge, resume);
+        self.emit_resumed(now, edge, recovery);
+        if self.settings.topology == Topology::Shared {
+            self.restart_everyone(now);
+        } else {
+            self.begin_attempt(now, edge);
+        }
+    }
+
+    fn emit_resumed(&mut self, now: Duration, edge: &str, how: Recovery) {
+        self.emit(now, EventKind::EdgeResumed { round: self.round + 1, edge: edge.to_owned(), how });
+    }
+
+    /// Sets the edge's round back to its start, or to the global model if the edge has lost its state.
+    fn restart_round(&mut self, edge: &str, resume: Option<ResumePoint>) -> Recovery {
+        let layers = self.settings.spec.len();
+        let global = self.global.clone();
+        let first = self.global_rounds == 0;
+        let Some(member) = self.fleet.get_mut(edge) else { return Recovery::StateLost };
+        let Some(before) = member.round.take() else { return Recovery::StateLost };
+        let completed = resume.and_then(|resume| resume.completed);
+        let mut again = before.again();
+        let plan = again.plan;
+        let recoverable = match plan.start {
+            StartFrom::Initial | StartFrom::Cloud => true,
+            StartFrom::Own { .. } => completed.map(|round| round + 1) == Some(plan.round),
+        };
+        if recoverable {
+            if let StartFrom::Own { .. } = plan.start {
+                let upload_moved = again.moved.is_some();
+                again.plan = RoundPlan { start: StartFrom::Own { upload_moved }, ..plan };
+            }
+            member.round = Some(again);
+            return Recovery::RolledBack;
+        }
+        let cut = again.cut();
+        let start = if first { StartFrom::Initial } else { StartFrom::Cloud };
+        let mut anew = MemberRound::new(RoundPlan { start, ..plan }, again.prediction);
+        anew.block = (start == StartFrom::Cloud && cut > 0)
+            .then(|| Slice { state: global.clone(), layers: 0..cut });
+        anew.start = Some(Slice { state: global, layers: cut..layers });
+        member.round = Some(anew);
+        // What it did since the last aggregation is gone, and must not count.
+        member.steps_done = 0;
+        Recovery::StateLost
+    }
+
+    /// With one shared model a lost step is everyone's: the whole round starts again.
+    fn restart_everyone(&mut self, now: Duration) {
+        self.place_shared();
+        let names: Vec<String> =
+            self.fleet.iter().filter(|(_, member)| !member.out).map(|(name, _)| name.clone()).collect();
+        for edge in names {
+            if let Some(member) = self.fleet.get_mut(&edge) {
+                member.round = member.round.take().map(MemberRound::again);
+            }
+            self.begin_attempt(now, &edge);
+        }
+    }
+
+    /// Leaves out the edges whose rejoin window is over.
+    pub(super) fn drop_the_lost(&mut self, now: Duration) {
+        let window = self.settings.rejoin_window;
+        let lost: Vec<String> = self
+            .fleet
+            .iter()
+            .filter(|(_, member)| !member.out && member.lost_at.is_some_and(|at| now >= at + window))
+            .map(|(name, _)| name.clone())
+            .collect();
+        if lost.is_empty() {
+            return;
+        }
+        for edge in &lost {
+            if let Some(member) = self.fleet.get_mut(edge) {
+                member.out = true;
+                member.round = None;
+            }
+            let reason = format!("it did not come back within {window:?} (fleet.rejoin_window)");
+            self.emit(now, EventKind::EdgeDropped { round: self.round + 1, edge: edge.clone(), reason });
+        }
+        let (all, left) = (self.fleet.len(), self.fleet.values().filter(|member| !member.out).count());
+        if left == 0 || (left as f64) < self.settings.quorum * all as f64 {
+            let reason = format!(
+                "{} did not come back within {window:?} (fleet.rejoin_window): {left} of {all} edges are left, fleet.quorum = {} needs more. Start them again with --resume, or lower fleet.quorum",
+                lost.join(", "),
+                self.settings.quorum
+            );
+            self.abort(now, reason);
+            return;
+        }
+        match self.phase {
+            Phase::Standardize => {
+                self.fit_when_complete(now);
+                self.train_when_ready(now);
+            }
+            Phase::Train { .. } => {
+                if self.settings.topology == Topology::Shared {
+                    self.restart_everyone(now);
+                }
+                self.end_round_when_complete(now);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The edge's state machine, the mirror of [`crate::coordinator`]: asks to take part, standardizes,
+//! trains its layers round by round, and comes back after whatever happened.
+//!
+//! It performs no I/O and reads no clock: the driver calls `handle_*` and takes actions with
+//! [`Participant::poll_action`].
+
+mod action;
+mod stepping;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+pub use action::{Action, Completed, Computed, Job, Outcome, Progress, Restored};
+
+use crate::codec::Codec;
+use crate::link::Transfer;
+use crate::model::ModelCost;
+use crate::wire::{
+    Assignment, CloudMessage, EdgeMessage, ResumePoint, TensorHeader, TensorKind, TensorMessage, TrainingRequest,
+};
+use stepping::InRound;
+
+/// Longest pause between two attempts to connect.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The edge's state machine.
+#[derive(Debug)]
+pub struct Participant {
+    /// What it asks with; `resume` is filled in for each connection.
+    request: TrainingRequest,
+    /// How long it tries to reach the coordinator before it gives up.
+    patience: Duration,
+    connected: bool,
+    /// Since when there is no connection, and how many attempts were made.
+    lost_at: Duration,
+    attempts: u32,
+    session: Option<u64>,
+    completed: Option<Completed>,
+    assignment: Option<Box<Assignment>>,
+    /// Whether the client-side model in memory is what `completed` ended with.
+    clean: bool,
+    prepared: bool,
+    /// Whether the downlink probe is still to come.
+    awaits_probe: bool,
+    probe: Option<Transfer>,
+    /// A state tensor that came before the plan that it belongs to.
+    early: Option<TensorMessage>,
+    round: Option<InRound>,
+    ended: bool,
+    actions: VecDeque<Action>,
+}
+
+impl Participant {
+    /// An edge that starts at `now`, anew or from what its state folder holds.
+    pub fn new(now: Duration, request: TrainingRequest, restored: Option<Restored>, patience: Duration) -> Self {
+        let mut participant = Self {
+            request,
+            patience,
+            connected: false,
+            lost_at: now,
+            attempts: 0,
+            session: restored.map(|restored| restored.session),
+            completed: restored.and_then(|restored| restored.completed),
+            assignment: None,
+            clean: false,
+            prepared: false,
+            awaits_probe: false,
+            probe: None,
+            early: None,
+            round: None,
+            ended: false,
+            actions: VecDeque::new(),
+        };
+        participant.push(Action::Connect);
+        participant
+    }
+
+    /// The next thing to do, or `None` until something else happens.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// A connection was made.
+    pub fn handle_connected(&mut self, _now: Duration) {
+        self.connected = true;
+        self.attempts = 0;
+        let resume = self.session.map(|session| ResumePoint {
+            session,
+            completed: self.completed.map(|completed| completed.round),
+            prepared: self.prepared,
+            live: self.round.as_ref().map(|round| (round.plan.round, round.plan.attempt)),
+        });
+        let request = TrainingRequest { resume, ..self.request.clone() };
+        self.push(Action::Send(EdgeMessage::TrainingRequest(request)));
+        self.push(Action::Report(Progress::Asked));
+    }
+
+    /// The connection is gone, or could not be made for the given reason.
+    pub fn handle_disconnect(&mut self, now: Duration, reason: &str) {
+        if self.ended {
+            return;
+        }
+        if self.connected {
+            self.connected = false;
+            self.lost_at = now;
+            self.push(Action::Report(Progress::Lost));
+        }
+        if now >= self.lost_at + self.patience {
+            let reason = format!("the coordinator could not be reached for {:?}: {reason}", self.patience);
+            self.finish(Outcome::Failed { reason });
+            return;
+        }
+        let pause = Duration::from_millis(100).saturating_mul(1 << self.attempts.min(10)).min(LONGEST_PAUSE);
+        self.attempts += 1;
+        self.push(Action::SetTimer(Some(now + pause)));
+    }
+
+    /// The time of the last [`Action::SetTimer`] has come.
+    pub fn handle_timeout(&mut self, _now: Duration) {
+        if !self.ended && !self.connected {
+            self.push(Action::SetTimer(None));
+            self.push(Action::Connect);
+        }
+    }
+
+    /// A control message came.
+    pub fn handle_message(&mut self, now: Duration, message: CloudMessage) {
+        if self.ended {
+            return;
+        }
+        match message {
+            CloudMessage::Refused { reason } => {
+                self.finish(Outcome::Failed { reason: format!("the coordinator refused this edge: {reason}") });
+            }
+            CloudMessage::Aborted { reason } => {
+                self.finish(Outcome::Failed { reason: format!("the coordinator gave up: {reason}") });
+            }
+            CloudMessage::Finished { reason } => self.finish(Outcome::Finished { reason }),
+            CloudMessage::Assignment(assignment) => self.handle_assignment(assignment),
+            CloudMessage::Standardize(standardizer) => match self.assignment.clone() {
+                Some(assignment) => self.push(Action::Compute(Job::Prepare { assignment, standardizer })),
+                None => self.fail("the coordinator sent a standardizer before a model"),
+            },
+            CloudMessage::Resumed => {
+                self.push(Action::Report(Progress::Resumed));
+                self.send_again();
+            }
+            CloudMessage::Round(plan) => self.handle_round(now, plan),
+        }
+    }
+
+    fn handle_assignment(&mut self, assignment: Box<Assignment>) {
+        let model = match assignment.model.clone().checked() {
+            Ok(model) => model,
+            Err(error) => {
+                self.decline(format!("the model that the coordinator sent cannot be built: {error}"));
+                return;
+            }
+        };
+        if let Some(limit) = self.request.memory_limit {
+            let least = assignment.least_cut as usize;
+            let moments = assignment.optimizer.moments().len();
+            let batch = assignment.batch_size as usize;
+            let needed = ModelCost::of(&model).training_memory_bytes(0..least, batch, moments);
+            if needed > limit {
+                self.decline(format!(
+                    "{least} layers of `{}` need {needed} bytes for batches of {batch}, the memory limit is {limit}",
+                    model.name
+                ));
+                return;
+            }
+        }
+        if self.session != Some(assignment.session) {
+            self.session = Some(assignment.session);
+            self.completed = None;
+        }
+        self.round = None;
+        self.early = None;
+        self.prepared = false;
+        self.push(Action::Report(Progress::Assigned { model: model.name }));
+        let standardizer = assignment.standardizer.clone();
+        self.assignment = Some(assignment.clone());
+        if let Some(standardizer) = standardizer {
+            self.awaits_probe = false;
+            self.push(Action::Compute(Job::Prepare { assignment, standardizer }));
+        } else {
+            self.awaits_probe = true;
+            self.push(Action::Compute(Job::Statistics));
+        }
+    }
+
+    /// A tensor came whole, in `seconds` from its first byte to its last.
+    pub fn handle_tensor(&mut self, now: Duration, tensor: TensorMessage, seconds: f64) {
+        if self.ended {
+            return;
+        }
+        let transfer = Transfer { bytes: tensor.wire_bytes(), seconds, paced_at: None };
+        match tensor.header.kind {
+            TensorKind::Probe => {
+                self.probe = Some(transfer);
+                self.awaits_probe = false;
+                self.say_ready();
+            }
+            TensorKind::State => {
+                self.early = Some(tensor);
+                self.begin_when_complete();
+            }
+            TensorKind::CutGradient => self.handle_gradient(now, tensor, transfer),
+            TensorKind::Activations => self.fail("the coordinator sent activations"),
+        }
+    }
+
+    /// A message or tensor came that cannot be understood.
+    pub fn handle_malformed(&mut self, reason: &str) {
+        self.fail(reason);
+    }
+
+    /// A job is done.
+    pub fn handle_computed(&mut self, now: Duration, computed: Computed) {
+        if self.ended {
+            return;
+        }
+        match computed {
+            Computed::Statistics(channels) => {
+                if let Some(assignment) = &self.assignment {
+                    let values = vec![0.0; assignment.probe_bytes as usize / 4];
+                    let header = TensorHeader::new(TensorKind::Probe, Codec::F32);
+                    let tensor = TensorMessage::encode(header, values, &[]);
+                    self.push(Action::SendTensor { tensor, pace: None });
+                }
+                self.push(Action::Send(EdgeMessage::Statistics(channels)));
+            }
+            Computed::Prepared => {
+                self.prepared = true;
+                self.clean = false;
+                self.say_ready();
+            }
+            Computed::Failed { reason } => self.fail(&reason),
+            other => self.handle_round_computed(now, other),
+        }
+    }
+
+    fn say_ready(&mut self) {
+        if self.prepared && !self.awaits_probe && self.round.is_none() {
+            let downlink = self.probe.take();
+            self.push(Action::Send(EdgeMessage::Ready { downlink }));
+        }
+    }
+
+    fn push(&mut self, action: Action) {
+        let to_nobody = matches!(action, Action::Send(_) | Action::SendTensor { .. }) && !self.connected;
+        if !to_nobody {
+            self.actions.push_back(action);
+        }
+    }
+
+    fn decline(&mut self, reason: String) {
+        self.push(Action::Send(EdgeMessage::Declined { reason: reason.clone() }));
+        self.finish(Outcome::Failed { reason });
+    }
+
+    fn fail(&mut self, reason: &str) {
+        self.decline(reason.to_owned());
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        if !self.ended {
+            self.ended = true;
+            self.push(Action::Finish(outcome));
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The edge's part of a round: begin, steps, end.
+
+use std::time::Duration;
+
+use super::Participant;
+use super::action::{Action, Completed, Computed, Job, Progress};
+use crate::link::Transfer;
+use crate::wire::{EdgeMessage, RoundPlan, StartFrom, StepReport, TensorMessage};
+
+/// Where an edge is in a round.
+#[derive(Debug)]
+pub(super) struct InRound {
+    pub(super) plan: RoundPlan,
+    stage: Stage,
+    step: u32,
+    started_at: Duration,
+    forward_s: f64,
+    downlink: Option<Transfer>,
+    /// What the cloud has not answered yet, for a replay.
+    activations: Option<TensorMessage>,
+    moved: Option<TensorMessage>,
+    upload: Option<TensorMessage>,
+    reports: Vec<StepReport>,
+    peak_rss_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Layers from the cloud are still to come.
+    AwaitLayers,
+    Begin,
+    Forward,
+    AwaitGradient,
+    Backward,
+    LocalStep,
+    End,
+    Done,
+}
+
+impl Participant {
+    pub(super) fn handle_round(&mut self, now: Duration, plan: RoundPlan) {
+        let Some(assignment) = &self.assignment else {
+            self.fail("the coordinator sent a round before a model");
+            return;
+        };
+        if plan.cut as usize > assignment.model.len() || plan.steps == 0 {
+            self.fail("the coordinator sent a plan that does not fit the model");
+            return;
+        }
+        self.push(Action::Report(Progress::Round {
+            round: plan.round + 1,
+            cut: plan.cut,
+            deadline_s: plan.deadline_s,
+        }));
+        self.round = Some(InRound {
+            plan,
+            stage: Stage::AwaitLayers,
+            step: 0,
+            started_at: now,
+            forward_s: 0.0,
+            downlink: None,
+            activations: None,
+            moved: None,
+            upload: None,
+            reports: Vec::new(),
+            peak_rss_bytes: 0,
+        });
+        self.begin_when_complete();
+    }
+
+    /// Whether the cloud sends layers at the start of a round with this plan.
+    fn awaits_layers(&self, plan: &RoundPlan) -> bool {
+        match plan.start {
+            StartFrom::Initial => false,
+            StartFrom::Cloud => plan.cut > 0,
+            StartFrom::Own { .. } => self.completed.is_some_and(|completed| plan.cut > completed.cut),
+        }
+    }
+
+    pub(super) fn begin_when_complete(&mut self) {
+        let Some(plan) =
+            self.round.as_ref().filter(|round| round.stage == Stage::AwaitLayers).map(|round| round.plan)
+        else {
+            return;
+        };
+        let is_for = |tensor: &TensorMessage| {
+            (tensor.header.round, tensor.header.attempt) == (plan.round, plan.attempt)
+        };
+        let block = if self.awaits_layers(&plan) {
+            match self.early.take() {
+                Some(tensor) if is_for(&tensor) => Some(tensor),
+                other => {
+                    self.early = other;
+                    return;
+                }
+            }
+        } else {
+            None
+        };
+        let rolled_back = !self.clean;
+        self.clean = false;
+        if let Some(round) = self.round.as_mut() {
+            round.stage = Stage::Begin;
+        }
+        self.push(Action::Compute(Job::Begin { plan, block, rolled_back }));
+    }
+
+    pub(super) fn handle_round_computed(&mut self, now: Duration, computed: Computed) {
+        match computed {
+            Computed::Begun { round, attempt, moved } if self.is_at(round, attempt, Stage::Begin) => {
+                if let Some(tensor) = moved {
+                    if let Some(at) = self.round.as_mut() {
+                        at.moved = Some(tensor.clone());
+                    }
+                    self.push(Action::SendTensor { tensor, pace: None });
+                }
+                self.start_step(now, 0);
+            }
+            Computed::Forwarded { round, attempt, step, activations, seconds }
+                if self.is_at(round, attempt, Stage::Forward) =>
+            {
+                let Some(at) = self.round.as_mut().filter(|at| at.step == step) else { return };
+                at.stage = Stage::AwaitGradient;
+                at.forward_s = seconds;
+                at.activations = Some(activations.clone());
+                let pace = at.plan.pace;
+                self.push(Action::SendTensor { tensor: activations, pace });
+            }
+            Computed::Backwarded { round, attempt, step, seconds }
+                if self.is_at(round, attempt, Stage::Backward) =>
+            {
+                let Some(at) = self.round.as_ref().filter(|at| at.step == step) else { return };
+                let (forward_s, downlink) = (at.forward_s, at.downlink);
+                self.end_step(now, StepReport { step, forward_s, backward_s: seconds, downlink, ..StepReport::default() });
+            }
+            Computed::LocalStepped { round, attempt, step, loss, correct, forward_s, backward_s }
+                if self.is_at(round, attempt, Stage::LocalStep) =>
+            {
+                let local = Some((loss, correct));
+                self.end_step(now, StepReport { step, forward_s, backward_s, local, ..StepReport::default() });
+            }
+            Computed::RoundEnded { round, attempt, upload, peak_rss_bytes } => {
+                self.handle_round_ended(round, attempt, upload, peak_rss_bytes);
+            }
+            // Of an attempt that was given up in the meantime.
+            _ => {}
+        }
+    }
+
+    fn is_at(&self, round: u32, attempt: u32, stage: Stage) -> bool {
+        self.round
+            .as_ref()
+            .is_some_and(|at| at.plan.round == round && at.plan.attempt == attempt && at.stage == stage)
+    }
+
+    fn start_step(&mut self, now: Duration, step: u32) {
+        let layers = self.assignment.as_ref().map_or(0, |assignment| assignment.model.len());
+        let Some(round) = self.round.as_mut() else { return };
+        round.step = step;
+        round.started_at = now;
+        let plan = round.plan;
+        let job = if step == plan.steps {
+            round.stage = Stage::End;
+            Job::EndRound { plan }
+        } else if plan.cut as usize == layers {
+            round.stage = Stage::LocalStep;
+            Job::LocalStep { plan, step }
+        } else {
+            round.stage = Stage::Forward;
+            Job::Forward { plan, step }
+        };
+        self.push(Action::Compute(job));
+    }
+
+    pub(super) fn handle_gradient(&mut self, _now: Duration, gradient: TensorMessage, transfer: Transfer) {
+        let header = gradient.header;
+        if !self.is_at(header.round, header.attempt, Stage::AwaitGradient) {
+            return;
+        }
+        let Some(round) = self.round.as_mut().filter(|round| round.step == header.step) else { return };
+        round.stage = Stage::Backward;
+        round.downlink = Some(transfer);
+        round.activations = None;
+        round.moved = None;
+        let (plan, step) = (round.plan, round.step);
+        self.push(Action::Compute(Job::Backward { plan, step, gradient }));
+    }
+
+    fn end_step(&mut self, now: Duration, report: StepReport) {
+        let Some(at) = self.round.as_mut() else { return };
+        let report = StepReport { latency_s: now.saturating_sub(at.started_at).as_secs_f64(), ..report };
+        at.reports.push(report);
+        let (round, attempt) = (at.plan.round, at.plan.attempt);
+        self.push(Action::Send(EdgeMessage::StepDone { round, attempt, report }));
+        self.start_step(now, report.step + 1);
+    }
+
+    fn handle_round_ended(
+        &mut self,
+        round: u32,
+        attempt: u32,
+        upload: Option<TensorMessage>,
+        peak_rss_bytes: u64,
+    ) {
+        if self.is_at(round, attempt, Stage::End) {
+            let Some(at) = self.round.as_mut() else { return };
+            at.stage = Stage::Done;
+            at.upload = upload;
+            at.peak_rss_bytes = peak_rss_bytes;
+            let RoundPlan { cut, aggregate, steps, .. } = at.plan;
+            self.completed = Some(Completed { round, attempt, cut, aggregate, steps });
+            self.clean = true;
+            self.send_round_end();
+        } else if self.round.is_none() {
+            // Encoded once more after a restart.
+            if let Some(tensor) = upload {
+                self.push(Action::SendTensor { tensor, pace: None });
+            }
+            self.push(Action::Send(EdgeMessage::RoundDone { round, attempt, peak_rss_bytes }));
+        }
+    }
+
+    fn send_round_end(&mut self) {
+        let Some(at) = self.round.as_ref() else { return };
+        let (round, attempt, peak_rss_bytes) = (at.plan.round, at.plan.attempt, at.peak_rss_bytes);
+        if let Some(tensor) = at.upload.clone() {
+            self.push(Action::SendTensor { tensor, pace: None });
+        }
+        self.push(Action::Send(EdgeMessage::RoundDone { round, attempt, peak_rss_bytes }));
+    }
+
+    /// After a lost connection: everything that the cloud may have missed. It ignores what it has.
+    pub(super) fn send_again(&mut self) {
+        let Some(at) = self.round.as_ref() else {
+            if let Some(completed) = self.completed {
+                self.push(Action::Compute(Job::Upload(completed)));
+            }
+            return;
+        };
+        let RoundPlan { round, attempt, pace, .. } = at.plan;
+        let (reports, moved, activations) = (at.reports.clone(), at.moved.clone(), at.activations.clone());
+        for report in reports {
+            self.push(Action::Send(EdgeMessage::StepDone { round, attempt, report }));
+        }
+        for tensor in moved.into_iter().chain(activations) {
+            self.push(Action::SendTensor { tensor, pace });
+        }
+        if at_stage(self.round.as_ref(), Stage::Done) {
+            self.send_round_end();
+        }
+    }
+}
+
+fn at_stage(round: Option<&InRound>, stage: Stage) -> bool {
+    round.is_some_and(|at| at.stage == stage)
+}

@@ -1,0 +1,10 @@
+//! What crosses the wire: control messages ([`message`]) and tensors ([`tensor`]).
+
+pub mod message;
+pub mod tensor;
+
+pub use message::{
+    Assignment, CloudMessage, EdgeMessage, MAX_MESSAGE_BYTES, MessageError, PROTOCOL_VERSION, ResumePoint,
+    RoundPlan, StartFrom, StepReport, TrainingRequest,
+};
+pub use tensor::{Body, HEADER_BYTES, TensorError, TensorHeader, TensorKind, TensorMessage};

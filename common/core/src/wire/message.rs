@@ -1,0 +1,265 @@
+//! Control messages: bincode, versioned by the first message, limited before allocation, fully
+//! consumed. Tensors never travel in them.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use thiserror::Error;
+
+use crate::codec::Codec;
+use crate::link::Transfer;
+use crate::model::ModelSpec;
+use crate::optimizer::Optimizer;
+use crate::profile::DeviceProfile;
+use crate::standardize::{Method, Standardizer};
+use crate::statistics::ChannelStatistics;
+
+/// Version of the conversation; both sides must speak the same one.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Longest control message, in bytes: a model spec of thousands of layers fits.
+pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
+
+/// What an edge says to the cloud.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum EdgeMessage {
+    /// The first message on every connection. It stays the first variant and its `version` the first
+    /// field, so that any later version can still be told apart.
+    TrainingRequest(TrainingRequest),
+    /// The shard's statistics, mergeable; answers [`CloudMessage::Assignment`].
+    Statistics(Vec<ChannelStatistics>),
+    /// The edge can train; answers [`CloudMessage::Standardize`].
+    Ready {
+        /// The downlink probe's transfer, if it came.
+        downlink: Option<Transfer>,
+    },
+    /// The edge cannot take part, for example because the model does not fit its memory.
+    Declined {
+        /// Why, for the operator.
+        reason: String,
+    },
+    /// One step is finished.
+    StepDone {
+        /// Which round.
+        round: u32,
+        /// Which attempt at it.
+        attempt: u32,
+        /// What was measured.
+        report: StepReport,
+    },
+    /// All steps of the round are done and their result is durable on the edge.
+    RoundDone {
+        /// Which round.
+        round: u32,
+        /// Which attempt at it.
+        attempt: u32,
+        /// Largest resident set of the edge's process so far, in bytes; 0 if unknown.
+        peak_rss_bytes: u64,
+    },
+}
+
+/// A request to take part, or to come back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainingRequest {
+    /// [`PROTOCOL_VERSION`] of the edge.
+    pub version: u32,
+    /// The edge's name: its identity, unique in the fleet.
+    pub name: String,
+    /// Samples in its shard.
+    pub samples: u64,
+    /// Samples per label, from label 0 on.
+    pub labels: Vec<u64>,
+    /// Shape of one sample, `[channels, height, width]`.
+    pub shape: [usize; 3],
+    /// Seconds per layer kind, from the device's calibration.
+    pub profile: DeviceProfile,
+    /// Memory that training may use, in bytes.
+    pub memory_limit: Option<u64>,
+    /// The operator's guess of the uplink, in bytes per second.
+    pub uplink_hint: Option<f64>,
+    /// Where the edge left off, if it took part before.
+    pub resume: Option<ResumePoint>,
+}
+
+/// How far an edge that comes back has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumePoint {
+    /// The training session it belongs to.
+    pub session: u64,
+    /// The last round whose end it holds durably.
+    pub completed: Option<u32>,
+    /// Whether its process is ready to train: only the connection was lost.
+    pub prepared: bool,
+    /// The round and attempt that its process is in.
+    pub live: Option<(u32, u32)>,
+}
+
+/// What was measured of one step, on the edge. Times in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// Step within the round, from 0.
+    pub step: u32,
+    /// Forward pass of the client-side model.
+    pub forward_s: f64,
+    /// Backward pass of the client-side model and its optimizer step.
+    pub backward_s: f64,
+    /// From the start of the forward pass to the end of the optimizer step.
+    pub latency_s: f64,
+    /// The cut gradient's transfer.
+    pub downlink: Option<Transfer>,
+    /// Mean loss and correct predictions, where the edge ran the last layer itself.
+    pub local: Option<(f32, u32)>,
+}
+
+/// What the cloud says to an edge.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum CloudMessage {
+    /// The edge cannot take part; the connection closes.
+    Refused {
+        /// Why and what to do.
+        reason: String,
+    },
+    /// Model determination: the architecture, the standardization method and how to train.
+    Assignment(Box<Assignment>),
+    /// The fitted standardizer.
+    Standardize(Standardizer),
+    /// The edge is attached to its session again; it sends what was not answered once more.
+    Resumed,
+    /// One round's plan for this edge.
+    Round(RoundPlan),
+    /// Training is over.
+    Finished {
+        /// Why, in words.
+        reason: String,
+    },
+    /// Training failed.
+    Aborted {
+        /// Why and what to do.
+        reason: String,
+    },
+}
+
+/// What an edge must know once: what to build and how to train it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The session, to be named when coming back.
+    pub session: u64,
+    /// Seed of batch order, initial weights and dropout.
+    pub seed: u64,
+    /// The architecture.
+    pub model: ModelSpec,
+    /// How samples will be standardized.
+    pub standardization: Method,
+    /// The fitted standardizer, where it is known already: no statistics are wanted then.
+    pub standardizer: Option<Standardizer>,
+    /// The optimizer of both halves.
+    pub optimizer: Optimizer,
+    /// Samples per step.
+    pub batch_size: u32,
+    /// Steps per round.
+    pub steps_per_round: u32,
+    /// Least cut that a plan may give: what the edge checks its memory limit against.
+    pub least_cut: u32,
+    /// Bytes of the probe that measures the uplink; 0 for none.
+    pub probe_bytes: u32,
+}
+
+/// Where an edge's half of the model comes from at the start of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartFrom {
+    /// Initial values by seed and tensor name.
+    Initial,
+    /// The end of the round before. With a deeper cut, the cloud sends the layers in between as a
+    /// state tensor; with a shallower one the edge sends them, if `upload_moved`.
+    Own {
+        /// Whether the cloud still needs the layers that leave the edge.
+        upload_moved: bool,
+    },
+    /// A state tensor with all of the edge's layers, from the cloud.
+    Cloud,
+}
+
+/// One edge's plan for one round.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoundPlan {
+    /// The round, from 0.
+    pub round: u32,
+    /// Counts the starts of this round for this edge: what belongs to an earlier one is void.
+    pub attempt: u32,
+    /// Layers `[0, cut)` run on the edge.
+    pub cut: u32,
+    /// Steps in this round.
+    pub steps: u32,
+    /// Optimizer steps since the moments were last zero: Adam's `t` before the first step.
+    pub optimizer_steps: u64,
+    /// Where the client-side model comes from.
+    pub start: StartFrom,
+    /// Whether the edge sends its state after the last step, for the aggregation.
+    pub aggregate: bool,
+    /// Codec of the activations.
+    pub activations: Codec,
+    /// The rate reserved on the uplink, in bytes per second: the edge paces to it.
+    pub pace: Option<f64>,
+    /// The shared latency deadline, in seconds.
+    pub deadline_s: f64,
+}
+
+/// A control message that cannot be understood.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum MessageError {
+    /// The bytes are no message of this protocol version.
+    #[error("the control message of {length} bytes cannot be decoded: {reason}")]
+    Malformed {
+        /// Bytes received.
+        length: usize,
+        /// The decoder's words.
+        reason: String,
+    },
+    /// A message ended before its frame did.
+    #[error("the control message of {length} bytes ends after {used}")]
+    Trailing {
+        /// Bytes received.
+        length: usize,
+        /// Bytes that the message took.
+        used: usize,
+    },
+}
+
+fn format() -> impl bincode::config::Config {
+    bincode::config::standard().with_limit::<MAX_MESSAGE_BYTES>()
+}
+
+/// Encodes a control message.
+///
+/// # Errors
+/// If it is longer than [`MAX_MESSAGE_BYTES`].
+pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, MessageError> {
+    let bytes = bincode::serde::encode_to_vec(message, format())
+        .map_err(|error| MessageError::Malformed { length: 0, reason: error.to_string() })?;
+    if bytes.len() > MAX_MESSAGE_BYTES {
+        let reason = format!("it is longer than {MAX_MESSAGE_BYTES} bytes");
+        return Err(MessageError::Malformed { length: bytes.len(), reason });
+    }
+    Ok(bytes)
+}
+
+/// Decodes a control message: never allocates more than [`MAX_MESSAGE_BYTES`] asks for, and accepts
+/// no trailing bytes.
+///
+/// # Errors
+/// If the bytes are not exactly one message.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, MessageError> {
+    let (message, used) = bincode::serde::decode_from_slice(bytes, format())
+        .map_err(|error| MessageError::Malformed { length: bytes.len(), reason: error.to_string() })?;
+    if used == bytes.len() {
+        Ok(message)
+    } else {
+        Err(MessageError::Trailing { length: bytes.len(), used })
+    }
+}
+
+/// The protocol version of a [`EdgeMessage::TrainingRequest`] of any version, read without decoding
+/// the rest; `None` if the bytes are something else.
+pub fn peek_version(bytes: &[u8]) -> Option<u32> {
+    let ((variant, version), _) =
+        bincode::serde::decode_from_slice::<(u32, u32), _>(bytes, format()).ok()?;
+    (variant == 0).then_some(version)
+}

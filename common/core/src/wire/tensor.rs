@@ -1,0 +1,288 @@
+//! Tensors on the wire: a small fixed header, then raw little-endian values.
+//!
+//! ```text
+//!  0      4    5     6        8       12        16     20       24       28            30           32
+//!  +------+----+-----+--------+-------+---------+------+--------+--------+-------------+------------+
+//!  | PWT1 |kind|codec|exponent| round | attempt | step | values | labels | first layer | last layer |
+//!  +------+----+-----+--------+-------+---------+------+--------+--------+-------------+------------+
+//!     4     1     1    i16       u32      u32      u32    u32      u32        u16          u16
+//! ```
+//! The body is `values` encoded values, padded to four bytes, then `labels` labels as u32.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::codec::{self, Codec, CodecError};
+
+/// Bytes of a [`TensorHeader`].
+pub const HEADER_BYTES: usize = 32;
+
+const MAGIC: [u8; 4] = *b"PWT1";
+
+/// What a tensor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TensorKind {
+    /// Smashed data: the activations at the cut, edge to cloud, followed by the batch's labels.
+    Activations,
+    /// The gradient at the cut, cloud to edge.
+    CutGradient,
+    /// Weights, buffers and optimizer moments of some layers ([`crate::model::LayerState`]).
+    State,
+    /// Values without meaning, sent to measure a link.
+    Probe,
+}
+
+impl TensorKind {
+    const ALL: [Self; 4] = [Self::Activations, Self::CutGradient, Self::State, Self::Probe];
+
+    fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+impl std::fmt::Display for TensorKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Activations => "activations",
+            Self::CutGradient => "cut gradient",
+            Self::State => "state",
+            Self::Probe => "probe",
+        })
+    }
+}
+
+/// What precedes a tensor's values.
+///
+/// ```
+/// use partway_core::{codec::Codec, wire::{TensorHeader, TensorKind}};
+/// let header = TensorHeader { values: 6, labels: 2, ..TensorHeader::new(TensorKind::Activations, Codec::F32) };
+/// assert_eq!(TensorHeader::decode(&header.encode()), Ok(header));
+/// assert_eq!(header.body_bytes(), 6 * 4 + 2 * 4);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TensorHeader {
+    /// What it is.
+    pub kind: TensorKind,
+    /// How the values are encoded.
+    pub codec: Codec,
+    /// Power of two by which the encoded values were multiplied.
+    pub exponent: i16,
+    /// The round that it belongs to.
+    pub round: u32,
+    /// The attempt at that round.
+    pub attempt: u32,
+    /// The step in that round.
+    pub step: u32,
+    /// Number of values.
+    pub values: u32,
+    /// Number of labels after them.
+    pub labels: u32,
+    /// For a state: its first layer.
+    pub first_layer: u16,
+    /// For a state: one past its last layer.
+    pub last_layer: u16,
+}
+
+/// A tensor that is not what its header says.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum TensorError {
+    /// The header is not of this protocol.
+    #[error("a tensor's header is not valid: {0}")]
+    Header(&'static str),
+    /// The body is longer or shorter than the header says.
+    #[error("the {kind} of round {round}, step {step} have {actual} bytes, but their header says {expected}")]
+    Length {
+        /// What it is.
+        kind: TensorKind,
+        /// Its round.
+        round: u32,
+        /// Its step.
+        step: u32,
+        /// Bytes by the header.
+        expected: usize,
+        /// Bytes received.
+        actual: usize,
+    },
+    /// The values cannot be decoded.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+}
+
+impl TensorHeader {
+    /// A header with everything else zero.
+    pub fn new(kind: TensorKind, codec: Codec) -> Self {
+        Self {
+            kind,
+            codec,
+            exponent: 0,
+            round: 0,
+            attempt: 0,
+            step: 0,
+            values: 0,
+            labels: 0,
+            first_layer: 0,
+            last_layer: 0,
+        }
+    }
+
+    /// The bytes on the wire.
+    pub fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..4].copy_from_slice(&MAGIC);
+        bytes[4] = self.kind.code();
+        bytes[5] = self.codec.code();
+        bytes[6..8].copy_from_slice(&self.exponent.to_le_bytes());
+        for (at, value) in [self.round, self.attempt, self.step, self.values, self.labels].iter().enumerate() {
+            bytes[8 + 4 * at..12 + 4 * at].copy_from_slice(&value.to_le_bytes());
+        }
+        bytes[28..30].copy_from_slice(&self.first_layer.to_le_bytes());
+        bytes[30..32].copy_from_slice(&self.last_layer.to_le_bytes());
+        bytes
+    }
+
+    /// A header from the wire.
+    ///
+    /// # Errors
+    /// If magic, kind, codec or layers make no sense.
+    pub fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Self, TensorError> {
+        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        if bytes[..4] != MAGIC {
+            return Err(TensorError::Header("it does not start with PWT1"));
+        }
+        let kind = TensorKind::ALL.into_iter().find(|kind| kind.code() == bytes[4]);
+        let header = Self {
+            kind: kind.ok_or(TensorError::Header("its kind is unknown"))?,
+            codec: Codec::from_code(bytes[5]).ok_or(TensorError::Header("its codec is unknown"))?,
+            exponent: half(6).cast_signed(),
+            round: word(8),
+            attempt: word(12),
+            step: word(16),
+            values: word(20),
+            labels: word(24),
+            first_layer: half(28),
+            last_layer: half(30),
+        };
+        if header.first_layer > header.last_layer {
+            return Err(TensorError::Header("its layers are in the wrong order"));
+        }
+        Ok(header)
+    }
+
+    /// Bytes of the body that belongs to this header.
+    pub fn body_bytes(&self) -> usize {
+        body_bytes(self.codec, self.values as usize, self.labels as usize)
+    }
+
+    /// The layers of a state.
+    pub fn layers(&self) -> Range<usize> {
+        self.first_layer.into()..self.last_layer.into()
+    }
+}
+
+/// Bytes of a tensor of so many values and labels, without header and framing.
+pub fn body_bytes(codec: Codec, values: usize, labels: usize) -> usize {
+    codec::encoded_len(codec, values).next_multiple_of(4) + 4 * labels
+}
+
+/// A tensor's bytes in storage aligned for `f32`, so that f32 values are taken without a copy; shared,
+/// so that a replay costs none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Body(Arc<Vec<f32>>);
+
+impl Body {
+    /// Takes words as they are in memory (little-endian bytes).
+    pub fn from_words(words: Vec<f32>) -> Self {
+        Self(Arc::new(words))
+    }
+
+    fn into_words(self) -> Vec<f32> {
+        Arc::unwrap_or_clone(self.0)
+    }
+}
+
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+/// A header with its body.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorMessage {
+    /// What it is.
+    pub header: TensorHeader,
+    /// Its bytes.
+    pub body: Body,
+}
+
+impl TensorMessage {
+    /// Encodes values and labels. `header` says kind, codec and ids; counts and exponent are set here.
+    pub fn encode(mut header: TensorHeader, values: Vec<f32>, labels: &[u32]) -> Self {
+        header.values = values.len() as u32;
+        header.labels = labels.len() as u32;
+        let mut words = if header.codec == Codec::F32 {
+            values
+        } else {
+            let mut bytes = Vec::with_capacity(header.body_bytes());
+            header.exponent = match header.kind {
+                TensorKind::CutGradient => codec::encode_scaled(header.codec, &values, &mut bytes),
+                _ => {
+                    codec::encode(header.codec, &values, &mut bytes);
+                    0
+                }
+            };
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytemuck::pod_collect_to_vec(&bytes)
+        };
+        words.extend_from_slice(bytemuck::cast_slice(labels));
+        Self { header, body: Body::from_words(words) }
+    }
+
+    /// A tensor as it came.
+    ///
+    /// # Errors
+    /// If the body's length is not what the header says.
+    pub fn received(header: TensorHeader, words: Vec<f32>) -> Result<Self, TensorError> {
+        let (expected, actual) = (header.body_bytes(), 4 * words.len());
+        if expected == actual {
+            Ok(Self { header, body: Body::from_words(words) })
+        } else {
+            let TensorHeader { kind, round, step, .. } = header;
+            Err(TensorError::Length { kind, round, step, expected, actual })
+        }
+    }
+
+    /// The values and labels. Free of copies for f32 when nobody else holds the body.
+    ///
+    /// # Errors
+    /// If the values cannot be decoded.
+    pub fn decode(self) -> Result<(Vec<f32>, Vec<u32>), TensorError> {
+        let header = self.header;
+        let mut words = self.body.into_words();
+        let labels_at = words.len() - header.labels as usize;
+        let labels = bytemuck::cast_slice(&words[labels_at..]).to_vec();
+        words.truncate(labels_at);
+        if header.codec == Codec::F32 {
+            return Ok((words, labels));
+        }
+        let encoded = codec::encoded_len(header.codec, header.values as usize);
+        let bytes: &[u8] = bytemuck::cast_slice(&words);
+        let mut values = Vec::new();
+        codec::decode_scaled(
+            header.codec,
+            &bytes[..encoded],
+            header.values as usize,
+            header.exponent,
+            &mut values,
+        )?;
+        Ok((values, labels))
+    }
+
+    /// Bytes of header and body together.
+    pub fn wire_bytes(&self) -> u64 {
+        (HEADER_BYTES + self.header.body_bytes()) as u64
+    }
+}
