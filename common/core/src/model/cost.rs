@@ -1,8 +1,203 @@
-//! What each layer costs: multiply-adds, FLOPs, bytes.
+//! What each layer costs per sample: multiply-adds, FLOPs, parameters, bytes. Counts only, no times.
 
-/// Cost of one layer.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct LayerCost;
+mod operation;
+
+use std::ops::Range;
+
+use super::spec::ModelSpec;
+use operation::Operation;
+
+/// Bytes of one value in memory: all tensors are f32.
+const VALUE_BYTES: u64 = 4;
+
+/// Cost of one layer, per sample. Counts saturate at [`u64::MAX`]: a spec with absurd sizes looks
+/// absurdly expensive, and is refused by any limit, instead of wrapping around to something cheap.
+///
+/// One multiply-add is 2 FLOPs, and so is not the same as one FLOP: `macs` counts convolutions and
+/// linear layers only, `flops_*` everything, by these conventions (`n` is the number of elements):
+///
+/// | layer | forward | backward: weights | backward: input |
+/// |---|---|---|---|
+/// | convolution, linear | 2 per multiply-add, plus 1 per output for a bias | the same | 2 per multiply-add |
+/// | batch norm (training) | 8n: mean 1, variance 3, normalize 2, affine 2 | 5n: normalize again 2, scale 2, shift 1 | 4n |
+/// | relu, dropout | n | | n |
+/// | max pool `k` | `k*k - 1` comparisons per output | | 1 per output |
+/// | average pool `k` | `k*k` per output | | `k*k + 1` per output |
+/// | global average pool | n inputs | | 1 per channel |
+/// | flatten | 0 | | 0 |
+/// | residual | its parts, plus 1 per output for the sum | its parts | its parts, plus 1 per input to join both paths |
+///
+/// Padding pixels count as multiplied. Work per batch rather than per sample (roots, running
+/// statistics) and drawing dropout's mask are not counted.
+///
+/// Nothing asks for the input gradient of the first layer that has parameters, nor of those before
+/// it, so their `macs_backward` and `flops_backward` leave it out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LayerCost {
+    /// Multiply-adds of the forward pass.
+    pub macs: u64,
+    /// Multiply-adds of the backward pass: weight gradient and input gradient.
+    pub macs_backward: u64,
+    /// FLOPs of the forward pass.
+    pub flops_forward: u64,
+    /// FLOPs of the backward pass: weight gradient and input gradient.
+    pub flops_backward: u64,
+    /// Trained values; the same for any number of samples.
+    pub params: u64,
+    /// Untrained values (running statistics); the same for any number of samples.
+    pub buffers: u64,
+    /// Elements of the input.
+    pub input_elements: u64,
+    /// Elements of the output: the smashed data, if the cut is after this layer.
+    pub output_elements: u64,
+    /// Bytes of the input as f32.
+    pub input_bytes: u64,
+    /// Bytes of the output as f32.
+    pub output_bytes: u64,
+    /// Activations that a training step keeps until the backward pass: what the layer keeps inside
+    /// (a max pool's positions, dropout's mask, a residual block's intermediate results) and, where
+    /// its own or the previous layer's gradient reads it, its input. So a sum over adjoining layers
+    /// counts every tensor once.
+    pub saved_elements: u64,
+}
+
 /// Cost of every layer of a model.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ModelCost;
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModelCost {
+    /// One entry per layer, in order.
+    pub layers: Vec<LayerCost>,
+}
+
+impl ModelCost {
+    /// The costs of a model.
+    ///
+    /// ```
+    /// use partway_core::model::{ModelCost, builtin::builtin};
+    /// let lenet5 = builtin("lenet5", [1, 28, 28], 10)?;
+    /// let cost = ModelCost::of(&lenet5);
+    /// assert_eq!(cost.total_macs(), 416_520);
+    /// // After pool1, LeNet-5 sends more than the raw image of 28 * 28 bytes.
+    /// assert_eq!(cost.layers[2].output_bytes, 4_704);
+    /// # Ok::<(), partway_core::model::builtin::BuiltinError>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If the spec is not one that [`ModelSpec::checked`] accepts.
+    pub fn of(spec: &ModelSpec) -> Self {
+        let shapes = spec.shapes().expect("costs are counted for a checked spec");
+        let elements =
+            |shape: &[usize]| shape.iter().fold(1u64, |product, side| product.saturating_mul(*side as u64));
+        let mut trained_before = false;
+        let mut previous_reads_output = false;
+        let mut layers = Vec::with_capacity(spec.len());
+        for (layer, shapes) in spec.layers.iter().zip(shapes.windows(2)) {
+            let (input, output) = (elements(&shapes[0]), elements(&shapes[1]));
+            let operation = Operation::of(&layer.op, input, output);
+            let input_gradient = |count: u64| if trained_before { count } else { 0 };
+            let keeps_input = operation.reads_input || previous_reads_output;
+            layers.push(LayerCost {
+                macs: operation.macs.0,
+                macs_backward: operation
+                    .macs_backward
+                    .0
+                    .saturating_add(input_gradient(operation.macs_to_input.0)),
+                flops_forward: operation.flops_forward.0,
+                flops_backward: operation
+                    .flops_backward
+                    .0
+                    .saturating_add(input_gradient(operation.flops_to_input.0)),
+                params: operation.params.0,
+                buffers: operation.buffers.0,
+                input_elements: input,
+                output_elements: output,
+                input_bytes: input.saturating_mul(VALUE_BYTES),
+                output_bytes: output.saturating_mul(VALUE_BYTES),
+                saved_elements: operation.kept_inside.0.saturating_add(if keeps_input { input } else { 0 }),
+            });
+            trained_before |= operation.params.0 > 0;
+            previous_reads_output = operation.reads_output;
+        }
+        Self { layers }
+    }
+
+    /// Forward multiply-adds of `layers`, per sample.
+    ///
+    /// # Panics
+    /// As do all these sums: if the model does not have these layers.
+    pub fn macs(&self, layers: Range<usize>) -> u64 {
+        self.sum(layers, |layer| layer.macs)
+    }
+
+    /// Forward FLOPs of `layers`, per sample.
+    pub fn flops_forward(&self, layers: Range<usize>) -> u64 {
+        self.sum(layers, |layer| layer.flops_forward)
+    }
+
+    /// Backward FLOPs of `layers`, per sample.
+    pub fn flops_backward(&self, layers: Range<usize>) -> u64 {
+        self.sum(layers, |layer| layer.flops_backward)
+    }
+
+    /// Trained values of `layers`.
+    pub fn params(&self, layers: Range<usize>) -> u64 {
+        self.sum(layers, |layer| layer.params)
+    }
+
+    /// Untrained values of `layers`.
+    pub fn buffers(&self, layers: Range<usize>) -> u64 {
+        self.sum(layers, |layer| layer.buffers)
+    }
+
+    /// Activations of `layers` that a training step keeps, per sample.
+    pub fn saved_elements(&self, layers: Range<usize>) -> u64 {
+        self.sum(layers, |layer| layer.saved_elements)
+    }
+
+    /// Forward multiply-adds of the whole model, per sample: T.
+    pub fn total_macs(&self) -> u64 {
+        self.macs(0..self.layers.len())
+    }
+
+    /// Trained values of the whole model.
+    pub fn total_params(&self) -> u64 {
+        self.params(0..self.layers.len())
+    }
+
+    /// Multiply-adds of one training step per sample: `3T - m1`, for forward, weight gradients and
+    /// input gradients, where m1 is the first trained layer's input gradient, which nothing needs.
+    pub fn training_macs(&self) -> u64 {
+        self.sum(0..self.layers.len(), |layer| layer.macs.saturating_add(layer.macs_backward))
+    }
+
+    /// The first layer with parameters, if any. What reaches it still determines the raw inputs: a
+    /// cut at or before it sends raw data.
+    pub fn first_trained(&self) -> Option<usize> {
+        self.layers.iter().position(|layer| layer.params > 0)
+    }
+
+    /// Bytes of tensors that training `layers` holds at once, for `batch` samples and `moments`
+    /// optimizer moments per trained value: the weights, their gradients, the moments, the buffers, the
+    /// saved activations, and the last layer's output with its gradient (for an edge with layers
+    /// `[0, c)`: the smashed data, kept until its gradient has come, and the cut gradient).
+    ///
+    /// A kernel's scratch space, the next batch and the program itself are not in it.
+    ///
+    /// # Panics
+    /// If the model does not have these layers.
+    pub fn training_memory_bytes(&self, layers: Range<usize>, batch: u64, moments: u64) -> u64 {
+        let output = self.layers[layers.clone()].last().map_or(0, |layer| layer.output_elements);
+        let kept = self.saved_elements(layers.clone()).saturating_add(output.saturating_mul(2));
+        self.params(layers.clone())
+            .saturating_mul(moments.saturating_add(2))
+            .saturating_add(self.buffers(layers))
+            .saturating_add(kept.saturating_mul(batch))
+            .saturating_mul(VALUE_BYTES)
+    }
+
+    fn sum(&self, layers: Range<usize>, count: impl Fn(&LayerCost) -> u64) -> u64 {
+        self.layers[layers].iter().map(count).fold(0, u64::saturating_add)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! Data standardization: the cloud chooses a method, fits it to everybody's merged statistics, and
+//! every edge applies the same affine map per channel.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::statistics::ChannelStatistics;
+
+/// How samples are standardized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Mean 0 and variance 1 per channel.
+    Zscore,
+    /// The interval `[0, 1]` per channel.
+    MinMax,
+    /// Samples stay as they are.
+    None,
+}
+
+/// `y = (x - offset) * scale`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Affine {
+    /// Subtracted first.
+    pub offset: f32,
+    /// Multiplied then.
+    pub scale: f32,
+}
+
+/// A method with its fitted parameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Standardizer {
+    /// The method.
+    pub method: Method,
+    /// One map per channel.
+    pub channels: Vec<Affine>,
+}
+
+/// Why a standardizer cannot be fitted or applied.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum StandardizeError {
+    /// There are no channels to fit to.
+    #[error("there are no channels to fit a standardizer to")]
+    NoChannels,
+    /// A channel without values.
+    #[error("channel {channel}: its statistics are of no values; does every edge have samples?")]
+    NoValues {
+        /// Which channel.
+        channel: usize,
+    },
+    /// Statistics that no f32 values have.
+    #[error(
+        "channel {channel}: mean {mean}, squared deviations {m2}, range {min} to {max} are not statistics of \
+         finite f32 values with a finite range; look for NaN or infinity in the data"
+    )]
+    Impossible {
+        /// Which channel.
+        channel: usize,
+        /// Its mean.
+        mean: f64,
+        /// Its sum of squared deviations.
+        m2: f64,
+        /// Its minimum.
+        min: f64,
+        /// Its maximum.
+        max: f64,
+    },
+    /// A sample that is not one plane per channel.
+    #[error("a sample of {values} values is not {channels} channels of {plane} values each")]
+    SampleLength {
+        /// Values in the sample.
+        values: usize,
+        /// Channels of the standardizer.
+        channels: usize,
+        /// Values per channel asked for.
+        plane: usize,
+    },
+}
+
+impl Affine {
+    /// Changes nothing.
+    const IDENTITY: Self = Self { offset: 0.0, scale: 1.0 };
+}
+
+impl Standardizer {
+    /// Fits `method` to the statistics of each channel. A channel of one constant value (or of values
+    /// so close that a scale would overflow) is shifted only: its scale is 1.
+    ///
+    /// ```
+    /// use partway_core::{standardize::{Method, Standardizer}, statistics::ChannelStatistics};
+    /// let mut channel = ChannelStatistics::default();
+    /// channel.push_all(&[2.0, 6.0]);
+    /// let standardizer = Standardizer::fit(Method::Zscore, &[channel])?;
+    /// let mut sample = [2.0, 4.0, 6.0, 8.0];
+    /// standardizer.apply(&mut sample, 4)?;
+    /// assert_eq!(sample, [-1.0, 0.0, 1.0, 2.0]);
+    /// # Ok::<(), partway_core::standardize::StandardizeError>(())
+    /// ```
+    pub fn fit(method: Method, channels: &[ChannelStatistics]) -> Result<Self, StandardizeError> {
+        if channels.is_empty() {
+            return Err(StandardizeError::NoChannels);
+        }
+        let fit = |(channel, statistics)| {
+            check(channel, statistics)?;
+            Ok(match method {
+                Method::Zscore => zscore(statistics),
+                Method::MinMax => min_max(statistics),
+                Method::None => Affine::IDENTITY,
+            })
+        };
+        let channels = channels.iter().enumerate().map(fit).collect::<Result<_, _>>()?;
+        Ok(Self { method, channels })
+    }
+
+    /// Standardizes one sample in place, laid out `[C, H, W]` with `plane` = H * W.
+    pub fn apply(&self, sample: &mut [f32], plane: usize) -> Result<(), StandardizeError> {
+        self.map(sample, plane, |Affine { offset, scale }, x| (x - offset) * scale)
+    }
+
+    /// Undoes [`Standardizer::apply`], up to rounding.
+    pub fn invert(&self, sample: &mut [f32], plane: usize) -> Result<(), StandardizeError> {
+        self.map(sample, plane, |Affine { offset, scale }, y| y / scale + offset)
+    }
+
+    fn map(
+        &self,
+        sample: &mut [f32],
+        plane: usize,
+        change: impl Fn(Affine, f32) -> f32,
+    ) -> Result<(), StandardizeError> {
+        if self.channels.len().checked_mul(plane) != Some(sample.len()) {
+            return Err(StandardizeError::SampleLength {
+                values: sample.len(),
+                channels: self.channels.len(),
+                plane,
+            });
+        }
+        // A plane of 0 values only fits an empty sample.
+        for (affine, values) in self.channels.iter().zip(sample.chunks_exact_mut(plane.max(1))) {
+            for value in values {
+                *value = change(*affine, *value);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check(channel: usize, statistics: &ChannelStatistics) -> Result<(), StandardizeError> {
+    let ChannelStatistics { count, mean, m2, min, max } = *statistics;
+    if count == 0 {
+        return Err(StandardizeError::NoValues { channel });
+    }
+    // In f32, because that is what the maps compute with. The differences also bound the mean.
+    let finite = [min, max, max - min, mean].iter().all(|value| (*value as f32).is_finite());
+    if finite && m2.is_finite() && m2 >= 0.0 && min <= max {
+        Ok(())
+    } else {
+        Err(StandardizeError::Impossible { channel, mean, m2, min, max })
+    }
+}
+
+/// `1 / width`, or 1 where there is no width to speak of.
+fn scale(width: f64) -> f32 {
+    let scale = width.recip() as f32;
+    if width > 0.0 && scale.is_finite() { scale } else { 1.0 }
+}
+
+fn zscore(statistics: &ChannelStatistics) -> Affine {
+    // A constant channel's deviation may be a rounding error instead of 0.
+    let constant = statistics.min >= statistics.max;
+    let width = if constant { 0.0 } else { statistics.standard_deviation() };
+    Affine { offset: statistics.mean as f32, scale: scale(width) }
+}
+
+fn min_max(statistics: &ChannelStatistics) -> Affine {
+    let (offset, max) = (statistics.min as f32, statistics.max as f32);
+    let mut scale = scale(statistics.max - statistics.min);
+    if (max - offset) * scale > 1.0 {
+        // Rounded up: one step less keeps the maximum, hence everything, within [0, 1].
+        scale = scale.next_down();
+    }
+    Affine { offset, scale }
+}
+
+#[cfg(test)]
+mod tests;
