@@ -21,6 +21,23 @@ pub enum Codec {
     F16,
 }
 
+impl Codec {
+    const ALL: [Self; 2] = [Self::F32, Self::F16];
+
+    /// Its number in a tensor's header.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::F32 => 0,
+            Self::F16 => 1,
+        }
+    }
+
+    /// The codec with this number.
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|codec| codec.code() == code)
+    }
+}
+
 /// Bytes that cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CodecError {

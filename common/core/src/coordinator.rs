@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use action::{Action, Checkpoint, Computed, ConnectionId, Job, Outcome, Replica, StepJob};
-pub use forecast::forecast_edges;
+pub use forecast::{Outlook, forecast_edges};
 pub use settings::{Cuts, Replan, Settings, Topology};
 
 use crate::event::{Event, EventKind};
@@ -182,7 +182,11 @@ impl Coordinator {
             seconds: received.seconds,
             paced_at: self.pace_up(&edge),
         };
-        self.forecast.observe_uplink(&edge, transfer, received.rtt_s);
+        if tensor.header.kind == TensorKind::Probe {
+            self.forecast.observe_probe_up(&edge, transfer, received.rtt_s);
+        } else {
+            self.forecast.observe_uplink(&edge, transfer, received.rtt_s);
+        }
         match tensor.header.kind {
             TensorKind::Probe => {}
             TensorKind::Activations => self.handle_activations(now, &edge, tensor),

@@ -6,8 +6,16 @@
 
 pub mod aggregate;
 pub mod codec;
+pub mod coordinator;
+pub mod event;
+pub mod link;
 pub mod model;
 pub mod optimizer;
+pub mod participant;
+pub mod plan;
+pub mod profile;
 pub mod random;
 pub mod standardize;
 pub mod statistics;
+pub mod wire;
+pub mod workload;

@@ -159,8 +159,8 @@ impl Participant {
         };
         if let Some(limit) = self.request.memory_limit {
             let least = assignment.least_cut as usize;
-            let moments = assignment.optimizer.moments().len();
-            let batch = assignment.batch_size as usize;
+            let moments = assignment.optimizer.moments().len() as u64;
+            let batch = u64::from(assignment.batch_size);
             let needed = ModelCost::of(&model).training_memory_bytes(0..least, batch, moments);
             if needed > limit {
                 self.decline(format!(

@@ -18,6 +18,16 @@ pub enum Method {
     None,
 }
 
+impl std::fmt::Display for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Zscore => "zscore",
+            Self::MinMax => "min-max",
+            Self::None => "none",
+        })
+    }
+}
+
 /// `y = (x - offset) * scale`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -73,7 +73,7 @@ impl Coordinator {
                 self.settings.spec.name
             ));
         }
-        if !request.profile.is_valid() {
+        if request.profile.check().is_err() {
             return Err(format!("the device profile of edge `{name}` has a negative or non-finite number"));
         }
         Ok(())
@@ -103,8 +103,8 @@ impl Coordinator {
         let kind = EventKind::ModelDetermined {
             model: spec.name.clone(),
             layers: spec.len(),
-            parameters: cost.params(),
-            macs: cost.macs(),
+            parameters: cost.total_params(),
+            macs: cost.total_macs(),
         };
         self.emit(now, kind);
         self.phase = Phase::Standardize;
@@ -154,9 +154,7 @@ impl Coordinator {
         if self.standardizer.is_some() || active().any(|member| member.statistics.is_none()) {
             return;
         }
-        let all: Vec<&[ChannelStatistics]> =
-            active().filter_map(|member| member.statistics.as_deref()).collect();
-        let fitted = statistics::merge_all(&all)
+        let fitted = statistics::merge_all(active().filter_map(|member| member.statistics.as_deref()))
             .map_err(|error| error.to_string())
             .and_then(|merged| {
                 Standardizer::fit(self.settings.standardization, &merged).map_err(|error| error.to_string())
@@ -185,7 +183,7 @@ impl Coordinator {
 
     pub(super) fn handle_ready(&mut self, now: Duration, edge: &str, downlink: Option<Transfer>) {
         if let Some(transfer) = downlink {
-            self.forecast.observe_downlink(edge, transfer);
+            self.forecast.observe_probe_down(edge, transfer);
         }
         if self.standardizer.is_none() {
             self.refuse_edge(now, edge, "it said that it is ready before it got the standardizer");

@@ -302,7 +302,7 @@ impl Coordinator {
         if let Some(transfer) = report.downlink {
             self.forecast.observe_downlink(edge, transfer);
         }
-        self.forecast.observe_edge(edge, &prediction, &report);
+        self.forecast.observe_step(edge, &prediction, &report, served.residence_s);
         let predicted = prediction.terms_ms;
         let network_ms =
             (report.latency_s - report.forward_s - report.backward_s - served.residence_s).max(0.0) * 1e3;

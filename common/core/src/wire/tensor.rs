@@ -1,11 +1,11 @@
 //! Tensors on the wire: a small fixed header, then raw little-endian values.
 //!
 //! ```text
-//!  0      4    5     6        8       12        16     20       24       28            30           32
-//!  +------+----+-----+--------+-------+---------+------+--------+--------+-------------+------------+
-//!  | PWT1 |kind|codec|exponent| round | attempt | step | values | labels | first layer | last layer |
-//!  +------+----+-----+--------+-------+---------+------+--------+--------+-------------+------------+
-//!     4     1     1    i16       u32      u32      u32    u32      u32        u16          u16
+//!  0      4    5     6        7    8       12        16     20       24       28            30           32
+//!  +------+----+-----+--------+----+-------+---------+------+--------+--------+-------------+------------+
+//!  | PWT1 |kind|codec|exponent| 0  | round | attempt | step | values | labels | first layer | last layer |
+//!  +------+----+-----+--------+----+-------+---------+------+--------+--------+-------------+------------+
+//!     4     u8   u8     i8      u8    u32      u32      u32    u32      u32        u16          u16
 //! ```
 //! The body is `values` encoded values, padded to four bytes, then `labels` labels as u32.
 
@@ -68,7 +68,7 @@ pub struct TensorHeader {
     /// How the values are encoded.
     pub codec: Codec,
     /// Power of two by which the encoded values were multiplied.
-    pub exponent: i16,
+    pub exponent: i8,
     /// The round that it belongs to.
     pub round: u32,
     /// The attempt at that round.
@@ -133,7 +133,7 @@ impl TensorHeader {
         bytes[..4].copy_from_slice(&MAGIC);
         bytes[4] = self.kind.code();
         bytes[5] = self.codec.code();
-        bytes[6..8].copy_from_slice(&self.exponent.to_le_bytes());
+        bytes[6] = self.exponent.cast_unsigned();
         for (at, value) in [self.round, self.attempt, self.step, self.values, self.labels].iter().enumerate() {
             bytes[8 + 4 * at..12 + 4 * at].copy_from_slice(&value.to_le_bytes());
         }
@@ -156,7 +156,7 @@ impl TensorHeader {
         let header = Self {
             kind: kind.ok_or(TensorError::Header("its kind is unknown"))?,
             codec: Codec::from_code(bytes[5]).ok_or(TensorError::Header("its codec is unknown"))?,
-            exponent: half(6).cast_signed(),
+            exponent: bytes[6].cast_signed(),
             round: word(8),
             attempt: word(12),
             step: word(16),
@@ -165,6 +165,9 @@ impl TensorHeader {
             first_layer: half(28),
             last_layer: half(30),
         };
+        if bytes[7] != 0 {
+            return Err(TensorError::Header("its reserved byte is not zero"));
+        }
         if header.first_layer > header.last_layer {
             return Err(TensorError::Header("its layers are in the wrong order"));
         }
@@ -273,9 +276,9 @@ impl TensorMessage {
         let mut values = Vec::new();
         codec::decode_scaled(
             header.codec,
+            header.exponent,
             &bytes[..encoded],
             header.values as usize,
-            header.exponent,
             &mut values,
         )?;
         Ok((values, labels))

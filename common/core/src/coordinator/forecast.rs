@@ -1,0 +1,385 @@
+//! What the coordinator expects of every device and link, and the plan that follows from it.
+
+use std::collections::BTreeMap;
+
+use super::member::Member;
+use super::settings::{Cuts, Replan, Settings};
+use crate::event::{PlannedEdge, TermsMs};
+use crate::link::{LinkEstimator, RttFilter, Transfer};
+use crate::model::ModelCost;
+use crate::plan::{self, CloudInput, EdgeInput, EdgePlan, Plan, PlanError, PlanInput};
+use crate::profile::{Correction, DeviceProfile, LayerWork, StepCorrections};
+use crate::random;
+use crate::wire::{StepReport, TrainingRequest};
+use crate::workload;
+
+/// An edge stays at its cut unless moving improves its part of the objective by this share.
+const HYSTERESIS: f64 = 0.05;
+
+/// Streams, framing and thread switches of a step's two transfers, in seconds.
+const TRANSFER_OVERHEAD_S: f64 = 1e-3;
+
+/// Round-trip time assumed before the first sample, in seconds.
+const ASSUMED_RTT_S: f64 = 0.01;
+
+/// What a device and its link are taken to be.
+#[derive(Clone, Debug)]
+pub struct Outlook {
+    /// The edge's name.
+    pub name: String,
+    /// Seconds per layer kind, as the device calibrated itself.
+    pub profile: DeviceProfile,
+    /// What its measured steps say about the profile.
+    pub corrections: StepCorrections,
+    /// Uplink rate, in bytes per second.
+    pub up: f64,
+    /// Downlink rate, in bytes per second.
+    pub down: f64,
+    /// Round-trip time, in seconds.
+    pub rtt_s: f64,
+    /// Memory for training, in bytes.
+    pub memory_limit: Option<u64>,
+    /// Its cut so far.
+    pub current_cut: Option<usize>,
+    /// The cut that it must have.
+    pub fixed_cut: Option<usize>,
+}
+
+/// Plans for edges that have not been met yet, from an outlook on each: `partway plan`.
+///
+/// # Errors
+/// If a number cannot be planned with.
+pub fn forecast_edges(settings: &Settings, outlooks: &[Outlook]) -> Result<Plan, PlanError> {
+    Workload::of(settings).plan(settings, outlooks, &Correction::default())
+}
+
+/// What the planner needs of model and batch; the same in every round.
+#[derive(Debug)]
+struct Workload {
+    works: Vec<LayerWork>,
+    flops: Vec<f64>,
+    bytes_up: Vec<u64>,
+    bytes_down: Vec<u64>,
+    state_bytes: Vec<u64>,
+    memory_by_cut: Vec<u64>,
+}
+
+impl Workload {
+    fn of(settings: &Settings) -> Self {
+        let (spec, batch, moments) = (&settings.spec, settings.batch_size, settings.moments());
+        let cost = ModelCost::of(spec);
+        let works = workload::layer_works(spec, &cost, batch, moments);
+        let memory = |cut| cost.training_memory_bytes(0..cut, batch.into(), moments as u64);
+        Self {
+            flops: works.iter().map(|work| work.forward_flops + work.backward_flops).collect(),
+            works,
+            bytes_up: workload::cut_bytes_up(&cost, batch, settings.activations),
+            bytes_down: workload::cut_bytes_down(&cost, batch, settings.gradients),
+            state_bytes: workload::state_bytes(spec, moments),
+            memory_by_cut: (0..=spec.len()).map(memory).collect(),
+        }
+    }
+
+    /// Forward and backward seconds of each layer on a device.
+    fn seconds(&self, profile: &DeviceProfile, forward: f64, backward: f64) -> (Vec<f64>, Vec<f64>) {
+        self.works
+            .iter()
+            .map(|work| (forward * profile.seconds_forward(work), backward * profile.seconds_backward(work)))
+            .unzip()
+    }
+
+    fn plan(&self, settings: &Settings, outlooks: &[Outlook], cloud: &Correction) -> Result<Plan, PlanError> {
+        let (forward_s, backward_s) =
+            self.seconds(&settings.cloud_profile, cloud.factor(), cloud.factor());
+        let edges = outlooks.iter().map(|outlook| {
+            let corrections = &outlook.corrections;
+            let (forward_s, backward_s) = self.seconds(
+                &outlook.profile,
+                corrections.edge_forward.factor(),
+                corrections.edge_backward.factor(),
+            );
+            EdgeInput {
+                name: outlook.name.clone(),
+                forward_s,
+                backward_s,
+                up_bytes_per_s: outlook.up,
+                down_bytes_per_s: outlook.down,
+                rtt_s: outlook.rtt_s,
+                latency_overhead_s: TRANSFER_OVERHEAD_S,
+                memory_limit: outlook.memory_limit,
+                memory_by_cut: self.memory_by_cut.clone(),
+                current_cut: outlook.current_cut,
+                fixed_cut: outlook.fixed_cut,
+            }
+        });
+        plan::plan(&PlanInput {
+            edges: edges.collect(),
+            cloud: CloudInput {
+                forward_s,
+                backward_s,
+                flops: self.flops.clone(),
+                workers: settings.workers,
+                capacity_bytes_per_s: settings.capacity,
+            },
+            cut_bytes_up: self.bytes_up.clone(),
+            cut_bytes_down: self.bytes_down.clone(),
+            state_bytes: self.state_bytes.clone(),
+            steps_between_aggregations: u64::from(settings.aggregate_every)
+                * u64::from(settings.steps_per_round),
+            depth: settings.depth.clone(),
+            deadline: settings.deadline,
+            objective: settings.objective,
+            margin: settings.margin,
+            hysteresis: HYSTERESIS,
+        })
+    }
+}
+
+/// What is predicted of one edge's steps in a round.
+#[derive(Clone, Debug)]
+pub(super) struct Prediction {
+    pub(super) cut: usize,
+    pub(super) terms_ms: TermsMs,
+    pub(super) step_ms: f64,
+    pub(super) pace_up: Option<f64>,
+    pub(super) pace_down: Option<f64>,
+    /// By the profiles alone, before any correction, in seconds.
+    pub(super) edge_forward_s: f64,
+    pub(super) edge_backward_s: f64,
+    pub(super) cloud_service_s: f64,
+}
+
+/// A round's plan with what the events tell of it.
+pub(super) struct Planned {
+    pub(super) deadline_s: f64,
+    pub(super) optimality_gap: f64,
+    pub(super) predictions: Vec<Prediction>,
+    pub(super) events: Vec<PlannedEdge>,
+}
+
+/// What is known of one edge's device and link.
+#[derive(Debug)]
+struct EdgeOutlook {
+    profile: DeviceProfile,
+    corrections: StepCorrections,
+    /// How long a step stays in the cloud, against the time that its share promises: first come first
+    /// served is mostly quicker.
+    residence: Correction,
+    up: LinkEstimator,
+    down: LinkEstimator,
+    rtt: RttFilter,
+    pace_down: Option<f64>,
+    memory_limit: Option<u64>,
+}
+
+/// Profiles, corrections and link estimates of the fleet.
+#[derive(Debug)]
+pub(super) struct Forecast {
+    workload: Workload,
+    edges: BTreeMap<String, EdgeOutlook>,
+    cloud: Correction,
+    last: Option<(Vec<String>, Plan)>,
+}
+
+impl Forecast {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let workload = Workload::of(settings);
+        Self { workload, edges: BTreeMap::new(), cloud: Correction::default(), last: None }
+    }
+
+    pub(super) fn admit(&mut self, request: &TrainingRequest) {
+        let outlook = EdgeOutlook {
+            profile: request.profile.clone(),
+            corrections: StepCorrections::default(),
+            residence: Correction::default(),
+            up: LinkEstimator::new(request.uplink_hint),
+            down: LinkEstimator::new(None),
+            rtt: RttFilter::default(),
+            pace_down: None,
+            memory_limit: request.memory_limit,
+        };
+        self.edges.insert(request.name.clone(), outlook);
+    }
+
+    pub(super) fn forget(&mut self, edge: &str) {
+        self.edges.remove(edge);
+    }
+
+    pub(super) fn pace_down(&self, edge: &str) -> Option<f64> {
+        self.edges.get(edge)?.pace_down
+    }
+
+    pub(super) fn observe_probe_up(&mut self, edge: &str, transfer: Transfer, rtt_s: f64) {
+        if let Some(outlook) = self.edges.get_mut(edge) {
+            outlook.up.probe(transfer);
+            outlook.rtt.observe(rtt_s);
+        }
+    }
+
+    pub(super) fn observe_probe_down(&mut self, edge: &str, transfer: Transfer) {
+        if let Some(outlook) = self.edges.get_mut(edge) {
+            outlook.down.probe(transfer);
+        }
+    }
+
+    pub(super) fn observe_uplink(&mut self, edge: &str, transfer: Transfer, rtt_s: f64) {
+        if let Some(outlook) = self.edges.get_mut(edge) {
+            outlook.up.observe(transfer);
+            outlook.rtt.observe(rtt_s);
+        }
+    }
+
+    pub(super) fn observe_downlink(&mut self, edge: &str, transfer: Transfer) {
+        if let Some(outlook) = self.edges.get_mut(edge) {
+            let paced_at = outlook.pace_down;
+            outlook.down.observe(Transfer { paced_at, ..transfer });
+        }
+    }
+
+    pub(super) fn observe_cloud(&mut self, predicted_s: f64, measured_s: f64) {
+        self.cloud.observe(predicted_s, measured_s);
+    }
+
+    /// Takes in one step: the edge's times, and how long the cloud kept it.
+    pub(super) fn observe_step(
+        &mut self,
+        edge: &str,
+        prediction: &Prediction,
+        report: &StepReport,
+        residence_s: f64,
+    ) {
+        if let Some(outlook) = self.edges.get_mut(edge) {
+            let corrections = &mut outlook.corrections;
+            corrections.edge_forward.observe(prediction.edge_forward_s, report.forward_s);
+            corrections.edge_backward.observe(prediction.edge_backward_s, report.backward_s);
+            let promised = prediction.terms_ms.cloud / 1e3 / outlook.residence.factor();
+            outlook.residence.observe(promised, residence_s);
+        }
+    }
+
+    /// Plans a round for the edges that are not left out, in name order.
+    ///
+    /// # Errors
+    /// In words, if a number cannot be planned with.
+    pub(super) fn plan(
+        &mut self,
+        settings: &Settings,
+        fleet: &BTreeMap<String, Member>,
+        round: u32,
+    ) -> Result<Planned, String> {
+        let names: Vec<String> =
+            fleet.iter().filter(|(_, member)| !member.out).map(|(name, _)| name.clone()).collect();
+        let outlooks: Vec<Outlook> = names
+            .iter()
+            .filter_map(|name| {
+                let edge = self.edges.get(name)?;
+                let member = fleet.get(name)?;
+                let current_cut = member.round.as_ref().map(super::member::MemberRound::cut);
+                Some(Outlook {
+                    name: name.clone(),
+                    profile: edge.profile.clone(),
+                    corrections: edge.corrections,
+                    up: edge.up.rate(),
+                    down: edge.down.rate(),
+                    rtt_s: edge.rtt.rtt_s().unwrap_or(ASSUMED_RTT_S),
+                    memory_limit: edge.memory_limit,
+                    current_cut,
+                    fixed_cut: self.fixed_cut(settings, name, round),
+                })
+            })
+            .collect();
+        let keep = match settings.replan {
+            Replan::EveryRound => false,
+            // Which state a link is in is known from change-point detection only; until that exists a
+            // change of the fleet is the only one that is seen.
+            Replan::OnChange | Replan::Never => settings.cuts != Cuts::Random,
+        };
+        let plan = match self.last.take() {
+            Some((planned_for, plan)) if keep && planned_for == names => plan,
+            _ => self.workload.plan(settings, &outlooks, &self.cloud).map_err(|error| error.to_string())?,
+        };
+        let planned = Planned {
+            deadline_s: plan.deadline_s,
+            optimality_gap: plan.optimality_gap,
+            predictions: plan.edges.iter().map(|edge| self.predict(settings, edge)).collect(),
+            events: Vec::new(),
+        };
+        let events = plan
+            .edges
+            .iter()
+            .zip(&outlooks)
+            .zip(&planned.predictions)
+            .map(|((edge, outlook), prediction)| PlannedEdge {
+                edge: edge.name.clone(),
+                cut: edge.cut as u32,
+                feasible: edge.feasible,
+                reason: edge.reason.clone(),
+                terms_ms: prediction.terms_ms,
+                step_ms: prediction.step_ms,
+                reserved_up_mbps: mbps(edge.reserved_up),
+                reserved_down_mbps: mbps(edge.reserved_down),
+                estimated_up_mbps: mbps(outlook.up),
+                estimated_down_mbps: mbps(outlook.down),
+            })
+            .collect();
+        for edge in &plan.edges {
+            if let Some(outlook) = self.edges.get_mut(&edge.name) {
+                outlook.pace_down = rate(edge.reserved_down);
+            }
+        }
+        self.last = Some((names, plan));
+        Ok(Planned { events, ..planned })
+    }
+
+    fn fixed_cut(&self, settings: &Settings, edge: &str, round: u32) -> Option<usize> {
+        match settings.cuts {
+            Cuts::Planned => None,
+            Cuts::Fixed(cut) => Some(cut),
+            Cuts::Random => {
+                let mut stream = random::stream(settings.seed, &["cut", edge, &round.to_string()]);
+                let (least, most) = (*settings.depth.start(), *settings.depth.end());
+                Some(least + random::below(&mut stream, (most - least + 1) as u64) as usize)
+            }
+        }
+    }
+
+    fn predict(&self, settings: &Settings, edge: &EdgePlan) -> Prediction {
+        let cut = edge.cut;
+        let outlook = self.edges.get(&edge.name);
+        let residence = outlook.map_or(1.0, |outlook| outlook.residence.factor());
+        let sum = |profile: &DeviceProfile, works: &[LayerWork]| {
+            let forward: f64 = works.iter().map(|work| profile.seconds_forward(work)).sum();
+            let backward: f64 = works.iter().map(|work| profile.seconds_backward(work)).sum();
+            (forward, backward)
+        };
+        let works = &self.workload.works;
+        let (edge_forward_s, edge_backward_s) =
+            outlook.map_or((0.0, 0.0), |outlook| sum(&outlook.profile, &works[..cut]));
+        let (cloud_forward_s, cloud_backward_s) = sum(&settings.cloud_profile, &works[cut..]);
+        let terms_ms = TermsMs {
+            edge_forward: edge.terms.edge_forward * 1e3,
+            uplink: edge.terms.uplink * 1e3,
+            cloud: edge.terms.cloud * 1e3 * residence,
+            downlink: edge.terms.downlink * 1e3,
+            edge_backward: edge.terms.edge_backward * 1e3,
+        };
+        Prediction {
+            cut,
+            terms_ms,
+            step_ms: terms_ms.sum(),
+            pace_up: rate(edge.reserved_up),
+            pace_down: rate(edge.reserved_down),
+            edge_forward_s,
+            edge_backward_s,
+            cloud_service_s: cloud_forward_s + cloud_backward_s,
+        }
+    }
+}
+
+fn rate(bytes_per_s: f64) -> Option<f64> {
+    (bytes_per_s > 0.0).then_some(bytes_per_s)
+}
+
+fn mbps(bytes_per_s: f64) -> f64 {
+    bytes_per_s * 8.0 / 1e6
+}
