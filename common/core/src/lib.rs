@@ -4,6 +4,7 @@
 //! Nothing here reads a clock, a file, a socket or ambient randomness: time, seeds and bytes are
 //! arguments. `clippy.toml` and the dependency check in `.ci/run` keep it so.
 
+pub mod config;
 pub mod model;
 pub mod optimizer;
 pub mod random;
