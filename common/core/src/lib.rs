@@ -6,6 +6,7 @@
 
 pub mod aggregate;
 pub mod codec;
+pub mod config;
 pub mod coordinator;
 pub mod event;
 pub mod link;

@@ -1,0 +1,194 @@
+//! Contradictions: values that are allowed one by one and not together.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Clock, Config,
+    data::{Dataset, EvaluateAt},
+    error::Fault,
+    plan::FixedCut,
+    setting::{Faults, Setting, shown},
+    training::Algorithm,
+};
+
+/// The most edges, after `count`: more than one machine can run.
+const MOST_EDGES: usize = 10_000;
+
+/// `key` has a value that does not go with another; `allowed` says which does.
+fn contradiction<T: Setting>(
+    key: impl Into<String>,
+    value: &T,
+    allowed: impl Into<String>,
+) -> (String, Fault) {
+    let value = value.write().as_ref().map(shown).unwrap_or_default();
+    (key.into(), Fault::NotAllowed { value, allowed: allowed.into() })
+}
+
+/// Every contradiction that can be seen without the model.
+pub(super) fn contradictions(config: &Config) -> Faults {
+    let mut faults = Faults::new();
+    check_data(config, &mut faults);
+    check_rounds(config, &mut faults);
+    check_cuts(config, &mut faults);
+    check_edges(config, &mut faults);
+    check_clock(config, &mut faults);
+    faults
+}
+
+fn check_data(config: &Config, faults: &mut Faults) {
+    let data = &config.data;
+    let needs_path = matches!(data.dataset, Dataset::Csv | Dataset::Images | Dataset::Npz);
+    if data.dataset == Dataset::Synthetic && data.path.is_some() {
+        let allowed = "no path with `data.dataset = \"synthetic\"`, which is generated";
+        faults.push(contradiction("data.path", &data.path, allowed));
+    }
+    if needs_path && data.path.is_none() {
+        let allowed = format!("the path of the {} data, which has no default", data.dataset);
+        faults.push(("data.path".into(), Fault::Missing { allowed }));
+    }
+    if data.dataset != Dataset::Synthetic && data.synthetic.is_some() {
+        let allowed = format!(
+            "`data.synthetic` with `data.dataset = \"synthetic\"` only, not {:?}",
+            data.dataset.name()
+        );
+        faults.push(contradiction("data.synthetic", &data.synthetic, allowed));
+    }
+    if data.evaluate == EvaluateAt::Edges && data.test_limit.is_some() {
+        let allowed = "no test_limit with `data.evaluate = \"edges\"`: it shortens the cloud's test set, which is not used then";
+        faults.push(contradiction("data.test_limit", &data.test_limit, allowed));
+    }
+}
+
+fn check_rounds(config: &Config, faults: &mut Faults) {
+    let Config { training, fleet, wire, .. } = config;
+    let aggregate = training.aggregate_every;
+    if fleet.checkpoint_every.get() % aggregate.get() != 0 {
+        let allowed = format!(
+            "a multiple of `training.aggregate_every = {aggregate}`: checkpoints are taken at aggregations"
+        );
+        faults.push(contradiction("fleet.checkpoint_every", &fleet.checkpoint_every, allowed));
+    }
+    if training.batch_size.get() % wire.in_flight.get() != 0 {
+        let allowed = format!(
+            "a divisor of `training.batch_size = {}`: micro-batches are equal parts of a batch",
+            training.batch_size
+        );
+        faults.push(contradiction("wire.in_flight", &wire.in_flight, allowed));
+    }
+}
+
+fn check_cuts(config: &Config, faults: &mut Faults) {
+    let Config { training, plan, data, .. } = config;
+    let (min, max) = (plan.min_depth, plan.max_depth);
+    if max.is_some_and(|max| max < min) {
+        let allowed = format!("at least `plan.min_depth = {min}`");
+        faults.push(contradiction("plan.max_depth", &max, allowed));
+    }
+    if let Some(FixedCut::At(cut)) = plan.fixed_cut
+        && (cut < min.get() || max.is_some_and(|max| cut > max.get()))
+    {
+        let max = max.map_or("L - 1".to_owned(), |max| max.to_string());
+        let allowed = format!("`plan.min_depth = {min}` to `plan.max_depth = {max}`");
+        faults.push(contradiction("plan.fixed_cut", &plan.fixed_cut, allowed));
+    }
+    let raw = "with `data.allow_raw_data = true` only: cut 0 sends raw samples to the cloud";
+    if !data.allow_raw_data {
+        if plan.fixed_cut == Some(FixedCut::At(0)) {
+            faults.push(contradiction("plan.fixed_cut", &plan.fixed_cut, format!("at least 1; 0 {raw}")));
+        } else if min.get() == 0 {
+            faults.push(contradiction("plan.min_depth", &min, format!("at least 1; 0 {raw}")));
+        }
+        if training.algorithm == Algorithm::Centralized {
+            let allowed = format!("\"centralized\" {raw}");
+            faults.push(contradiction("training.algorithm", &training.algorithm, allowed));
+        }
+    }
+    if plan.fixed_cut.is_some() && matches!(training.algorithm, Algorithm::FedAvg | Algorithm::Centralized) {
+        let algorithm = training.algorithm;
+        let allowed = format!("no fixed cut with `training.algorithm = \"{algorithm}\"`, which has its own");
+        faults.push(contradiction("plan.fixed_cut", &plan.fixed_cut, allowed));
+    }
+}
+
+fn check_edges(config: &Config, faults: &mut Faults) {
+    let edges = config.edge_count();
+    if edges > MOST_EDGES {
+        let allowed = format!("at most {MOST_EDGES} edges in all, not {edges}");
+        if let Some((last, edge)) = config.edge.iter().enumerate().next_back() {
+            faults.push(contradiction(format!("edge[{last}].count"), &edge.count, allowed));
+        }
+        return;
+    }
+    let min = config.fleet.min_edges;
+    if edges > 0 && min.get() > edges {
+        let allowed = format!("at most {edges}, the number of edges");
+        faults.push(contradiction("fleet.min_edges", &min, allowed));
+    }
+    let mut seen = BTreeMap::new();
+    for (index, edge) in config.edge.iter().enumerate() {
+        let twice = edge.expanded().find_map(|one| Some((one.name.clone(), *seen.get(&one.name)?)));
+        if let Some((name, first)) = twice {
+            let allowed = format!("a name of its own; `edge[{first}]` is already called `{name}`");
+            faults.push(contradiction(format!("edge[{index}].name"), &edge.name, allowed));
+        }
+        seen.extend(edge.expanded().map(|one| (one.name, index)));
+        let overlaps = edge.down.windows(2).any(|pair| pair[1].from() < pair[0].until());
+        if overlaps {
+            let allowed = "times in order, each after the end of the one before";
+            faults.push(contradiction(format!("edge[{index}].down"), &edge.down, allowed));
+        }
+    }
+}
+
+fn check_clock(config: &Config, faults: &mut Faults) {
+    if config.clock == Clock::Wall {
+        return;
+    }
+    let missing = |key: String| {
+        let allowed = "a device profile, which `clock = \"virtual\"` needs of the cloud and of every edge";
+        (key, Fault::Missing { allowed: allowed.into() })
+    };
+    if config.cloud.profile.is_none() {
+        faults.push(missing("cloud.profile".into()));
+    }
+    for (index, _) in config.edge.iter().enumerate().filter(|(_, edge)| edge.profile.is_none()) {
+        faults.push(missing(format!("edge[{index}].profile")));
+    }
+}
+
+/// The cuts that `config` permits for a model of `layers` layers, from least to largest.
+pub(super) fn depths(config: &Config, layers: usize) -> Result<(usize, usize), (String, Fault)> {
+    let plan = &config.plan;
+    match config.training.algorithm {
+        Algorithm::FedAvg => return Ok((layers, layers)),
+        Algorithm::Centralized => return Ok((0, 0)),
+        Algorithm::SplitFedV1 | Algorithm::SplitFedV2 | Algorithm::Sequential => {}
+    }
+    let last = layers.saturating_sub(1);
+    let most = if plan.allow_local { layers } else { last };
+    let at_most = |cut: usize| {
+        let local = if plan.allow_local {
+            String::new()
+        } else {
+            format!("; {layers}, the whole model on the edge, with `plan.allow_local = true` only")
+        };
+        format!("at most {cut}, as the model has {layers} layers{local}")
+    };
+    if let Some(FixedCut::At(cut)) = plan.fixed_cut {
+        let fits = cut <= most;
+        return fits
+            .then_some((cut, cut))
+            .ok_or_else(|| contradiction("plan.fixed_cut", &plan.fixed_cut, at_most(most)));
+    }
+    let min = plan.min_depth.get();
+    let max = plan.max_depth.map_or(last, super::plan::Depth::get);
+    if max > most {
+        return Err(contradiction("plan.max_depth", &plan.max_depth, at_most(most)));
+    }
+    if min > max {
+        let unset =
+            if plan.allow_local { format!(" unless `plan.max_depth = {layers}`") } else { String::new() };
+        return Err(contradiction("plan.min_depth", &plan.min_depth, at_most(max) + &unset));
+    }
+    Ok((min, max))
+}

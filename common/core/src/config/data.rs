@@ -1,0 +1,108 @@
+//! `[data]`: what it is trained on, and how the samples are spread over the edges.
+
+use std::path::PathBuf;
+
+use super::{
+    model::SampleShape,
+    number::{AtLeastOne, NonNegativeF64, Whole, literal},
+    partition::Partition,
+    reader::section,
+    setting::named,
+};
+
+section! {
+    /// The `[data]` table.
+    pub struct DataConfig {
+        /// The data set. Required. Example: `dataset = "mnist"`.
+        pub dataset: Dataset,
+        /// The folder or file that holds it. Default: `datasets/` and the data set's name; required for
+        /// `csv`, `images` and `npz`, not allowed for `synthetic`. Example: `path = "datasets/mnist"`.
+        pub path: Option<PathBuf>,
+        /// The generated data set's size and shape; allowed with `dataset = "synthetic"` only, where each
+        /// key has a default. Example: `synthetic = { shape = [3, 32, 32], classes = 10 }`.
+        pub synthetic: Option<SyntheticConfig>,
+        /// Only the first so many training samples, at least 1. Default: all. Example: `train_limit = 12000`.
+        pub train_limit: Option<AtLeastOne>,
+        /// Only the first so many test samples, at least 1. Default: all. Example: `test_limit = 2000`.
+        pub test_limit: Option<AtLeastOne>,
+        /// Zero pixels added on each side of each image, from 0 to 256. Default 0. Example: `pad = 2`.
+        pub pad: Whole<0, 256> = literal(Whole::new(0)),
+        /// How the training samples are spread over the edges. Default
+        /// `{ kind = "dirichlet", alpha = 0.5 }`. Example: `partition = "iid"`.
+        pub partition: Partition = Partition::default(),
+        /// The least number of samples that an edge gets, at least 1. Default 64. Example:
+        /// `min_samples = 64`.
+        pub min_samples: AtLeastOne = literal(AtLeastOne::new(64)),
+        /// How samples are standardized. Default `"zscore"`. Example: `standardize = "min-max"`.
+        pub standardize: StandardizeMethod = StandardizeMethod::Zscore,
+        /// Whose samples measure the accuracy. Default `"cloud"`. Example: `evaluate = "edges"`.
+        pub evaluate: EvaluateAt = EvaluateAt::Cloud,
+        /// Whether raw samples may leave an edge: permits cut 0. Default false. Example:
+        /// `allow_raw_data = true`.
+        pub allow_raw_data: bool = false,
+    }
+}
+
+section! {
+    /// The `data.synthetic` table: classes that are drawn around one pattern each.
+    pub struct SyntheticConfig {
+        /// Shape of one sample, `[channels, height, width]`, each from 1 to 4096. Default `[1, 28, 28]`.
+        /// Example: `shape = [3, 32, 32]`.
+        pub shape: SampleShape = literal(SampleShape::new([1, 28, 28])),
+        /// Number of classes, from 2 to 65536. Default 10. Example: `classes = 4`.
+        pub classes: Whole<2, 65_536> = literal(Whole::new(10)),
+        /// Number of training samples, from 1 to 10 million. Default 4096. Example: `train_samples = 512`.
+        pub train_samples: Whole<1, 10_000_000> = literal(Whole::new(4096)),
+        /// Number of test samples, from 1 to 10 million. Default 1024. Example: `test_samples = 128`.
+        pub test_samples: Whole<1, 10_000_000> = literal(Whole::new(1024)),
+        /// Noise over signal: 0 makes every sample its class's pattern, at 1 both are equally strong.
+        /// At least 0. Default 0.5. Example: `difficulty = 1.0`.
+        pub difficulty: NonNegativeF64 = literal(NonNegativeF64::new(0.5)),
+    }
+}
+
+named! {
+    /// The data sets.
+    pub enum Dataset {
+        /// Handwritten digits, 1x28x28, 10 classes (`LeCun` et al. 1998).
+        Mnist = "mnist",
+        /// Articles of clothing, 1x28x28, 10 classes (Xiao et al. 2017).
+        FashionMnist = "fashion-mnist",
+        /// Photographs, 3x32x32, 10 classes (Krizhevsky 2009).
+        Cifar10 = "cifar10",
+        /// A table with a label column.
+        Csv = "csv",
+        /// A folder of images per class.
+        Images = "images",
+        /// `NumPy` arrays.
+        Npz = "npz",
+        /// Generated from the seed: `data.synthetic`.
+        Synthetic = "synthetic",
+    }
+}
+
+named! {
+    /// How samples are standardized, with parameters fitted over all edges' samples.
+    pub enum StandardizeMethod {
+        /// Mean 0 and variance 1 per channel.
+        Zscore = "zscore",
+        /// Smallest value 0 and largest 1 per channel.
+        MinMax = "min-max",
+        /// `log1p` of the value over the smallest, then z-score.
+        Log = "log",
+        /// L2 norm 1 per sample.
+        UnitNorm = "unit-norm",
+        /// As it is.
+        None = "none",
+    }
+}
+
+named! {
+    /// Whose samples measure the accuracy.
+    pub enum EvaluateAt {
+        /// The cloud's test set.
+        Cloud = "cloud",
+        /// Each edge's own held-out part.
+        Edges = "edges",
+    }
+}

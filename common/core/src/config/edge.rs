@@ -1,0 +1,110 @@
+//! `[[edge]]`: one device, or several alike.
+
+use std::{path::PathBuf, time::Duration};
+
+use toml::Value;
+
+use super::{
+    cpus::CpuList,
+    number::{Mbps, Probability, Speed, Whole, literal},
+    reader::section,
+    setting::{Name, Plain},
+    units::{ByteSize, duration_text, parse_duration},
+};
+
+section! {
+    /// One `[[edge]]` table.
+    pub struct EdgeConfig {
+        /// What the edge is called, which also says its place in every order. Required. Example:
+        /// `name = "camera"`.
+        pub name: Name,
+        /// How many there are, from 1 to 10000. More than one are called `camera-0`, `camera-1`, and so
+        /// on. Default 1. Example: `count = 2`.
+        pub count: Whole<1, 10_000> = literal(Whole::new(1)),
+        /// Wall clock: its speed as a share of one thread of this machine, above 0 and at most 64.
+        /// Default 1. Example: `speed = 0.25`.
+        pub speed: Speed = literal(Speed::new(1.0)),
+        /// Virtual clock: a file with its seconds per layer kind. Default: none. Example:
+        /// `profile = "configs/devices/pi4.toml"`.
+        pub profile: Option<PathBuf>,
+        /// Rate towards the cloud in Mbit/s, from 0.001 to 1000000. Default: not limited. Example:
+        /// `uplink_mbps = 20`.
+        pub uplink_mbps: Option<Mbps>,
+        /// Rate from the cloud in Mbit/s, from 0.001 to 1000000. Default: not limited. Example:
+        /// `downlink_mbps = 50`.
+        pub downlink_mbps: Option<Mbps>,
+        /// Time to the cloud and back, added to the machine's own. Default `"0s"`. Example:
+        /// `rtt = "20ms"`.
+        pub rtt: Duration = Duration::ZERO,
+        /// How far the one-way delay varies from packet to packet. Default `"0s"`. Example: `jitter = "2ms"`.
+        pub jitter: Duration = Duration::ZERO,
+        /// Share of packets that is lost per direction, at least 0 and below 1. Default 0. Example:
+        /// `loss = 0.01`.
+        pub loss: Probability = literal(Probability::new(0.0)),
+        /// A file of `seconds,mbps` lines that the rate follows. Default: none. Example:
+        /// `trace = "configs/links/lte.csv"`.
+        pub trace: Option<PathBuf>,
+        /// When it is out of reach, from the start of the run, in order and without overlap. Default:
+        /// never. Example: `down = [["120s", "180s"]]`.
+        pub down: Vec<Outage>,
+        /// The memory that it may use, above 0. Default: not limited. Example: `memory = "256MiB"`.
+        pub memory: Option<ByteSize>,
+        /// Threads that compute, from 1 to 1024. Default 1. Example: `threads = 2`.
+        pub threads: Whole<1, 1024> = literal(Whole::new(1)),
+        /// The processors that it is pinned to. Default: any. Example: `cpus = "2"`.
+        pub cpus: Option<CpuList>,
+    }
+}
+
+/// A time during which an edge is out of reach, counted from the start of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outage {
+    from: Duration,
+    until: Duration,
+}
+
+impl Outage {
+    /// The outage, if it ends after it starts.
+    pub fn new(from: Duration, until: Duration) -> Option<Self> {
+        (from < until).then_some(Self { from, until })
+    }
+
+    /// Its first moment.
+    pub fn from(self) -> Duration {
+        self.from
+    }
+
+    /// Its end.
+    pub fn until(self) -> Duration {
+        self.until
+    }
+}
+
+impl Plain for Outage {
+    fn allowed() -> String {
+        "[from, until], two times with units in quotes, the first the earlier, such as [\"120s\", \"180s\"]"
+            .into()
+    }
+
+    fn parse(value: &Value) -> Option<Self> {
+        let times: Option<Vec<Duration>> =
+            value.as_array()?.iter().map(|time| parse_duration(time.as_str()?)).collect();
+        let [from, until] = times?.try_into().ok()?;
+        Self::new(from, until)
+    }
+
+    fn to_value(&self) -> Value {
+        Value::Array(vec![duration_text(self.from).into(), duration_text(self.until).into()])
+    }
+}
+
+impl EdgeConfig {
+    /// The edges that this describes, each with its full name and a count of 1.
+    pub(super) fn expanded(&self) -> impl Iterator<Item = Self> + '_ {
+        let count = self.count.get();
+        (0..count).map(move |index| {
+            let name = if count == 1 { self.name.clone() } else { self.name.numbered(index) };
+            Self { name, count: literal(Whole::new(1)), ..self.clone() }
+        })
+    }
+}

@@ -1,0 +1,30 @@
+//! `[fleet]`: who must be there, how long is waited, and what is kept for a restart.
+
+use std::time::Duration;
+
+use super::{
+    number::{AtLeastOne, Share, literal},
+    reader::section,
+};
+
+section! {
+    /// The `[fleet]` table.
+    pub struct FleetConfig {
+        /// Edges that must have asked before training starts, at least 1. Default: all that are
+        /// described; required where none is. Example: `min_edges = 4`.
+        pub min_edges: AtLeastOne = literal(AtLeastOne::new(1)),
+        /// How long the cloud waits for them. Default `"60s"`. Example: `gather_timeout = "2m"`.
+        pub gather_timeout: Duration = Duration::from_mins(1),
+        /// Share of the edges that a round needs, above 0 and at most 1. Default 1. Example:
+        /// `quorum = 0.75`.
+        pub quorum: Share = literal(Share::new(1.0)),
+        /// How long an edge that was lost may take to come back. Default `"60s"`. Example:
+        /// `rejoin_window = "30s"`.
+        pub rejoin_window: Duration = Duration::from_mins(1),
+        /// Rounds from one checkpoint to the next, a multiple of `training.aggregate_every`. Default:
+        /// `training.aggregate_every`. Example: `checkpoint_every = 10`.
+        pub checkpoint_every: AtLeastOne = literal(AtLeastOne::new(5)),
+        /// Checkpoints that are kept, at least 1. Default 3. Example: `keep = 1`.
+        pub keep: AtLeastOne = literal(AtLeastOne::new(3)),
+    }
+}

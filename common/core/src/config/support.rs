@@ -1,0 +1,70 @@
+//! What the configuration can say and this version cannot do yet: refused, never ignored.
+//!
+//! Whoever builds one of these deletes its line here.
+
+use super::{
+    Config,
+    cloud::DeviceKind,
+    data::{Dataset, EvaluateAt, StandardizeMethod},
+    error::Fault,
+    model::ModelSource,
+    plan::OnStraggler,
+    setting::{Faults, Setting, shown},
+    training::{Algorithm, LabelsAt},
+};
+
+/// Codecs to come; `topk` will be `{ kind = "topk", fraction = 0.1 }`.
+pub(super) const PLANNED_CODECS: &[&str] = &["bf16", "int8", "int4", "topk"];
+
+/// Collects refusals.
+struct Refusals(Faults);
+
+impl Refusals {
+    fn refuse<T: Setting>(&mut self, refused: bool, key: &str, value: &T, now: &str) {
+        if refused {
+            let value = value.write().as_ref().map(shown).unwrap_or_default();
+            self.0.push((key.to_owned(), Fault::Unsupported { value, now: now.to_owned() }));
+        }
+    }
+}
+
+/// Every value of `config` that this version cannot do, in the order of the keys.
+pub(super) fn refusals(config: &Config) -> Faults {
+    let Config { clock, model, data, training, plan, wire, cloud, edge, .. } = config;
+    let absent = "leave it out";
+    let mut all = Refusals(Faults::new());
+
+    all.refuse(*clock == super::Clock::Virtual, "clock", clock, "\"wall\"");
+
+    if let ModelSource::File(file) = &model.source {
+        all.refuse(true, "model.file", file, "`model.arch`, a built-in model");
+    }
+    all.refuse(model.init.is_some(), "model.init", &model.init, absent);
+    all.refuse(model.freeze.get() > 0, "model.freeze", &model.freeze, "0");
+
+    let readable = [Dataset::Mnist, Dataset::FashionMnist, Dataset::Synthetic];
+    let datasets = "\"mnist\", \"fashion-mnist\", \"synthetic\"";
+    all.refuse(!readable.contains(&data.dataset), "data.dataset", &data.dataset, datasets);
+    let refused = matches!(data.standardize, StandardizeMethod::Log | StandardizeMethod::UnitNorm);
+    all.refuse(refused, "data.standardize", &data.standardize, "\"zscore\", \"min-max\", \"none\"");
+    all.refuse(data.evaluate == EvaluateAt::Edges, "data.evaluate", &data.evaluate, "\"cloud\"");
+
+    let refused = matches!(training.algorithm, Algorithm::SplitFedV2 | Algorithm::Sequential);
+    let algorithms = "\"splitfed-v1\", \"fedavg\", \"centralized\"";
+    all.refuse(refused, "training.algorithm", &training.algorithm, algorithms);
+    all.refuse(training.labels == LabelsAt::Edge, "training.labels", &training.labels, "\"cloud\"");
+
+    all.refuse(plan.on_straggler != OnStraggler::Wait, "plan.on_straggler", &plan.on_straggler, "\"wait\"");
+
+    all.refuse(wire.in_flight.get() > 1, "wire.in_flight", &wire.in_flight, "1");
+
+    all.refuse(cloud.device == DeviceKind::Wgpu, "cloud.device", &cloud.device, "\"cpu\"");
+    all.refuse(cloud.cpus.is_some(), "cloud.cpus", &cloud.cpus, absent);
+
+    for (index, edge) in edge.iter().enumerate() {
+        let key = |key: &str| format!("edge[{index}].{key}");
+        all.refuse(edge.trace.is_some(), &key("trace"), &edge.trace, absent);
+        all.refuse(edge.cpus.is_some(), &key("cpus"), &edge.cpus, absent);
+    }
+    all.0
+}
