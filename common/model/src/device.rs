@@ -1,0 +1,153 @@
+//! Where kernels run: a device of burn and the threads that work for it, and how their time is read.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use burn::tensor::Device;
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+use rustix::time::{ClockId, clock_gettime};
+use thiserror::Error;
+
+/// More threads than any machine that this is for; beyond it a number is a mistake.
+const MAX_THREADS: usize = 1024;
+
+/// A device and its own worker threads.
+///
+/// Every kernel of a [`Half`](crate::Half) runs on the workers of the `Compute` that it was built
+/// with. The results are the same bits for any number of threads. Clones share the workers.
+///
+/// Give each worker process, and each cloud worker, its own `Compute`: a rayon worker that waits may
+/// take over other work of the same pool, whose time [`Compute::timed`] would then count too.
+#[derive(Clone, Debug)]
+pub struct Compute {
+    pool: Arc<ThreadPool>,
+    device: Device,
+    threads: usize,
+}
+
+/// A device that could not be set up.
+#[derive(Debug, Error)]
+pub enum ComputeError {
+    /// No thread, or absurdly many.
+    #[error("threads = {threads} is outside 1..={MAX_THREADS}: give the number of cores to use")]
+    Threads {
+        /// What was asked for.
+        threads: usize,
+    },
+    /// The system refused the threads.
+    #[error("could not start {threads} compute threads; use fewer")]
+    Pool {
+        /// How many were asked for.
+        threads: usize,
+        /// Why it refused.
+        source: ThreadPoolBuildError,
+    },
+}
+
+/// What a piece of work took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// CPU time of the worker thread that ran it. With one thread that is all of the work; with more
+    /// it leaves out what the other workers did meanwhile.
+    pub cpu: Duration,
+    /// Time on the clock.
+    pub wall: Duration,
+}
+
+/// Reads the clocks of the thread that starts it; must be read on the same thread.
+struct Meter {
+    cpu: Duration,
+    wall: Instant,
+}
+
+fn thread_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    // The kernel keeps both fields non-negative for a CPU-time clock.
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+}
+
+impl Meter {
+    fn start() -> Self {
+        Self { wall: Instant::now(), cpu: thread_cpu_time() }
+    }
+
+    fn spent(&self) -> Spent {
+        Spent { cpu: thread_cpu_time().saturating_sub(self.cpu), wall: self.wall.elapsed() }
+    }
+}
+
+impl Compute {
+    /// The CPU, with `threads` worker threads.
+    pub fn cpu(threads: usize) -> Result<Self, ComputeError> {
+        if threads == 0 || threads > MAX_THREADS {
+            return Err(ComputeError::Threads { threads });
+        }
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|index| format!("compute-{index}"))
+            .build()
+            .map_err(|source| ComputeError::Pool { threads, source })?;
+        Ok(Self { pool: Arc::new(pool), device: Device::flex(), threads })
+    }
+
+    /// How many worker threads there are.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Runs `work` on a worker and waits for it; kernels inside use this pool's workers only.
+    pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.pool.install(work)
+    }
+
+    /// As [`Compute::run`], with what the work took, read inside the worker.
+    pub fn timed<R: Send>(&self, work: impl FnOnce() -> R + Send) -> (R, Spent) {
+        self.run(|| {
+            let meter = Meter::start();
+            let result = work();
+            let spent = meter.spent();
+            (result, spent)
+        })
+    }
+
+    /// The device of burn, without autodiff.
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_no_threads_and_absurdly_many() {
+        assert!(matches!(Compute::cpu(0), Err(ComputeError::Threads { threads: 0 })));
+        assert!(matches!(Compute::cpu(MAX_THREADS + 1), Err(ComputeError::Threads { .. })));
+    }
+
+    #[test]
+    fn runs_on_its_own_workers() {
+        let compute = Compute::cpu(2).expect("two threads");
+        assert_eq!(compute.run(rayon::current_num_threads), 2);
+        let name = compute.run(|| std::thread::current().name().map(str::to_owned));
+        assert!(name.is_some_and(|name| name.starts_with("compute-")));
+    }
+
+    #[test]
+    fn sleeping_takes_time_but_no_cpu() {
+        let compute = Compute::cpu(1).expect("one thread");
+        let ((), spent) = compute.timed(|| std::thread::sleep(Duration::from_millis(20)));
+        assert!(spent.wall >= Duration::from_millis(20), "{spent:?}");
+        assert!(spent.cpu < spent.wall / 2, "{spent:?}");
+    }
+
+    #[test]
+    fn work_takes_cpu() {
+        let compute = Compute::cpu(1).expect("one thread");
+        let (sum, spent) =
+            compute.timed(|| (0..5_000_000u64).fold(0u64, |sum, x| std::hint::black_box(sum ^ x)));
+        assert!(sum < u64::MAX);
+        assert!(spent.cpu > Duration::from_micros(100), "{spent:?}");
+    }
+}

@@ -1,0 +1,31 @@
+//! Convolution. Everything that convolves comes through [`conv2d`].
+
+use burn::tensor::{Tensor, module, ops::ConvOptions};
+
+/// Sizes of a convolution with a square kernel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Convolution {
+    pub(super) in_channels: usize,
+    pub(super) out_channels: usize,
+    pub(super) kernel: usize,
+    pub(super) stride: usize,
+    pub(super) padding: usize,
+    pub(super) groups: usize,
+}
+
+/// Cross-correlation, as every framework means by convolution.
+///
+/// # Shapes
+/// `input` `[batch, in, h, w]`, `weight` flat `[out, in / groups, k, k]`, `bias` `[out]`; the result is
+/// `[batch, out, (h + 2 padding - k) / stride + 1, ...]`.
+pub(super) fn conv2d(
+    input: Tensor<4>,
+    weight: &Tensor<1>,
+    bias: Option<&Tensor<1>>,
+    shape: Convolution,
+) -> Tensor<4> {
+    let Convolution { in_channels, out_channels, kernel, stride, padding, groups } = shape;
+    let weight = weight.clone().reshape([out_channels, in_channels / groups, kernel, kernel]);
+    let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], groups);
+    module::conv2d(input, weight, bias.cloned(), options)
+}

@@ -1,0 +1,19 @@
+//! Pooling without padding; incomplete windows are dropped.
+
+use burn::tensor::{Tensor, module, ops::AvgPoolOptions, ops::MaxPoolOptions};
+
+/// Largest value under each window: `[batch, c, h, w]` to `[batch, c, (h - kernel) / stride + 1, ...]`.
+pub(super) fn max_pool2d(input: Tensor<4>, kernel: usize, stride: usize) -> Tensor<4> {
+    module::max_pool2d(input, MaxPoolOptions::new([kernel; 2]).with_stride([stride; 2]))
+}
+
+/// Mean under each window, shaped as [`max_pool2d`].
+pub(super) fn avg_pool2d(input: Tensor<4>, kernel: usize, stride: usize) -> Tensor<4> {
+    module::avg_pool2d(input, AvgPoolOptions::new([kernel; 2]).with_stride([stride; 2]))
+}
+
+/// Mean over each plane: `[batch, c, h, w]` to `[batch, c, 1, 1]`.
+pub(super) fn global_avg_pool(input: Tensor<4>) -> Tensor<4> {
+    let [batch, channels, height, width] = input.dims();
+    input.reshape([batch, channels, height * width]).mean_dim(2).reshape([batch, channels, 1, 1])
+}

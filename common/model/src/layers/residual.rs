@@ -1,0 +1,42 @@
+//! The basic block of `ResNet` (He et al. 2016, arXiv 1512.03385).
+
+use burn::tensor::{Tensor, activation::relu};
+use partway_core::model::tensors::residual_projects;
+
+use super::Pass;
+use super::batch_norm::batch_norm;
+use super::conv::{Convolution, conv2d};
+
+/// Tensors of one convolution without bias and the batch norm after it.
+const NORMED_CONV: usize = 5;
+
+/// A convolution without bias, then batch norm; `tensors` starts with their five.
+fn normed_conv(input: Tensor<4>, tensors: &[Tensor<1>], shape: Convolution, pass: &mut Pass) -> Tensor<4> {
+    batch_norm(conv2d(input, &tensors[0], None, shape), &tensors[1..NORMED_CONV], pass)
+}
+
+/// `relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x))`, where the shortcut is a 1x1 convolution with
+/// batch norm if the shape changes and `x` itself otherwise.
+///
+/// # Shapes
+/// `input` `[batch, in, h, w]`; the result is `[batch, out, (h - 1) / stride + 1, ...]`.
+pub(super) fn residual(
+    input: Tensor<4>,
+    tensors: &[Tensor<1>],
+    [in_channels, out_channels]: [usize; 2],
+    stride: usize,
+    pass: &mut Pass,
+) -> Tensor<4> {
+    let first = Convolution { in_channels, out_channels, kernel: 3, stride, padding: 1, groups: 1 };
+    let second = Convolution { in_channels: out_channels, stride: 1, ..first };
+    let projection = Convolution { kernel: 1, padding: 0, ..first };
+
+    let x = relu(normed_conv(input.clone(), tensors, first, pass));
+    let x = normed_conv(x, &tensors[NORMED_CONV..], second, pass);
+    let shortcut = if residual_projects(in_channels, out_channels, stride) {
+        normed_conv(input, &tensors[2 * NORMED_CONV..], projection, pass)
+    } else {
+        input
+    };
+    relu(x + shortcut)
+}

@@ -1,0 +1,176 @@
+//! One training step: on the edge, in the cloud, and unsplit.
+
+use std::ops::Range;
+
+use thiserror::Error;
+
+use crate::Half;
+use crate::activation::Activation;
+use crate::batch::BatchError;
+use crate::loss;
+use crate::tape::Tape;
+
+/// Which step of which edge: with the half's state, everything that a step depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepContext<'a> {
+    /// The run's seed.
+    pub seed: u64,
+    /// The edge's name.
+    pub edge: &'a str,
+    /// The edge's step, counted over the whole run.
+    pub step: u64,
+    /// The optimizer's step, counted from 1: Adam corrects its bias by it.
+    pub optimizer_step: u64,
+    /// Samples in the batch.
+    pub batch: usize,
+}
+
+/// An edge's forward pass that waits for its cut gradient. Dropping it drops the step: the half has
+/// not changed.
+#[derive(Debug)]
+pub struct Pending {
+    layers: Range<usize>,
+    batch: usize,
+    /// `None` where nothing is trained.
+    tape: Option<Tape>,
+}
+
+/// What a step that saw the labels came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Mean cross-entropy over the batch, before the step.
+    pub loss: f32,
+    /// Samples whose largest logit is their label's, before the step.
+    pub correct: usize,
+    /// Gradient at the cut, shaped as the activations; empty at cut 0, where nobody needs it.
+    pub gradient: Vec<f32>,
+}
+
+/// A step that was refused. The half has not changed.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[error("edge `{edge}`, step {step}: {problem}")]
+pub struct StepError {
+    /// The edge's name.
+    pub edge: String,
+    /// The edge's step.
+    pub step: u64,
+    /// What is wrong.
+    pub problem: BatchError,
+}
+
+impl StepContext<'_> {
+    fn refuse(&self, problem: BatchError) -> StepError {
+        StepError { edge: self.edge.to_owned(), step: self.step, problem }
+    }
+}
+
+impl Half {
+    /// The edge's forward pass over `input` `[batch, C, H, W]`: what [`Half::backward`] needs once the
+    /// gradient is there, and the activations at the cut, sample by sample.
+    pub fn forward(&self, input: Vec<f32>, step: &StepContext) -> Result<(Pending, Vec<f32>), StepError> {
+        self.check_forward(&input, step).map_err(|problem| step.refuse(problem))?;
+        Ok(self.compute.run(|| {
+            let input = Activation::from_values(input, step.batch, self.input_shape(), self.compute.device());
+            let tape = self.record(input, step, false);
+            let (layers, batch) = (self.layers.clone(), step.batch);
+            if tape.output.is_tracked() {
+                // The tape keeps the output, so these are copied.
+                let activations = tape.output.clone().into_values();
+                (Pending { layers, batch, tape: Some(tape) }, activations)
+            } else {
+                (Pending { layers, batch, tape: None }, tape.output.into_values())
+            }
+        }))
+    }
+
+    fn check_forward(&self, input: &[f32], step: &StepContext) -> Result<(), BatchError> {
+        if self.layers.start != 0 {
+            return Err(self.wrong_layers("forward", "from the model's first"));
+        }
+        self.check_training(step.batch, step.optimizer_step)?;
+        self.check_values(input, step.batch, "inputs", 0)
+    }
+
+    /// The edge's backward pass and optimizer step, from the gradient at the cut, shaped as the
+    /// activations of [`Half::forward`]. Does nothing where nothing is trained.
+    pub fn backward(
+        &mut self,
+        pending: Pending,
+        gradient: Vec<f32>,
+        step: &StepContext,
+    ) -> Result<(), StepError> {
+        self.check_backward(&pending, &gradient, step).map_err(|problem| step.refuse(problem))?;
+        if let Some(tape) = pending.tape {
+            let compute = self.compute.clone();
+            compute.run(|| self.apply(tape, gradient, step.optimizer_step));
+        }
+        Ok(())
+    }
+
+    fn check_backward(
+        &self,
+        pending: &Pending,
+        gradient: &[f32],
+        step: &StepContext,
+    ) -> Result<(), BatchError> {
+        let Pending { layers, batch, .. } = pending;
+        if *layers != self.layers {
+            return Err(BatchError::Pending { pending: layers.clone(), layers: self.layers.clone() });
+        }
+        self.check_training(*batch, step.optimizer_step)?;
+        self.check_values(gradient, *batch, "gradients", layers.end)
+    }
+
+    /// The cloud's whole part of a step: forward from the `activations` at the cut, softmax
+    /// cross-entropy against `labels` (mean over the batch), backward, optimizer step.
+    pub fn finish_step(
+        &mut self,
+        activations: Vec<f32>,
+        labels: &[u32],
+        step: &StepContext,
+    ) -> Result<Outcome, StepError> {
+        self.check_finish(&activations, labels, step).map_err(|problem| step.refuse(problem))?;
+        let compute = self.compute.clone();
+        compute.run(|| {
+            let input =
+                Activation::from_values(activations, step.batch, self.input_shape(), compute.device());
+            let tape = self.record(input, step, self.layers.start > 0);
+            let logits = tape.output.clone().into_values();
+            let scored = loss::score(&logits, labels, self.spec.classes);
+            let loss = scored.loss_sum / labels.len() as f64;
+            if !loss.is_finite() {
+                return Err(step.refuse(BatchError::Diverged { loss }));
+            }
+            let gradient = loss::gradient(logits, labels, self.spec.classes);
+            let gradient = self.apply(tape, gradient, step.optimizer_step).unwrap_or_default();
+            Ok(Outcome { loss: loss as f32, correct: scored.correct, gradient })
+        })
+    }
+
+    fn check_finish(
+        &self,
+        activations: &[f32],
+        labels: &[u32],
+        step: &StepContext,
+    ) -> Result<(), BatchError> {
+        if self.layers.is_empty() || self.layers.end != self.spec.len() {
+            return Err(self.wrong_layers("finish_step", "up to the model's last"));
+        }
+        self.check_training(step.batch, step.optimizer_step)?;
+        self.check_values(activations, step.batch, "activations", self.layers.start)?;
+        self.check_labels(labels, step.batch)
+    }
+
+    /// The same step without a cut, over all layers; `outcome.gradient` is empty.
+    pub fn local_step(
+        &mut self,
+        input: Vec<f32>,
+        labels: &[u32],
+        step: &StepContext,
+    ) -> Result<Outcome, StepError> {
+        if self.layers != (0..self.spec.len()) {
+            return Err(step.refuse(self.wrong_layers("local_step", "from the model's first to its last")));
+        }
+        self.finish_step(input, labels, step)
+    }
+}
