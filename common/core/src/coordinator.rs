@@ -11,8 +11,6 @@ mod member;
 mod recovery;
 mod rounds;
 mod settings;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -237,8 +237,9 @@ impl TensorMessage {
                     0
                 }
             };
-            bytes.resize(bytes.len().next_multiple_of(4), 0);
-            bytemuck::pod_collect_to_vec(&bytes)
+            let mut words = vec![0.0; bytes.len().div_ceil(4)];
+            bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(&bytes);
+            words
         };
         words.extend_from_slice(bytemuck::cast_slice(labels));
         Self { header, body: Body::from_words(words) }
