@@ -23,6 +23,12 @@ pub enum DatasetKind {
 /// A data set that cannot be loaded.
 #[derive(Debug, Error)]
 pub enum DatasetError {
+    /// A data set that this version has no reader for.
+    #[error("data sets of kind `{dataset}` cannot be read by this version")]
+    NotReadable {
+        /// Its name in the configuration.
+        dataset: &'static str,
+    },
     /// A file cannot be read.
     #[error(transparent)]
     Idx(#[from] IdxError),

@@ -5,6 +5,7 @@
 //! the only data that this edge ever opens; [`BatchOrder`] says which samples make up a step.
 
 pub mod batches;
+pub mod configured;
 pub mod dataset;
 pub mod idx;
 mod mnist;
@@ -14,6 +15,7 @@ pub mod shard;
 pub mod synthetic;
 
 pub use batches::BatchOrder;
+pub use configured::{from_config, partition_for};
 pub use dataset::{Dataset, DatasetError, DatasetKind, load};
 pub use partition::{Partition, PartitionError, partition};
 pub use samples::{Pixels, Samples, SamplesError};

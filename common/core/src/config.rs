@@ -40,6 +40,7 @@ mod optimizer;
 mod partition;
 mod plan;
 mod reader;
+mod resolve;
 mod setting;
 mod support;
 #[cfg(test)]

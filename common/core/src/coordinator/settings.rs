@@ -4,7 +4,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::codec::Codec;
-use crate::model::ModelSpec;
+use crate::config::{self, AggregateMoments, Algorithm, Config, ConfigError, FixedCut, StandardizeMethod};
+use crate::model::{ModelCost, ModelSpec};
 use crate::optimizer::Optimizer;
 use crate::plan::{Deadline, Objective};
 use crate::profile::DeviceProfile;
@@ -103,6 +104,86 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The settings that a configuration describes for a model and a calibrated cloud.
+    ///
+    /// # Errors
+    /// If the configured cuts do not fit the model, or would send raw data without permission.
+    pub fn from_config(
+        config: &Config,
+        spec: ModelSpec,
+        session: u64,
+        cloud_profile: DeviceProfile,
+    ) -> Result<Self, ConfigError> {
+        let (least, most) = config.check_depth(spec.len())?;
+        let topology = match config.training.algorithm {
+            Algorithm::Centralized => Topology::Shared,
+            _ => Topology::ReplicaPerEdge,
+        };
+        // Layers without parameters before the first trained one hide nothing: such a cut sends raw data.
+        let first_trained = ModelCost::of(&spec).first_trained().unwrap_or(0);
+        let raw_is_allowed = config.data.allow_raw_data || topology == Topology::Shared;
+        let least = if raw_is_allowed || config.plan.fixed_cut.is_some() {
+            least
+        } else {
+            least.max(first_trained + 1).min(most)
+        };
+        if !raw_is_allowed && least <= first_trained {
+            return Err(config.refuse_raw_cut(least, &spec));
+        }
+        let training = &config.training;
+        Ok(Self {
+            session,
+            seed: config.seed,
+            standardization: match config.data.standardize {
+                StandardizeMethod::MinMax => Method::MinMax,
+                StandardizeMethod::None => Method::None,
+                StandardizeMethod::Zscore | StandardizeMethod::Log | StandardizeMethod::UnitNorm => {
+                    Method::Zscore
+                }
+            },
+            optimizer: training.optimizer,
+            batch_size: training.batch_size.get() as u32,
+            steps_per_round: training.steps_per_round.get() as u32,
+            aggregate_every: training.aggregate_every.get() as u32,
+            max_rounds: training.max_rounds.get() as u32,
+            target_accuracy: training.target_accuracy.map(config::Share::get),
+            reset_moments: training.aggregate_moments == AggregateMoments::Reset,
+            topology,
+            cuts: match config.plan.fixed_cut {
+                Some(FixedCut::Random) => Cuts::Random,
+                Some(FixedCut::At(cut)) => Cuts::Fixed(cut),
+                None if least == most => Cuts::Fixed(least),
+                None => Cuts::Planned,
+            },
+            depth: least..=most,
+            replan: match config.plan.replan {
+                config::Replan::EveryRound => Replan::EveryRound,
+                config::Replan::OnChange => Replan::OnChange,
+                config::Replan::Never => Replan::Never,
+            },
+            deadline: match config.plan.deadline {
+                config::Deadline::Auto => Deadline::Auto,
+                config::Deadline::Fixed(time) => Deadline::Fixed(time.as_secs_f64()),
+            },
+            objective: match config.plan.objective {
+                config::Objective::Deepest => Objective::Deepest,
+                config::Objective::Fastest => Objective::Fastest,
+            },
+            margin: config.plan.margin.get(),
+            min_edges: config.fleet.min_edges.get(),
+            gather_timeout: config.fleet.gather_timeout,
+            quorum: config.fleet.quorum.get(),
+            rejoin_window: config.fleet.rejoin_window,
+            checkpoint_every: config.fleet.checkpoint_every.get() as u32,
+            activations: codec(config.wire.activations),
+            gradients: codec(config.wire.gradients),
+            workers: config.cloud.workers.get(),
+            capacity: Some(config.cloud.capacity_mbps.get() * 1e6 / 8.0),
+            cloud_profile,
+            spec,
+        })
+    }
+
     /// Whether the round (from 0) ends with an aggregation: every `aggregate_every`th and the last.
     pub fn aggregates(&self, round: u32) -> bool {
         (round + 1).is_multiple_of(self.aggregate_every) || round + 1 == self.max_rounds
@@ -117,5 +198,12 @@ impl Settings {
     /// How many optimizer moments every trained tensor has.
     pub fn moments(&self) -> usize {
         self.optimizer.moments().len()
+    }
+}
+
+fn codec(codec: config::Codec) -> Codec {
+    match codec {
+        config::Codec::F32 => Codec::F32,
+        config::Codec::F16 => Codec::F16,
     }
 }
