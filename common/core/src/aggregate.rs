@@ -206,7 +206,8 @@ fn add_variance_of_means(contributing: &[(f64, &[f32])], means: Range<usize>, su
         for (share, values) in contributing {
             seen += share;
             let delta = f64::from(values[at]) - mean;
-            let step = delta * share / seen;
+            // For the first contributor the quotient is exactly 1, so that its deviation is exactly 0.
+            let step = delta * (share / seen);
             mean += step;
             squares += share * delta * (delta - step);
         }

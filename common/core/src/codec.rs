@@ -99,7 +99,8 @@ pub fn decode(codec: Codec, bytes: &[u8], n: usize, out: &mut Vec<f32>) -> Resul
 /// For [`Codec::F16`], the largest finite magnitude comes to lie in `[2^14, 2^15)`, half of what f16
 /// can hold: gradients are often so small that f16 would round them to 0. A power of two scales
 /// without rounding. The exponent is within `-113..=126`, so values that are all below 2^-112 come to
-/// lie lower. It is 0 for [`Codec::F32`] and where no finite value differs from 0.
+/// lie lower. It is 0 for [`Codec::F32`] and where no finite value differs from 0. Magnitudes within
+/// 2^-12 of the largest f32 round to 2^128 and so decode to infinity.
 ///
 /// ```
 /// use partway_core::codec::{Codec, decode_scaled, encode_scaled};

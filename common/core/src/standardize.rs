@@ -162,9 +162,10 @@ fn check(channel: usize, statistics: &ChannelStatistics) -> Result<(), Standardi
     if count == 0 {
         return Err(StandardizeError::NoValues { channel });
     }
-    // In f32, because that is what the maps compute with. The differences also bound the mean.
-    let finite = [min, max, max - min, mean].iter().all(|value| (*value as f32).is_finite());
-    if finite && m2.is_finite() && m2 >= 0.0 && min <= max {
+    // In f32, because that is what the maps compute with.
+    let widths = [max - min, statistics.standard_deviation()];
+    let finite = [min, max, mean].into_iter().chain(widths).all(|value| (value as f32).is_finite());
+    if finite && m2 >= 0.0 && min <= max {
         Ok(())
     } else {
         Err(StandardizeError::Impossible { channel, mean, m2, min, max })
