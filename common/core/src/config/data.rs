@@ -61,6 +61,18 @@ section! {
     }
 }
 
+impl Default for SyntheticConfig {
+    fn default() -> Self {
+        Self {
+            shape: literal(SampleShape::new([1, 28, 28])),
+            classes: literal(Whole::new(10)),
+            train_samples: literal(Whole::new(4096)),
+            test_samples: literal(Whole::new(1024)),
+            difficulty: literal(NonNegativeF64::new(0.5)),
+        }
+    }
+}
+
 named! {
     /// The data sets.
     pub enum Dataset {
