@@ -56,18 +56,16 @@ impl BatchOrder {
 
     /// The order of one epoch.
     fn epoch(&mut self, epoch: u128) -> &[usize] {
-        let at = match self.epochs.iter().position(|(kept, _)| *kept == epoch) {
-            Some(at) => at,
-            None => {
-                let mut order: Vec<usize> = (0..self.shard_len).collect();
-                shuffle(&mut stream(self.seed, &["batch order", &self.edge, &epoch.to_string()]), &mut order);
-                if self.epochs.len() == KEPT_EPOCHS {
-                    self.epochs.pop_front();
-                }
-                self.epochs.push_back((epoch, order));
-                self.epochs.len() - 1
+        let kept = self.epochs.iter().position(|(kept, _)| *kept == epoch);
+        let at = kept.unwrap_or_else(|| {
+            let mut order: Vec<usize> = (0..self.shard_len).collect();
+            shuffle(&mut stream(self.seed, &["batch order", &self.edge, &epoch.to_string()]), &mut order);
+            if self.epochs.len() == KEPT_EPOCHS {
+                self.epochs.pop_front();
             }
-        };
+            self.epochs.push_back((epoch, order));
+            self.epochs.len() - 1
+        });
         &self.epochs[at].1
     }
 }

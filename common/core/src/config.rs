@@ -72,7 +72,7 @@ pub use self::{
 use self::{
     document::Origin,
     reader::{Reader, put},
-    setting::{Faults, named},
+    setting::{Faults, Setting, named},
 };
 
 /// One experiment.
@@ -182,6 +182,9 @@ impl Config {
             && matches!(self.data.dataset, Dataset::Mnist | Dataset::FashionMnist | Dataset::Cifar10)
         {
             self.data.path = Some(PathBuf::from(format!("datasets/{}", self.data.dataset)));
+        }
+        if !given("data", "synthetic") && self.data.dataset == Dataset::Synthetic {
+            self.data.synthetic = SyntheticConfig::absent("data.synthetic", faults);
         }
         if !given("fleet", "checkpoint_every") {
             self.fleet.checkpoint_every = self.training.aggregate_every;

@@ -44,7 +44,7 @@ section! {
 }
 
 section! {
-    /// The `data.synthetic` table: classes that are drawn around one pattern each.
+    /// The `data.synthetic` table: one texture per class, under noise.
     pub struct SyntheticConfig {
         /// Shape of one sample, `[channels, height, width]`, each from 1 to 4096. Default `[1, 28, 28]`.
         /// Example: `shape = [3, 32, 32]`.
@@ -55,7 +55,7 @@ section! {
         pub train_samples: Whole<1, 10_000_000> = literal(Whole::new(4096)),
         /// Number of test samples, from 1 to 10 million. Default 1024. Example: `test_samples = 128`.
         pub test_samples: Whole<1, 10_000_000> = literal(Whole::new(1024)),
-        /// Noise over signal: 0 makes every sample its class's pattern, at 1 both are equally strong.
+        /// Standard deviation of the noise over the texture's root mean square: 0 is clean, 2 hard.
         /// At least 0. Default 0.5. Example: `difficulty = 1.0`.
         pub difficulty: NonNegativeF64 = literal(NonNegativeF64::new(0.5)),
     }

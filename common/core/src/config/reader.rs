@@ -65,7 +65,7 @@ impl<'a> Reader<'a> {
 
     /// As [`Reader::finish`], for a table whose `kind` said which keys to ask for.
     pub(super) fn finish_kind(mut self) {
-        self.known.push("kind");
+        self.known.insert(0, "kind");
         self.finish();
     }
 

@@ -111,3 +111,44 @@ impl Plain for ByteSize {
         write_with_unit(self.0, "0B", &SIZES).into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_exact() {
+        for (text, nanos) in [
+            ("250ms", 250_000_000),
+            ("60s", 60_000_000_000),
+            ("2m", 120_000_000_000),
+            ("1.5s", 1_500_000_000),
+            ("0.25us", 250),
+            ("0s", 0),
+            ("7 ns", 7),
+        ] {
+            assert_eq!(parse_duration(text), Some(Duration::from_nanos(nanos)), "{text}");
+        }
+        for text in ["", "5", "s", "-1s", "1.s", ".5s", "1.5ns", "1e3s", "5 sec", "99999999h", "1.5.5s"] {
+            assert_eq!(parse_duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_written_in_the_largest_unit_that_divides_them() {
+        for text in ["0s", "1ns", "1500us", "90s", "2m", "1h"] {
+            assert_eq!(parse_duration(text).map(duration_text).as_deref(), Some(text));
+        }
+    }
+
+    #[test]
+    fn sizes_are_binary_or_decimal() {
+        let bytes = |text: &str| ByteSize::parse(&text.into()).map(ByteSize::bytes);
+        assert_eq!(bytes("256MiB"), Some(256 << 20));
+        assert_eq!(bytes("2GB"), Some(2_000_000_000));
+        assert_eq!(bytes("1.5KiB"), Some(1536));
+        for text in ["0B", "1", "0.3B", "MiB", "99999999999999GiB"] {
+            assert_eq!(bytes(text), None, "{text}");
+        }
+    }
+}

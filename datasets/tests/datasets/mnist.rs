@@ -1,0 +1,80 @@
+//! The committed MNIST files, and files that are not quite MNIST.
+
+use std::{fs, path::Path};
+
+use partway_datasets::{
+    DatasetError, DatasetKind, Pixels, SamplesError,
+    idx::{self, IdxError, ValuesRef},
+    load,
+};
+
+fn committed() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/mnist"))
+}
+
+#[test]
+fn the_committed_files_are_mnist() {
+    let mnist = load(DatasetKind::Mnist, committed()).expect("the files are in the tree");
+    assert_eq!((mnist.train.len(), mnist.test.len()), (60_000, 10_000));
+    assert_eq!((mnist.train.shape(), mnist.train.classes()), ([1, 28, 28], 10));
+    assert_eq!((&mnist.train.labels()[..3], &mnist.test.labels()[..3]), (&[5, 0, 4][..], &[7, 2, 1][..]));
+    assert_eq!(
+        mnist.train.label_counts(),
+        [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
+        "the counts that the data set is published with"
+    );
+    let Pixels::U8(bytes) = mnist.train.pixels() else { panic!("MNIST is bytes") };
+    let mean = bytes.iter().map(|byte| f64::from(*byte)).sum::<f64>() / bytes.len() as f64 / 255.0;
+    assert!((mean - 0.1307).abs() < 1e-4, "the mean pixel is {mean}");
+    let small = mnist.limit(Some(64), Some(16));
+    assert_eq!((small.train.len(), small.test.len()), (64, 16));
+}
+
+/// Writes the four files with so many samples; every label is `label`.
+fn write(folder: &Path, train: usize, test: usize, images: usize, label: u8) {
+    for (half, labels) in [("train", train), ("t10k", test)] {
+        let put = |name: String, dims: &[usize], bytes: &[u8]| {
+            let mut file = Vec::new();
+            idx::encode(&mut file, dims, ValuesRef::U8(bytes)).expect("the dimensions fit");
+            fs::write(folder.join(name), file).expect("the folder is writable");
+        };
+        put(format!("{half}-images-idx3-ubyte"), &[images, 2, 2], &vec![0; images * 4]);
+        put(format!("{half}-labels-idx1-ubyte"), &[labels], &vec![label; labels]);
+    }
+}
+
+#[test]
+fn images_without_labels_are_refused_by_both_names() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write(folder.path(), 3, 2, 3, 0);
+    let error = load(DatasetKind::FashionMnist, folder.path()).expect_err("three images, two labels");
+    assert!(matches!(error, DatasetError::Counts { image_count: 3, label_count: 2, .. }), "{error}");
+    let message = error.to_string();
+    for name in ["t10k-images-idx3-ubyte` holds 3", "t10k-labels-idx1-ubyte` holds 2"] {
+        assert!(message.contains(name), "{message}");
+    }
+}
+
+#[test]
+fn a_label_beyond_nine_is_refused_by_file() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write(folder.path(), 2, 2, 2, 10);
+    let error = load(DatasetKind::Mnist, folder.path()).expect_err("there is no digit 10");
+    assert!(error.to_string().contains("train-labels-idx1-ubyte`: sample 0 has label 10"), "{error}");
+    assert!(matches!(error, DatasetError::Samples { source: SamplesError::Label { .. }, .. }));
+}
+
+#[test]
+fn an_empty_half_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write(folder.path(), 0, 0, 0, 0);
+    let error = load(DatasetKind::Mnist, folder.path()).expect_err("nothing to train on");
+    assert!(matches!(error, DatasetError::Empty { half: "training" }), "{error}");
+}
+
+#[test]
+fn a_folder_without_the_files_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let error = load(DatasetKind::Mnist, folder.path()).expect_err("nothing is there");
+    assert!(matches!(error, DatasetError::Idx(IdxError::Missing { .. })), "{error}");
+}
