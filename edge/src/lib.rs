@@ -1,1 +1,14 @@
-//! The edge worker.
+//! The edge worker: drives the participant's state machine with a real clock, QUIC and tensors.
+//!
+//! [`join`] is the whole worker. [`session`] is its event loop, [`worker`] its compute thread, and
+//! [`state_folder`] what it keeps across a crash.
+
+mod emulation;
+mod memory;
+mod session;
+mod state_folder;
+mod worker;
+
+pub use emulation::Emulation;
+pub use session::{JoinError, JoinOptions, join};
+pub use state_folder::FolderError;

@@ -250,6 +250,12 @@ impl Forecast {
     ) {
         if let Some(outlook) = self.edges.get_mut(edge) {
             let corrections = &mut outlook.corrections;
+            if report.local.is_some() {
+                let predicted = prediction.edge_forward_s + prediction.edge_backward_s;
+                corrections.edge_forward.observe(predicted, report.backward_s);
+                corrections.edge_backward.observe(predicted, report.backward_s);
+                return;
+            }
             corrections.edge_forward.observe(prediction.edge_forward_s, report.forward_s);
             corrections.edge_backward.observe(prediction.edge_backward_s, report.backward_s);
             let promised = prediction.terms_ms.cloud / 1e3 / outlook.residence.factor();

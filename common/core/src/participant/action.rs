@@ -139,10 +139,8 @@ pub enum Computed {
         loss: f32,
         /// Correct predictions.
         correct: u32,
-        /// How long the forward pass took.
-        forward_s: f64,
-        /// How long the rest took.
-        backward_s: f64,
+        /// How long it took.
+        seconds: f64,
     },
     /// The end of the round is durable.
     RoundEnded {

@@ -133,11 +133,11 @@ impl Participant {
                 let (forward_s, downlink) = (at.forward_s, at.downlink);
                 self.end_step(now, StepReport { step, forward_s, backward_s: seconds, downlink, ..StepReport::default() });
             }
-            Computed::LocalStepped { round, attempt, step, loss, correct, forward_s, backward_s }
+            Computed::LocalStepped { round, attempt, step, loss, correct, seconds }
                 if self.is_at(round, attempt, Stage::LocalStep) =>
             {
                 let local = Some((loss, correct));
-                self.end_step(now, StepReport { step, forward_s, backward_s, local, ..StepReport::default() });
+                self.end_step(now, StepReport { step, backward_s: seconds, local, ..StepReport::default() });
             }
             Computed::RoundEnded { round, attempt, upload, peak_rss_bytes } => {
                 self.handle_round_ended(round, attempt, upload, peak_rss_bytes);

@@ -97,9 +97,9 @@ pub struct ResumePoint {
 pub struct StepReport {
     /// Step within the round, from 0.
     pub step: u32,
-    /// Forward pass of the client-side model.
+    /// Forward pass of the client-side model; 0 for a local step, which is not timed in parts.
     pub forward_s: f64,
-    /// Backward pass of the client-side model and its optimizer step.
+    /// Backward pass of the client-side model and its optimizer step; all of a local step.
     pub backward_s: f64,
     /// From the start of the forward pass to the end of the optimizer step.
     pub latency_s: f64,
