@@ -1,6 +1,9 @@
 //! Which edge gets which samples.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+};
 
 use partway_core::random::{shuffle, stream};
 use rand_chacha::ChaCha12Rng;
@@ -116,7 +119,7 @@ pub fn partition(
         }
         Partition::Dirichlet { alpha } if alpha > 0.0 && alpha.is_finite() => {
             let mut parts = vec![Vec::new(); edges];
-            for mut class in by_class(labels, classes) {
+            for mut class in by_class(labels).into_values() {
                 shuffle(&mut rng, &mut class);
                 let shares = dirichlet::draw(&mut rng, alpha, edges);
                 for (part, samples) in parts.iter_mut().zip(dirichlet::split(&class, &shares)) {
@@ -128,7 +131,7 @@ pub fn partition(
         Partition::Dirichlet { alpha } => return Err(PartitionError::Alpha { alpha }),
         Partition::Shards { per_edge } => match edges.checked_mul(per_edge) {
             Some(shards) if (1..=samples).contains(&shards) => {
-                let sorted = by_class(labels, classes).concat();
+                let sorted: Vec<usize> = by_class(labels).into_values().flatten().collect();
                 let mut shards: Vec<&[usize]> = cut(&sorted, shards).collect();
                 shuffle(&mut rng, &mut shards);
                 shards.chunks_exact(per_edge).map(<[_]>::concat).collect()
@@ -144,11 +147,11 @@ pub fn partition(
     Ok(parts)
 }
 
-/// The indices of each class, ascending.
-fn by_class(labels: &[u32], classes: usize) -> Vec<Vec<usize>> {
-    let mut indices = vec![Vec::new(); classes];
+/// The ascending indices of each class that occurs.
+fn by_class(labels: &[u32]) -> BTreeMap<u32, Vec<usize>> {
+    let mut indices: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
     for (index, label) in labels.iter().enumerate() {
-        indices[*label as usize].push(index);
+        indices.entry(*label).or_default().push(index);
     }
     indices
 }
@@ -165,9 +168,9 @@ fn cut<T>(items: &[T], pieces: usize) -> impl Iterator<Item = &[T]> {
 
 fn by_label(labels: &[u32], classes: usize, edges: usize, rng: &mut ChaCha12Rng) -> Vec<Vec<usize>> {
     let mut parts = vec![Vec::new(); edges];
-    for (class, mut samples) in by_class(labels, classes).into_iter().enumerate() {
-        // At least one: with fewer edges than classes the remainder wraps around.
-        let sharers: Vec<usize> = (class % edges..edges).step_by(classes).collect();
+    for (class, mut samples) in by_class(labels) {
+        // Just one unless there are more edges than classes.
+        let sharers: Vec<usize> = (class as usize % edges..edges).step_by(classes).collect();
         shuffle(rng, &mut samples);
         for (edge, samples) in sharers.iter().zip(cut(&samples, sharers.len())) {
             parts[*edge].extend_from_slice(samples);

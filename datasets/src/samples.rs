@@ -5,6 +5,9 @@ use thiserror::Error;
 /// Most pixel values that one set of samples may hold: forty times MNIST's, and 8 GiB as `f32`.
 pub const MAX_VALUES: u64 = 1 << 31;
 
+/// Most classes that samples may have: fifty times those of the whole `ImageNet`.
+pub const MAX_CLASSES: usize = 1 << 20;
+
 /// Samples that cannot be built.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum SamplesError {
@@ -15,6 +18,12 @@ pub enum SamplesError {
     Empty {
         /// `[channels, height, width]`.
         shape: [usize; 3],
+        /// Classes asked for.
+        classes: usize,
+    },
+    /// More than [`MAX_CLASSES`].
+    #[error("{classes} classes are more than {MAX_CLASSES}: is that number right?")]
+    Classes {
         /// Classes asked for.
         classes: usize,
     },
@@ -112,6 +121,9 @@ impl Samples {
     ) -> Result<Self, SamplesError> {
         if classes == 0 || shape.contains(&0) {
             return Err(SamplesError::Empty { shape, classes });
+        }
+        if classes > MAX_CLASSES {
+            return Err(SamplesError::Classes { classes });
         }
         let expected = volume(labels.len(), shape)?;
         if expected != pixels.len() as u64 {
@@ -335,6 +347,7 @@ mod tests {
         assert!(refused(build(Pixels::U8(vec![0]), vec![0, 0], 1)).contains("need 2 pixel values"));
         assert!(refused(build(Pixels::U8(vec![0]), vec![1], 1)).contains("sample 0 has label 1"));
         assert!(refused(build(Pixels::U8(vec![]), vec![], 0)).contains("at least 1"));
+        assert!(refused(build(Pixels::U8(vec![]), vec![], usize::MAX)).contains("classes are more than"));
         assert!(refused(build(Pixels::F32(vec![0.0, f32::NAN]), vec![0, 0], 1)).contains("sample 1"));
         assert!(refused(Samples::new([usize::MAX; 3], Pixels::U8(vec![]), vec![0], 1)).contains("more than"));
     }

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::{
     dataset::{Dataset, DatasetError},
-    samples::{Pixels, Samples, SamplesError, volume},
+    samples::{MAX_CLASSES, Pixels, Samples, SamplesError, volume},
 };
 
 /// Smallest height and width: a texture has to have more than one place.
@@ -76,7 +76,8 @@ pub struct Synthetic {
 
 impl Synthetic {
     /// A task of images of `shape` = `[C, H, W]` in `classes` classes. `difficulty` is the standard
-    /// deviation of the noise where a texture's root mean square is 1: 0 is clean, 0.5 easy, 2 hard.
+    /// deviation of the noise where a texture's root mean square is 1: 0 is clean; with
+    /// thousands of samples of 28x28 in 10 classes, LeNet-5 learns much at 0.5 and little at 1.
     pub fn new(
         shape: [usize; 3],
         classes: usize,
@@ -93,9 +94,12 @@ impl Synthetic {
         if !difficulty.is_finite() || difficulty < 0.0 {
             return Err(SyntheticError::Difficulty { difficulty });
         }
+        if classes > MAX_CLASSES {
+            return Err(SamplesError::Classes { classes }.into());
+        }
         volume(1, shape)?;
         let side = (height.min(width) / 2).min(MAX_TEXTURE_SIDE);
-        volume(classes.saturating_mul(TEXTURES_PER_CLASS), [channels, side, side])?;
+        volume(classes * TEXTURES_PER_CLASS, [channels, side, side])?;
         let textures = (0..classes * TEXTURES_PER_CLASS)
             .map(|index| {
                 texture(&mut stream(seed, &["synthetic texture", &index.to_string()]), channels, side)

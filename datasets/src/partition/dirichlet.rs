@@ -1,4 +1,7 @@
 //! Drawing from a Dirichlet distribution, and splitting a class by what was drawn.
+//!
+//! Logarithms and cosines may differ in their last bit from one system's maths library to another's; that
+//! moves a sample only where a running sum lies as close as that to a half.
 
 use partway_core::random::unit_f64;
 use rand::Rng;

@@ -82,6 +82,9 @@ fn files_of_different_shards_are_refused() {
     assert!(matches!(error, ShardError::Label { index: 1, label: -1, .. }), "{error}");
     let error = refused(|folder| put(folder, "labels.idx", &[3], ValuesRef::I32(&[0, 10, 0])));
     assert!(matches!(error, ShardError::Samples { source: SamplesError::Label { .. }, .. }), "{error}");
+    let error =
+        refused(|folder| fs::write(folder.join("shard.toml"), "classes = 99999999999").expect("writable"));
+    assert!(matches!(error, ShardError::Samples { source: SamplesError::Classes { .. }, .. }), "{error}");
 }
 
 #[test]
