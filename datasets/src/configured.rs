@@ -28,7 +28,10 @@ pub fn from_config(data: &DataConfig, seed: u64) -> Result<Dataset, DatasetError
     );
     match data.pad.get() {
         0 => Ok(dataset),
-        pad => Dataset::new(dataset.train.padded(pad)?, dataset.test.padded(pad)?),
+        pad => {
+            let padded = |samples: &Samples| samples.padded(pad).map_err(DatasetError::Padding);
+            Dataset::new(padded(&dataset.train)?, padded(&dataset.test)?)
+        }
     }
 }
 

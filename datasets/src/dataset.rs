@@ -23,9 +23,9 @@ pub enum DatasetKind {
 /// A data set that cannot be loaded.
 #[derive(Debug, Error)]
 pub enum DatasetError {
-    /// Samples that do not fit together, or cannot be padded.
+    /// Samples that cannot be padded.
     #[error(transparent)]
-    Samples(#[from] SamplesError),
+    Padding(SamplesError),
     /// A data set that this version has no reader for.
     #[error("data sets of kind `{dataset}` cannot be read by this version")]
     NotReadable {

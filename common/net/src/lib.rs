@@ -17,6 +17,7 @@ pub mod connection;
 pub mod endpoint;
 pub mod options;
 pub mod pacing;
+pub mod peer;
 pub mod shaped;
 pub mod tls;
 

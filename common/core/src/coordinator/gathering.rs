@@ -12,7 +12,7 @@ use crate::model::ModelCost;
 use crate::standardize::Standardizer;
 use crate::statistics::{self, ChannelStatistics};
 use crate::wire::{
-    Assignment, CloudMessage, PROTOCOL_VERSION, TensorHeader, TensorKind, TensorMessage, TrainingRequest,
+    message, Assignment, CloudMessage, PROTOCOL_VERSION, TensorHeader, TensorKind, TensorMessage, TrainingRequest,
 };
 
 /// Values of the probe that gives the first estimate of a link: enough to be limited by its rate,
@@ -49,9 +49,7 @@ impl Coordinator {
     fn check_request(&self, request: &TrainingRequest) -> Result<(), String> {
         let TrainingRequest { version, name, samples, labels, shape, .. } = request;
         if *version != PROTOCOL_VERSION {
-            return Err(format!(
-                "the edge speaks protocol version {version}, this coordinator {PROTOCOL_VERSION}: install the same release of Partway on both"
-            ));
+            return Err(message::other_version(*version));
         }
         if name.is_empty() || name.len() > 64 {
             return Err("an edge's name must have 1 to 64 bytes".into());

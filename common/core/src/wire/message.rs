@@ -263,3 +263,18 @@ pub fn peek_version(bytes: &[u8]) -> Option<u32> {
         bincode::serde::decode_from_slice::<(u32, u32), _>(bytes, format()).ok()?;
     (variant == 0).then_some(version)
 }
+
+/// Why a control message cannot be decoded, for the operator: another protocol version above all.
+pub fn explain(bytes: &[u8], error: &MessageError) -> String {
+    match peek_version(bytes) {
+        Some(version) if version != PROTOCOL_VERSION => other_version(version),
+        _ => error.to_string(),
+    }
+}
+
+/// What to tell an edge of another protocol version.
+pub fn other_version(version: u32) -> String {
+    format!(
+        "the edge speaks protocol version {version}, this coordinator {PROTOCOL_VERSION}: install the same release of Partway on both"
+    )
+}

@@ -1,0 +1,272 @@
+//! The worker's event loop: the participant's state machine, driven by QUIC, a compute thread and the
+//! clock.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc as thread_mpsc};
+use std::time::{Duration, Instant};
+
+use partway_core::model::ModelCost;
+use partway_core::participant::{Action, Computed, Job, Outcome, Participant, Progress};
+use partway_core::profile::DeviceProfile;
+use partway_core::wire::{CloudMessage, PROTOCOL_VERSION, TrainingRequest, message};
+use partway_core::workload;
+use partway_datasets::{Samples, ShardError, shard};
+use partway_model::{Compute, ComputeError};
+use partway_net::peer::{BodyLimit, Peer, PeerEvent};
+use partway_net::{ConnectError, Connection, EmulatedLink, ProfileError, TlsError, TransportOptions, TrustedAuthority};
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio::time::{sleep_until, timeout};
+
+use crate::Emulation;
+use crate::state_folder::{FolderError, StateFolder};
+use crate::worker::Worker;
+
+/// Events that may wait for the loop, and jobs for the compute thread.
+const QUEUE: usize = 256;
+
+/// Largest tensor before the model is known: the downlink probe.
+const FIRST_LIMIT: usize = 1 << 20;
+
+/// How long the coordinator may take to read this edge's last words.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// What a worker needs.
+#[derive(Clone, Debug)]
+pub struct JoinOptions {
+    /// Where the coordinator listens.
+    pub address: SocketAddr,
+    /// The name or address in the coordinator's certificate.
+    pub server_name: String,
+    /// The certificate of the authority that issued it.
+    pub ca: PathBuf,
+    /// The folder with this edge's shard.
+    pub data: PathBuf,
+    /// The folder that survives a crash.
+    pub state: PathBuf,
+    /// This edge's name.
+    pub name: String,
+    /// Threads that compute.
+    pub threads: usize,
+    /// Seconds per layer kind, as this device calibrated itself.
+    pub profile: DeviceProfile,
+    /// Memory for training, in bytes.
+    pub memory: Option<u64>,
+    /// What the operator thinks of the uplink, in bytes per second.
+    pub uplink_hint: Option<f64>,
+    /// How long to try to reach the coordinator before giving up.
+    pub patience: Duration,
+    /// A silent connection is dead after this time.
+    pub idle_timeout: Duration,
+    /// What to pretend this device is.
+    pub emulation: Option<Emulation>,
+}
+
+/// The worker could not even start.
+#[derive(Debug, Error)]
+pub enum JoinError {
+    /// The shard cannot be read.
+    #[error(transparent)]
+    Shard(#[from] ShardError),
+    /// The state folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The CA file cannot be used.
+    #[error(transparent)]
+    Authority(#[from] TlsError),
+    /// The compute threads could not be started.
+    #[error(transparent)]
+    Compute(#[from] ComputeError),
+    /// The emulated link makes no sense.
+    #[error(transparent)]
+    Link(#[from] ProfileError),
+    /// The compute thread could not be started, or has died.
+    #[error("the compute thread {0}")]
+    Thread(String),
+}
+
+/// What the loop waits for.
+enum Input {
+    Connected(Result<Connection, ConnectError>),
+    Computed(Computed),
+}
+
+/// Takes part in a training until it ends.
+///
+/// # Errors
+/// If the worker cannot start. What happens later is an [`Outcome`].
+pub async fn join(
+    options: JoinOptions,
+    mut on_progress: impl FnMut(&Progress) + Send,
+) -> Result<Outcome, JoinError> {
+    let shard = Arc::new(shard::read(&options.data)?);
+    let folder = StateFolder::open(&options.state)?;
+    let authority = Arc::new(TrustedAuthority::from_pem_file(&options.ca)?);
+    let compute = Compute::cpu(options.threads)?;
+    let link = match &options.emulation {
+        Some(emulation) => Some(EmulatedLink::start(&emulation.link)?),
+        None => None,
+    };
+    let request = training_request(&options, &shard);
+    let speed = options.emulation.as_ref().map(|emulation| emulation.speed);
+    let restored = folder.restore();
+    let worker = Worker::new(options.name.clone(), shard, folder, compute, speed);
+    let (inputs, mut input) = mpsc::channel(QUEUE);
+    let jobs = spawn_worker(worker, inputs.clone()).map_err(|error| JoinError::Thread(error.to_string()))?;
+    let (peer_events, mut from_peer) = mpsc::channel::<(u64, PeerEvent<CloudMessage>)>(QUEUE);
+
+    let begun = Instant::now();
+    let now = || begun.elapsed();
+    let mut participant = Participant::new(now(), request, restored, options.patience);
+    let limit = BodyLimit::new(FIRST_LIMIT);
+    let mut peer: Option<Peer> = None;
+    let mut connection_number = 0;
+    let mut timer: Option<Duration> = None;
+    loop {
+        while let Some(action) = participant.poll_action() {
+            match action {
+                Action::Connect => connect(&options, &authority, link.as_ref(), inputs.clone()),
+                Action::Send(message) => {
+                    if let (Some(peer), Ok(bytes)) = (&peer, message::encode(&message)) {
+                        peer.send(bytes);
+                    }
+                }
+                Action::SendTensor { tensor, pace } => {
+                    if let Some(peer) = &peer {
+                        peer.send_tensor(tensor, pace);
+                    }
+                }
+                Action::Compute(job) => {
+                    if jobs.try_send(job).is_err() {
+                        return Err(JoinError::Thread("has died".into()));
+                    }
+                }
+                Action::SetTimer(at) => timer = at,
+                Action::Report(progress) => on_progress(&progress),
+                Action::Finish(outcome) => {
+                    if let Some(peer) = peer {
+                        say_goodbye(&peer, &outcome).await;
+                    }
+                    return Ok(outcome);
+                }
+            }
+        }
+        let wake = tokio::time::Instant::from_std(begun + timer.unwrap_or(Duration::from_secs(3600)));
+        tokio::select! {
+            Some(arrived) = input.recv() => match arrived {
+                Input::Computed(computed) => participant.handle_computed(now(), computed),
+                Input::Connected(Ok(connection)) => {
+                    connection_number += 1;
+                    peer = Some(Peer::start(connection_number, connection, limit.clone(), peer_events.clone()));
+                    participant.handle_connected(now());
+                }
+                Input::Connected(Err(error)) => {
+                    if is_final(&error) {
+                        return Ok(Outcome::Failed { reason: error.to_string() });
+                    }
+                    participant.handle_disconnect(now(), &error.to_string());
+                }
+            },
+            Some((number, event)) = from_peer.recv() => {
+                if number == connection_number {
+                    if let PeerEvent::Message(CloudMessage::Assignment(assignment)) = &event
+                        && let Ok(model) = assignment.model.clone().checked()
+                    {
+                        let moments = assignment.optimizer.moments().len();
+                        let cost = ModelCost::of(&model);
+                        limit.set(workload::largest_body_bytes(&model, &cost, assignment.batch_size, moments) as usize);
+                    }
+                    match event {
+                        PeerEvent::Message(message) => participant.handle_message(now(), message),
+                        PeerEvent::Tensor { tensor, seconds, .. } => participant.handle_tensor(now(), tensor, seconds),
+                        PeerEvent::Malformed(reason) => participant.handle_malformed(&reason),
+                        PeerEvent::Closed(reason) => {
+                            peer = None;
+                            participant.handle_disconnect(now(), &reason);
+                        }
+                    }
+                }
+            },
+            () = sleep_until(wake) => {
+                timer = None;
+                participant.handle_timeout(now());
+            }
+        }
+    }
+}
+
+fn training_request(options: &JoinOptions, shard: &Samples) -> TrainingRequest {
+    TrainingRequest {
+        version: PROTOCOL_VERSION,
+        name: options.name.clone(),
+        samples: shard.len() as u64,
+        labels: shard.label_counts().into_iter().map(|count| count as u64).collect(),
+        shape: shard.shape(),
+        profile: options.profile.clone(),
+        memory_limit: options.memory,
+        uplink_hint: options.uplink_hint,
+        resume: None,
+    }
+}
+
+/// The compute thread: takes jobs until the loop is gone.
+fn spawn_worker(mut worker: Worker, inputs: mpsc::Sender<Input>) -> std::io::Result<thread_mpsc::SyncSender<Job>> {
+    let (jobs, queue) = thread_mpsc::sync_channel::<Job>(QUEUE);
+    std::thread::Builder::new().name("jobs".into()).spawn(move || {
+        while let Ok(job) = queue.recv() {
+            if inputs.blocking_send(Input::Computed(worker.handle(job))).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(jobs)
+}
+
+fn connect(
+    options: &JoinOptions,
+    authority: &Arc<TrustedAuthority>,
+    link: Option<&EmulatedLink>,
+    inputs: mpsc::Sender<Input>,
+) {
+    let (address, server_name) = (options.address, options.server_name.clone());
+    let (authority, link) = (authority.clone(), link.cloned());
+    let transport = TransportOptions {
+        idle_timeout: options.idle_timeout,
+        keep_alive: options.idle_timeout / 3,
+        ..TransportOptions::default()
+    };
+    tokio::spawn(async move {
+        let connected =
+            partway_net::connect(address, &server_name, &authority, &transport, link.as_ref()).await;
+        // The loop is gone when the worker has ended.
+        let _ = inputs.send(Input::Connected(connected)).await;
+    });
+}
+
+/// Whether trying again cannot help.
+fn is_final(error: &ConnectError) -> bool {
+    matches!(
+        error,
+        ConnectError::Certificate { .. }
+            | ConnectError::ServerName { .. }
+            | ConnectError::InvalidName { .. }
+            | ConnectError::InvalidAddress { .. }
+            | ConnectError::Version { .. }
+            | ConnectError::Bind(_)
+    )
+}
+
+/// Ends the connection so that the coordinator need not wait for its timeout.
+async fn say_goodbye(peer: &Peer, outcome: &Outcome) {
+    let reason = match outcome {
+        Outcome::Finished { .. } => "finished",
+        Outcome::Failed { reason } => {
+            // Its last message says why; the coordinator closes when it has read that.
+            peer.close(reason.clone());
+            let _ = timeout(FAREWELL, peer.connection().closed()).await;
+            reason
+        }
+    };
+    let _ = timeout(FAREWELL, peer.connection().shutdown(0, reason)).await;
+}
