@@ -15,11 +15,11 @@ fn traffic() -> impl Strategy<Value = Vec<(u64, usize)>> {
 fn run(link: &mut Link, traffic: &[(u64, usize)], seed: u64) -> Vec<(Duration, usize, Fate)> {
     let mut rng = random::stream(seed, &["link test"]);
     let mut now = Duration::ZERO;
-    let send = |&(pause, payload): &(u64, usize)| {
+    let one = |&(pause, payload): &(u64, usize)| {
         now += Duration::from_micros(pause);
         (now, payload, link.send(now, payload, &mut rng))
     };
-    traffic.iter().map(send).collect()
+    traffic.iter().map(one).collect()
 }
 
 fn up(profile: &LinkProfile) -> Link {
@@ -68,7 +68,7 @@ proptest! {
             let mut bits = 0.0;
             for &(at, payload) in &arrived[first + 1..] {
                 bits += (payload + DATAGRAM_OVERHEAD) as f64 * 8.0;
-                let window = (at - arrived[first].0).as_secs_f64();
+                let window = at.abs_diff(arrived[first].0).as_secs_f64();
                 prop_assert!(bits <= mbps * 1e6 * (window + 1e-6), "{bits} bits in {window} s at {mbps}");
             }
         }
@@ -166,7 +166,7 @@ fn out_of_reach_drops_what_is_sent_or_would_arrive_then() {
 #[test]
 fn losses_come_at_the_given_share() {
     let profile = LinkProfile { loss: 0.1, ..LinkProfile::default() };
-    let lost = run(&mut up(&profile), &[(100, 1000); 20_000], 5);
+    let lost = run(&mut up(&profile), &vec![(100, 1000); 20_000], 5);
     let lost = lost.iter().filter(|(_, _, fate)| *fate == Fate::Drop(DropCause::Lost)).count();
     // The standard deviation is 42.
     assert!((1_800..2_200).contains(&lost), "{lost} of 20000");

@@ -66,7 +66,7 @@ async fn both_sides_meet_and_talk() {
     let (mut server_send, mut server_receive) = accepted.control().await.expect("a stream");
     assert_eq!(server_receive.recv().await, Ok(Some(b"hello".to_vec())));
     server_send.send(b"").await.expect("sent");
-    server_send.send(&[7; 100_000]).await.expect("sent");
+    server_send.send(&vec![7; 100_000]).await.expect("sent");
     assert_eq!(client_receive.recv().await, Ok(Some(vec![])));
     assert_eq!(client_receive.recv().await, Ok(Some(vec![7; 100_000])));
     client_send.finish();

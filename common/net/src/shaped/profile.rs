@@ -109,7 +109,7 @@ impl LinkProfile {
             return Err(ProfileError::Loss(self.loss));
         }
         for (key, value) in [("rtt", self.rtt), ("jitter", self.jitter)] {
-            if value > Duration::from_secs(60) {
+            if value > Duration::from_mins(1) {
                 return Err(ProfileError::Delay { key, value });
             }
         }
