@@ -1,6 +1,8 @@
 //! A connection to one peer: its control stream, its tensor streams, its counters and its end.
 
 pub mod control;
+#[cfg(test)]
+mod hostile_peer_tests;
 pub mod tensor;
 
 use std::{

@@ -248,7 +248,7 @@ mod tests {
                 let mut total = 0.0;
                 for &(at, bytes) in &sent[first..] {
                     // What passes last may be larger than a burst: it is paid for afterwards.
-                    let allowed = bytes_per_second * (at - sent[first].0).as_secs_f64() + rate.burst() as f64;
+                    let allowed = bytes_per_second * at.abs_diff(sent[first].0).as_secs_f64() + rate.burst() as f64;
                     prop_assert!(total <= allowed + 2.0 + 1e-6 * allowed, "{total} of {allowed}");
                     total += bytes;
                 }

@@ -71,9 +71,9 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         // The key's own id in the name tells two authorities apart: "unknown issuer", not "bad signature".
-        let id: String =
-            params.key_identifier(&key).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        params.distinguished_name = common_name(&format!("Partway authority {id}"));
+        let key_id = params.key_identifier(&key);
+        let id = key_id.iter().take(8).fold(0, |id: u64, byte| (id << 8) | u64::from(*byte));
+        params.distinguished_name = common_name(&format!("Partway authority {id:016x}"));
         let issuer = CertifiedIssuer::self_signed(params, key).map_err(failed)?;
         Ok(Self { issuer })
     }

@@ -157,7 +157,7 @@ impl Rate {
                 (Some(done), None) => return Some(done),
                 (Some(done), Some(until)) if done <= until => return Some(done),
                 (_, Some(until)) => {
-                    left -= rate * (until - at).as_secs_f64();
+                    left -= rate * until.saturating_sub(at).as_secs_f64();
                     at = until;
                 }
                 (None, None) => return None,
