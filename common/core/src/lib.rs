@@ -4,6 +4,9 @@
 //! Nothing here reads a clock, a file, a socket or ambient randomness: time, seeds and bytes are
 //! arguments. `clippy.toml` and the dependency check in `.ci/run` keep it so.
 
+pub mod link;
 pub mod model;
 pub mod optimizer;
+pub mod plan;
+pub mod profile;
 pub mod random;
