@@ -62,9 +62,9 @@ pub struct Plan {
     pub deadline_s: f64,
     /// In the order of the input.
     pub edges: Vec<EdgePlan>,
-    /// Relative distance of the objective to a proven bound, before hysteresis: 0 where the search was
-    /// exact. Of total cloud FLOPs for [`Objective::Deepest`], of the sum of step times for
-    /// [`Objective::Fastest`] (the largest step time is always exact).
+    /// Relative distance of the objective, with what hysteresis adds to it, to a proven bound: 0 where
+    /// the search was exact. Of total cloud FLOPs for [`Objective::Deepest`], of the sum of step times
+    /// for [`Objective::Fastest`] (whose largest step time is always exact).
     pub optimality_gap: f64,
 }
 

@@ -1,5 +1,6 @@
 //! Least total cloud FLOPs under a budget of seconds: a multiple-choice knapsack, in which each edge takes
-//! one cut, a cut's weight is the share it needs and its cost the FLOPs it leaves to the cloud.
+//! one cut, a cut's weight is the share it needs and its cost the FLOPs it leaves to the cloud. Hysteresis
+//! is a cost of moving, so that a plan made again from its own cuts does not change.
 
 use super::Pick;
 use super::options::EdgeOptions;
@@ -10,27 +11,27 @@ const SEARCHED_EDGES: usize = 16;
 const SEARCH_NODES: u32 = 200_000;
 /// Keeps sums of prices finite when a saving costs next to no share.
 const MOST_PRICE: f64 = 1e250;
-/// How often the edges are asked again whether they can stay: one that stays may make room for another.
-const HYSTERESIS_PASSES: usize = 3;
 
 /// An option that meets the budget.
 #[derive(Clone, Copy, Debug)]
 struct Item {
     option: usize,
     share: f64,
-    flops: f64,
+    /// Cloud FLOPs, and the cost of moving there.
+    cost: f64,
 }
 
 /// The picks, each with the least share that its cut needs, and the relative optimality gap. Every edge
 /// can meet `budget`, and all together with shares that add up to `capacity`.
 pub(super) fn solve(edges: &[&EdgeOptions], budget: f64, capacity: f64, hysteresis: f64) -> (Vec<Pick>, f64) {
-    let items: Vec<Vec<Item>> = edges.iter().map(|edge| undominated(edge, budget)).collect();
+    let items: Vec<Vec<Item>> =
+        edges.iter().map(|edge| undominated(items_of(edge, budget, hysteresis))).collect();
     let greedy = Greedy::run(&items, capacity);
     let mut choice = Choice { cost: total(&items, &greedy.chosen), options: greedy.chosen };
     let mut gap = relative_gap(choice.cost, greedy.bound);
     if gap > 0.0 && edges.len() <= SEARCHED_EDGES {
         let priced =
-            |item: &Item| Branch { share: item.share, priced: item.flops + greedy.price * item.share };
+            |item: &Item| Branch { share: item.share, priced: item.cost + greedy.price * item.share };
         let branches: Vec<Vec<Branch>> =
             items.iter().map(|items| items.iter().map(priced).collect()).collect();
         let search = Search {
@@ -49,13 +50,12 @@ pub(super) fn solve(edges: &[&EdgeOptions], budget: f64, capacity: f64, hysteres
         .zip(&choice.options)
         .map(|(items, &index)| Pick { option: items[index].option, share: items[index].share })
         .collect();
-    break_ties(edges, &mut picks, budget, capacity);
-    stay(edges, &mut picks, budget, capacity, hysteresis);
+    break_ties(edges, &mut picks, budget, capacity, hysteresis);
     (picks, gap)
 }
 
 fn total(items: &[Vec<Item>], chosen: &[usize]) -> f64 {
-    items.iter().zip(chosen).map(|(items, &index)| items[index].flops).sum()
+    items.iter().zip(chosen).map(|(items, &index)| items[index].cost).sum()
 }
 
 fn relative_gap(cost: f64, bound: f64) -> f64 {
@@ -63,19 +63,27 @@ fn relative_gap(cost: f64, bound: f64) -> f64 {
     if gap > 1e-12 { gap.min(1.0) } else { 0.0 }
 }
 
-/// By rising share and falling FLOPs; options that cost more of both are left out.
-fn undominated(edge: &EdgeOptions, budget: f64) -> Vec<Item> {
-    let mut items: Vec<Item> = edge
-        .options
-        .iter()
-        .enumerate()
-        .filter_map(|(option, cut)| Some(Item { option, share: cut.share_needed(budget)?, flops: cut.flops }))
-        .collect();
-    items.sort_by(|left, right| left.share.total_cmp(&right.share).then(left.flops.total_cmp(&right.flops)));
+/// The options with which `edge` meets the budget.
+fn items_of(edge: &EdgeOptions, budget: f64, hysteresis: f64) -> Vec<Item> {
+    let current = edge.current.filter(|&current| edge.options[current].share_needed(budget).is_some());
+    let move_cost = current.map_or(0.0, |current| hysteresis * edge.options[current].flops);
+    let mut items = Vec::with_capacity(edge.options.len());
+    for (option, cut) in edge.options.iter().enumerate() {
+        if let Some(share) = cut.share_needed(budget) {
+            let cost = cut.flops + if current == Some(option) { 0.0 } else { move_cost };
+            items.push(Item { option, share, cost });
+        }
+    }
+    items
+}
+
+/// By rising share and falling cost; items that are worse in both are left out.
+fn undominated(mut items: Vec<Item>) -> Vec<Item> {
+    items.sort_by(|left, right| left.share.total_cmp(&right.share).then(left.cost.total_cmp(&right.cost)));
     let mut least = f64::INFINITY;
     items.retain(|item| {
-        let better = item.flops < least;
-        least = least.min(item.flops);
+        let better = item.cost < least;
+        least = least.min(item.cost);
         better
     });
     items
@@ -85,9 +93,9 @@ fn undominated(edge: &EdgeOptions, budget: f64) -> Vec<Item> {
 struct Greedy {
     /// Index into each edge's items.
     chosen: Vec<usize>,
-    /// FLOPs below which no solution is.
+    /// What no solution costs less than.
     bound: f64,
-    /// FLOPs per share at the relaxation's optimum.
+    /// Cost per share at the relaxation's optimum.
     price: f64,
 }
 
@@ -101,7 +109,7 @@ struct Upgrade {
 }
 
 impl Greedy {
-    /// Starts every edge at its least share and buys the upgrades that save most FLOPs per share. The first
+    /// Starts every edge at its least share and buys the upgrades that save most per share. The first
     /// that no longer fits sets the bound.
     fn run(items: &[Vec<Item>], capacity: f64) -> Self {
         let mut chosen = vec![0; items.len()];
@@ -111,7 +119,7 @@ impl Greedy {
         for (edge, items) in items.iter().enumerate() {
             for pair in hull(items).windows(2) {
                 let (from, to) = (items[pair[0]], items[pair[1]]);
-                let (share, saved) = (to.share - from.share, from.flops - to.flops);
+                let (share, saved) = (to.share - from.share, from.cost - to.cost);
                 let price = (saved / share).min(MOST_PRICE);
                 upgrades.push(Upgrade { edge, item: pair[1], share, saved, price });
             }
@@ -144,14 +152,14 @@ impl Greedy {
     }
 }
 
-/// Indices of the lower convex hull of (share, FLOPs), which starts at the first item.
+/// Indices of the lower convex hull of (share, cost), which starts at the first item.
 fn hull(items: &[Item]) -> Vec<usize> {
     let mut hull: Vec<usize> = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
         while let [.., before, last] = hull[..] {
             let (before, last) = (items[before], items[last]);
-            let first = (before.flops - last.flops) * (item.share - last.share);
-            let second = (last.flops - item.flops) * (last.share - before.share);
+            let first = (before.cost - last.cost) * (item.share - last.share);
+            let second = (last.cost - item.cost) * (last.share - before.share);
             if first > second {
                 break;
             }
@@ -162,41 +170,19 @@ fn hull(items: &[Item]) -> Vec<usize> {
     hull
 }
 
-/// Moves edges to cuts that leave the cloud as many FLOPs but send fewer bytes, or are smaller.
-fn break_ties(edges: &[&EdgeOptions], picks: &mut [Pick], budget: f64, capacity: f64) {
+/// Moves edges to cuts that cost as much but send fewer bytes, or are smaller.
+fn break_ties(edges: &[&EdgeOptions], picks: &mut [Pick], budget: f64, capacity: f64, hysteresis: f64) {
     let mut used: f64 = picks.iter().map(|pick| pick.share).sum();
     for (edge, pick) in edges.iter().zip(picks) {
-        let flops = edge.options[pick.option].flops;
-        for (index, option) in edge.options.iter().enumerate() {
-            let Some(share) = option.share_needed(budget) else { continue };
-            let equal = option.flops <= flops * (1.0 + 1e-12);
-            let better = option.tie_rank() < edge.options[pick.option].tie_rank();
-            if equal && better && used - pick.share + share <= capacity {
-                used += share - pick.share;
-                *pick = Pick { option: index, share };
+        let items = items_of(edge, budget, hysteresis);
+        let rank = |option: usize| edge.options[option].tie_rank();
+        let least = items.iter().find(|item| item.option == pick.option).map_or(0.0, |item| item.cost);
+        for item in items {
+            let equal = item.cost <= least * (1.0 + 1e-12);
+            if equal && rank(item.option) < rank(pick.option) && used - pick.share + item.share <= capacity {
+                used += item.share - pick.share;
+                *pick = Pick { option: item.option, share: item.share };
             }
-        }
-    }
-}
-
-/// Keeps edges at the cut they have, where moving would spare the cloud less than `hysteresis` of it.
-fn stay(edges: &[&EdgeOptions], picks: &mut [Pick], budget: f64, capacity: f64, hysteresis: f64) {
-    for _ in 0..HYSTERESIS_PASSES {
-        let mut changed = false;
-        let mut used: f64 = picks.iter().map(|pick| pick.share).sum();
-        for (edge, pick) in edges.iter().zip(picks.iter_mut()) {
-            let Some(current) = edge.current.filter(|current| *current != pick.option) else { continue };
-            let (now, new) = (&edge.options[current], &edge.options[pick.option]);
-            let Some(share) = now.share_needed(budget) else { continue };
-            let worth_it = now.flops - new.flops >= hysteresis * now.flops;
-            if !worth_it && used - pick.share + share <= capacity {
-                used += share - pick.share;
-                *pick = Pick { option: current, share };
-                changed = true;
-            }
-        }
-        if !changed {
-            break;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Least sum of step times under a bound on each: a cut per edge, and shares that are convex in the rest
 //! (for given cuts, the best shares are proportional to the square roots of the services, within bounds).
+//! Hysteresis is a cost of moving, so that a plan made again from its own cuts does not change.
 
 use super::Pick;
 use super::options::EdgeOptions;
@@ -20,6 +21,8 @@ struct Item {
     other: f64,
     service: f64,
     least: f64,
+    /// What moving there counts as, in seconds.
+    move_cost: f64,
 }
 
 impl Item {
@@ -28,25 +31,26 @@ impl Item {
         if self.service > 0.0 { (self.service / price).sqrt().clamp(self.least, 1.0) } else { 0.0 }
     }
 
-    fn seconds_at(&self, share: f64) -> f64 {
-        self.other + if self.service > 0.0 { self.service / share } else { 0.0 }
+    fn cost_at(&self, share: f64) -> f64 {
+        self.move_cost + self.other + if self.service > 0.0 { self.service / share } else { 0.0 }
     }
 
     fn priced(&self, price: f64) -> f64 {
         let share = self.share_at(price);
-        self.seconds_at(share) + price * share
+        self.cost_at(share) + price * share
     }
 }
 
 /// The picks and the relative optimality gap of the sum. Every edge can meet `budget`, and all together
 /// with shares that add up to `capacity`.
 pub(super) fn solve(edges: &[&EdgeOptions], budget: f64, capacity: f64, hysteresis: f64) -> (Vec<Pick>, f64) {
-    let items: Vec<Vec<Item>> = edges.iter().map(|edge| undominated(edge, budget)).collect();
+    let items: Vec<Vec<Item>> =
+        edges.iter().map(|edge| undominated(edge, items_of(edge, budget, hysteresis))).collect();
     let relaxed = Relaxed::solve(&items, capacity);
     let cost = |chosen: &[usize]| {
         let chosen = pick_items(&items, chosen);
         let shares = allot(&chosen, capacity);
-        chosen.iter().zip(shares).map(|(item, share)| item.seconds_at(share)).sum::<f64>()
+        chosen.iter().zip(shares).map(|(item, share)| item.cost_at(share)).sum::<f64>()
     };
     let mut choice = Choice { cost: cost(&relaxed.chosen), options: relaxed.chosen };
     let mut gap = relative_gap(choice.cost, relaxed.bound);
@@ -66,12 +70,7 @@ pub(super) fn solve(edges: &[&EdgeOptions], budget: f64, capacity: f64, hysteres
         .zip(allot(&chosen, capacity))
         .map(|(item, share)| Pick { option: item.option, share })
         .collect();
-    settle(edges, &mut picks, budget, hysteresis);
-    let settled: Vec<Item> =
-        edges.iter().zip(&picks).filter_map(|(edge, pick)| item(edge, pick.option, budget)).collect();
-    for (pick, share) in picks.iter_mut().zip(allot(&settled, capacity)) {
-        pick.share = share;
-    }
+    break_ties(edges, &mut picks, budget, hysteresis);
     (picks, gap)
 }
 
@@ -84,16 +83,23 @@ fn relative_gap(cost: f64, bound: f64) -> f64 {
     if gap > 1e-9 { gap.min(1.0) } else { 0.0 }
 }
 
-fn item(edge: &EdgeOptions, option: usize, budget: f64) -> Option<Item> {
-    let cut = &edge.options[option];
-    let least = cut.share_needed(budget)?;
-    Some(Item { option, other: cut.other_s, service: cut.service_s(), least })
+/// The options with which `edge` meets the budget.
+fn items_of(edge: &EdgeOptions, budget: f64, hysteresis: f64) -> Vec<Item> {
+    let current = edge.current.filter(|&current| edge.options[current].share_needed(budget).is_some());
+    let moving = current.map_or(0.0, |current| hysteresis * edge.options[current].seconds_at(1.0));
+    let mut items = Vec::with_capacity(edge.options.len());
+    for (option, cut) in edge.options.iter().enumerate() {
+        if let Some(least) = cut.share_needed(budget) {
+            let move_cost = if current == Some(option) { 0.0 } else { moving };
+            items.push(Item { option, other: cut.other_s, service: cut.service_s(), least, move_cost });
+        }
+    }
+    items
 }
 
-/// By rising other and falling service; options that are worse in both are left out.
-fn undominated(edge: &EdgeOptions, budget: f64) -> Vec<Item> {
-    let mut items: Vec<Item> =
-        (0..edge.options.len()).filter_map(|option| item(edge, option, budget)).collect();
+/// By rising other and falling service; items that are worse in both are left out, but not where the edge
+/// is cut now, which costs no move.
+fn undominated(edge: &EdgeOptions, mut items: Vec<Item>) -> Vec<Item> {
     items.sort_by(|left, right| {
         left.other.total_cmp(&right.other).then(left.service.total_cmp(&right.service))
     });
@@ -101,7 +107,7 @@ fn undominated(edge: &EdgeOptions, budget: f64) -> Vec<Item> {
     items.retain(|item| {
         let better = item.service < least;
         least = least.min(item.service);
-        better
+        better || edge.current == Some(item.option)
     });
     items
 }
@@ -192,28 +198,21 @@ fn allot(items: &[Item], capacity: f64) -> Vec<f64> {
     at(high).collect()
 }
 
-/// Breaks ties, then keeps edges at the cut they have where moving would save less than `hysteresis` of
-/// the step. Shares stay as they are, so what else was chosen keeps its time.
-fn settle(edges: &[&EdgeOptions], picks: &mut [Pick], budget: f64, hysteresis: f64) {
+/// Moves edges to cuts that cost as much with the share they have but send fewer bytes, or are smaller.
+fn break_ties(edges: &[&EdgeOptions], picks: &mut [Pick], budget: f64, hysteresis: f64) {
     for (edge, pick) in edges.iter().zip(picks) {
-        let affordable = |option: usize| {
-            edge.options[option].share_needed(budget).is_some_and(|share| share <= pick.share)
-        };
-        let seconds = |option: usize| edge.options[option].seconds_at(pick.share);
+        let items = items_of(edge, budget, hysteresis);
+        let share = pick.share;
         let rank = |option: usize| edge.options[option].tie_rank();
-        let mut settled = pick.option;
-        let least = seconds(settled);
-        for option in 0..edge.options.len() {
-            if affordable(option) && seconds(option) <= least * (1.0 + 1e-12) && rank(option) < rank(settled)
-            {
-                settled = option;
+        let least =
+            items.iter().find(|item| item.option == pick.option).map_or(0.0, |item| item.cost_at(share));
+        for item in items.iter().filter(|item| item.least <= share) {
+            if item.cost_at(share) <= least * (1.0 + 1e-12) && rank(item.option) < rank(pick.option) {
+                pick.option = item.option;
             }
         }
-        if let Some(current) = edge.current.filter(|current| affordable(*current))
-            && seconds(current) - least < hysteresis * seconds(current)
-        {
-            settled = current;
+        if edge.options[pick.option].service_s() <= 0.0 {
+            pick.share = 0.0;
         }
-        pick.option = settled;
     }
 }

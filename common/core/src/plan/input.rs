@@ -29,8 +29,9 @@ pub struct PlanInput {
     pub objective: Objective,
     /// A step meets the deadline if `predicted * (1 + margin)` does.
     pub margin: f64,
-    /// An edge stays at its current cut, if that meets the deadline, unless moving improves its part of
-    /// the objective by this share or more, in `[0, 1)`.
+    /// In `0..1`. An edge whose current cut still meets the deadline moves only if that improves its part
+    /// of the objective by at least this share: moving counts as if it cost so much. The automatic
+    /// deadline likewise shrinks only by this share or more.
     pub hysteresis: f64,
 }
 

@@ -36,9 +36,16 @@ mod tests {
 
     #[test]
     fn in_proportion_and_up_to_one() {
-        assert_eq!(handed_out(&[0.1, 0.3], 1.0), vec![0.25, 0.75]);
-        assert_eq!(handed_out(&[0.25, 0.5, 0.0], 1.5), vec![0.5, 1.0, 0.0]);
-        assert_eq!(handed_out(&[0.1, 0.3], 4.0), vec![1.0, 1.0]);
+        let cases: [(&[f64], f64, &[f64]); 3] = [
+            (&[0.1, 0.3], 1.0, &[0.25, 0.75]),
+            (&[0.25, 0.5, 0.0], 1.5, &[0.5, 1.0, 0.0]),
+            (&[0.1, 0.3], 4.0, &[1.0, 1.0]),
+        ];
+        for (shares, workers, expected) in cases {
+            for (share, expected) in handed_out(shares, workers).iter().zip(expected) {
+                assert!((share - expected).abs() < 1e-12, "{shares:?} of {workers}");
+            }
+        }
     }
 
     proptest! {
