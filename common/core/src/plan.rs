@@ -143,13 +143,15 @@ pub fn plan(input: &PlanInput) -> Result<Plan, PlanError> {
     let down = rates::Rates::under(capacity, input.edges.iter().map(|edge| edge.down_bytes_per_s).collect());
     let edges = options::tabulate(input, &up.planned, &down.planned);
 
+    let common = || budget::least(&edges, input) * (1.0 + input.margin) * (1.0 + 10.0 * ROUNDING);
     let deadline_s = match input.deadline {
-        Deadline::Auto => budget::least(&edges, input) * (1.0 + input.margin) * (1.0 + 10.0 * ROUNDING),
+        Deadline::Auto => common(),
         Deadline::Fixed(seconds) => seconds,
     };
     let budget = deadline_s / (1.0 + input.margin) * (1.0 - ROUNDING);
     let solution = solve(input, &edges, budget);
-    let explainer = explain::Explainer { input, deadline_s, budget };
+    let common_deadline_s = solution.standings.contains(&Standing::Crowded).then(common);
+    let explainer = explain::Explainer { input, deadline_s, budget, common_deadline_s };
     let plans = (0..edges.len()).map(|e| {
         let (pick, standing) = (solution.picks[e], solution.standings[e]);
         let option = &edges[e].options[pick.option];

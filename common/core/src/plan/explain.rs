@@ -10,6 +10,8 @@ pub(super) struct Explainer<'a> {
     pub(super) deadline_s: f64,
     /// The deadline less the margin.
     pub(super) budget: f64,
+    /// The least deadline that all edges with enough memory can meet at once, if one is turned away.
+    pub(super) common_deadline_s: Option<f64>,
 }
 
 impl Explainer<'_> {
@@ -29,13 +31,13 @@ impl Explainer<'_> {
                 let needed = table.share_needed(self.budget).unwrap_or(1.0);
                 format!(
                     "would meet the deadline of {} with a share of {needed:.2} of a cloud worker, but the other \
-                     edges leave {:.2}, so that cut {} takes {}; more cloud workers, or a deadline of {}, would \
-                     let it",
+                     edges leave {:.2}, so that cut {} takes {}; more cloud workers, or a deadline of {} for all, \
+                     would let it",
                     ms(self.deadline_s),
                     pick.share,
                     option.cut,
                     ms(option.seconds_at(pick.share)),
-                    ms(self.deadline_for(option.seconds_at(pick.share))),
+                    ms(self.common_deadline_s.unwrap_or(self.deadline_s)),
                 )
             }
             Standing::NoMemory => format!(
