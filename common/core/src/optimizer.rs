@@ -34,7 +34,7 @@ impl Optimizer {
     /// Names of the moments that every trained tensor has, in the order in which they are stored.
     pub fn moments(&self) -> &'static [&'static str] {
         match *self {
-            Self::Sgd { momentum, .. } if momentum == 0.0 => &[],
+            Self::Sgd { momentum: 0.0, .. } => &[],
             Self::Sgd { .. } => &["momentum"],
             Self::Adam { .. } => &["adam_m", "adam_v"],
         }

@@ -108,6 +108,7 @@ impl LayerState {
     ///
     /// # Panics
     /// If `cut` is outside the layers.
+    #[must_use]
     pub fn split_off(&mut self, spec: &ModelSpec, cut: usize) -> Self {
         assert!(self.layers.start <= cut && cut <= self.layers.end, "cut {cut} is outside {:?}", self.layers);
         let at = state_len(spec, self.layers.start..cut, self.moments);

@@ -1,0 +1,234 @@
+//! What the planner is told, and the check that every number of it can be planned with.
+
+use std::ops::RangeInclusive;
+
+use thiserror::Error;
+
+use super::{Deadline, Objective};
+
+/// Everything a plan depends on. Seconds, bytes and FLOPs are per step: of a whole batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanInput {
+    /// The edges, at least one.
+    pub edges: Vec<EdgeInput>,
+    /// The cloud.
+    pub cloud: CloudInput,
+    /// Bytes of activations, labels and header at cut `c`: L + 1 entries.
+    pub cut_bytes_up: Vec<u64>,
+    /// Bytes of the cut gradient and header at cut `c`: L + 1 entries.
+    pub cut_bytes_down: Vec<u64>,
+    /// Bytes of the weights, moments and buffers of layers `[0, c)`: L + 1 entries.
+    pub state_bytes: Vec<u64>,
+    /// Over how many steps the transfer of `state_bytes` is spread: `aggregate_every * steps_per_round`.
+    pub steps_between_aggregations: u64,
+    /// Which cuts are allowed, within `0..=L`.
+    pub depth: RangeInclusive<usize>,
+    /// The latency that a step may take.
+    pub deadline: Deadline,
+    /// What to optimise under it.
+    pub objective: Objective,
+    /// A step meets the deadline if `predicted * (1 + margin)` does.
+    pub margin: f64,
+    /// In `0..1`. An edge whose current cut still meets the deadline moves only if that improves its part
+    /// of the objective by at least this share: moving counts as if it cost so much. The automatic
+    /// deadline likewise shrinks only by this share or more.
+    pub hysteresis: f64,
+}
+
+/// What is known of one edge.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EdgeInput {
+    /// Its name.
+    pub name: String,
+    /// Predicted (corrected) seconds of each layer's forward pass on this edge: L entries.
+    pub forward_s: Vec<f64>,
+    /// Likewise of the backward pass, with the optimizer's step.
+    pub backward_s: Vec<f64>,
+    /// The uplink's estimated rate.
+    pub up_bytes_per_s: f64,
+    /// The downlink's estimated rate.
+    pub down_bytes_per_s: f64,
+    /// Round-trip time; half of it is charged to each direction.
+    pub rtt_s: f64,
+    /// What a step's two transfers cost besides rate and round trip (streams, framing, wake-ups); half of
+    /// it is charged to each direction.
+    pub latency_overhead_s: f64,
+    /// Bytes that the client-side model may take.
+    pub memory_limit: Option<u64>,
+    /// Bytes that it takes at cut `c`: L + 1 entries.
+    pub memory_by_cut: Vec<u64>,
+    /// Where it is cut now.
+    pub current_cut: Option<usize>,
+    /// Where it must be cut, whatever `depth` says.
+    pub fixed_cut: Option<usize>,
+}
+
+/// What is known of the cloud.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CloudInput {
+    /// Predicted seconds of each layer's forward pass on one worker: L entries.
+    pub forward_s: Vec<f64>,
+    /// Likewise of the backward pass, with the optimizer's step.
+    pub backward_s: Vec<f64>,
+    /// FLOPs of each layer, forward and backward: L entries.
+    pub flops: Vec<f64>,
+    /// How many replicas train at the same time.
+    pub workers: usize,
+    /// What all edges together may send, and what may be sent to all together, each.
+    pub capacity_bytes_per_s: Option<f64>,
+}
+
+/// Why there is no plan.
+#[derive(Clone, Debug, Error, PartialEq)]
+pub enum PlanError {
+    /// The list of edges is empty.
+    #[error("there is no edge to plan for")]
+    NoEdges,
+    /// The model has no layers.
+    #[error("cloud: flops has no entries; a plan needs at least one layer")]
+    NoLayers,
+    /// A number that cannot be planned with.
+    #[error("{place}: {field} is {value}; it must be {allowed}")]
+    OutOfRange {
+        /// Which edge, or "cloud", or "plan".
+        place: String,
+        /// Which field, with the layer's index where there is one per layer.
+        field: String,
+        /// What it held.
+        value: String,
+        /// What it may hold.
+        allowed: String,
+    },
+    /// A table of the wrong length.
+    #[error("{place}: {field} has {found} entries; a model of {layers} layers needs {expected}")]
+    Length {
+        /// Which edge, or "cloud", or "plan".
+        place: String,
+        /// Which field.
+        field: &'static str,
+        /// How many entries it has.
+        found: usize,
+        /// How many it should have.
+        expected: usize,
+        /// L.
+        layers: usize,
+    },
+}
+
+/// A range of numbers, in words and as a test.
+struct Range {
+    least: f64,
+    most: f64,
+    words: &'static str,
+}
+
+/// Sums of thousands of such times stay finite and exact enough.
+const SECONDS: Range = Range { least: 0.0, most: 1e9, words: "finite and within 0..=1e9 seconds" };
+const RATE: Range = Range { least: 1.0, most: 1e15, words: "finite and within 1..=1e15 bytes per second" };
+const FLOPS: Range = Range { least: 0.0, most: 1e24, words: "finite and within 0..=1e24 FLOPs" };
+const MARGIN: Range = Range { least: 0.0, most: 100.0, words: "finite and within 0..=100" };
+const HYSTERESIS: Range = Range { least: 0.0, most: 0.999, words: "within 0..=0.999" };
+const DEADLINE: Range = Range { least: 1e-9, most: 1e9, words: "finite and within 1e-9..=1e9 seconds" };
+const WORKERS: Range = Range { least: 1.0, most: 1e6, words: "within 1..=1e6" };
+
+impl PlanInput {
+    /// How many layers the model has: L.
+    pub fn layers(&self) -> usize {
+        self.cloud.flops.len()
+    }
+
+    pub(super) fn check(&self) -> Result<(), PlanError> {
+        if self.edges.is_empty() {
+            return Err(PlanError::NoEdges);
+        }
+        let layers = self.layers();
+        if layers == 0 {
+            return Err(PlanError::NoLayers);
+        }
+        let plan = Place { name: "plan".to_owned(), layers };
+        plan.number("margin", self.margin, &MARGIN)?;
+        plan.number("hysteresis", self.hysteresis, &HYSTERESIS)?;
+        plan.number(
+            "steps_between_aggregations",
+            self.steps_between_aggregations as f64,
+            &Range { least: 1.0, most: f64::MAX, words: "at least 1" },
+        )?;
+        if let Deadline::Fixed(seconds) = self.deadline {
+            plan.number("deadline", seconds, &DEADLINE)?;
+        }
+        let (least, most) = (*self.depth.start(), *self.depth.end());
+        if least > most || most > layers {
+            return Err(plan.out_of_range(
+                "depth",
+                format!("{least}..={most}"),
+                format!("a range within 0..={layers} that is not empty"),
+            ));
+        }
+        plan.length("cut_bytes_up", self.cut_bytes_up.len(), layers + 1)?;
+        plan.length("cut_bytes_down", self.cut_bytes_down.len(), layers + 1)?;
+        plan.length("state_bytes", self.state_bytes.len(), layers + 1)?;
+
+        let cloud = Place { name: "cloud".to_owned(), layers };
+        cloud.per_layer("forward_s", &self.cloud.forward_s, &SECONDS)?;
+        cloud.per_layer("backward_s", &self.cloud.backward_s, &SECONDS)?;
+        cloud.per_layer("flops", &self.cloud.flops, &FLOPS)?;
+        cloud.number("workers", self.cloud.workers as f64, &WORKERS)?;
+        if let Some(capacity) = self.cloud.capacity_bytes_per_s {
+            cloud.number("capacity_bytes_per_s", capacity, &RATE)?;
+        }
+        self.edges.iter().try_for_each(|edge| edge.check(layers))
+    }
+}
+
+impl EdgeInput {
+    fn check(&self, layers: usize) -> Result<(), PlanError> {
+        let place = Place { name: format!("edge {:?}", self.name), layers };
+        place.per_layer("forward_s", &self.forward_s, &SECONDS)?;
+        place.per_layer("backward_s", &self.backward_s, &SECONDS)?;
+        place.number("up_bytes_per_s", self.up_bytes_per_s, &RATE)?;
+        place.number("down_bytes_per_s", self.down_bytes_per_s, &RATE)?;
+        place.number("rtt_s", self.rtt_s, &SECONDS)?;
+        place.number("latency_overhead_s", self.latency_overhead_s, &SECONDS)?;
+        place.length("memory_by_cut", self.memory_by_cut.len(), layers + 1)?;
+        for (field, cut) in [("current_cut", self.current_cut), ("fixed_cut", self.fixed_cut)] {
+            if let Some(cut) = cut.filter(|cut| *cut > layers) {
+                return Err(place.out_of_range(field, cut.to_string(), format!("within 0..={layers}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Who a field belongs to, for messages.
+struct Place {
+    name: String,
+    layers: usize,
+}
+
+impl Place {
+    fn number(&self, field: &str, value: f64, range: &Range) -> Result<(), PlanError> {
+        if (range.least..=range.most).contains(&value) {
+            return Ok(());
+        }
+        Err(self.out_of_range(field, value.to_string(), range.words.to_owned()))
+    }
+
+    fn per_layer(&self, field: &'static str, values: &[f64], range: &Range) -> Result<(), PlanError> {
+        self.length(field, values.len(), self.layers)?;
+        match values.iter().position(|value| !(range.least..=range.most).contains(value)) {
+            None => Ok(()),
+            Some(layer) => self.number(&format!("{field} of layer {layer}"), values[layer], range),
+        }
+    }
+
+    fn length(&self, field: &'static str, found: usize, expected: usize) -> Result<(), PlanError> {
+        if found == expected {
+            return Ok(());
+        }
+        Err(PlanError::Length { place: self.name.clone(), field, found, expected, layers: self.layers })
+    }
+
+    fn out_of_range(&self, field: &str, value: String, allowed: String) -> PlanError {
+        PlanError::OutOfRange { place: self.name.clone(), field: field.to_owned(), value, allowed }
+    }
+}
