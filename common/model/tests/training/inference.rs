@@ -4,7 +4,9 @@ use partway_core::model::LayerOp::{BatchNorm2d, Dropout, Flatten};
 use partway_core::model::LayerState;
 use partway_model::Evaluation;
 
-use crate::models::{SGD, batch, half, initial, linear, model, one_thread, residual_net, step, uniform};
+use crate::models::{
+    ADAM, SGD, batch, half, initial, linear, model, one_thread, residual_net, step, uniform,
+};
 
 #[test]
 fn uses_running_statistics_and_no_dropout() {
@@ -72,12 +74,12 @@ fn no_samples_are_no_evaluation() {
 #[test]
 fn training_lowers_the_loss() {
     let (spec, compute) = (crate::models::lenet5(), one_thread());
-    let mut whole = initial(&spec, SGD, &compute);
+    let mut whole = initial(&spec, ADAM, &compute);
     let (inputs, labels) = batch(&spec, &step(0, 16));
     let before = whole.evaluate(&inputs, &labels).expect("good samples");
     for n in 0..40 {
         whole.local_step(inputs.clone(), &labels, &step(n, 16)).expect("a good batch");
     }
     let after = whole.evaluate(&inputs, &labels).expect("good samples");
-    assert!(after.mean_loss() < 0.5 * before.mean_loss(), "{before:?} {after:?}");
+    assert!(after.mean_loss() < 0.2 * before.mean_loss(), "{before:?} {after:?}");
 }
