@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::{Tensor, TensorData};
-use partway_core::model::state::{StateLengthError, slots};
+use partway_core::model::state::{StateLengthError, slots, state_len};
 use partway_core::model::{LayerState, ModelSpec, ShapeError, TensorRole};
 use partway_core::optimizer::Optimizer;
 use thiserror::Error;
@@ -120,13 +120,14 @@ impl Half {
 
     /// As [`Half::state`], without an extra copy of the tensors.
     pub fn into_state(self) -> LayerState {
-        let mut values = Vec::new();
+        let moments = self.optimizer.moments().len();
+        let mut values = Vec::with_capacity(state_len(&self.spec, self.layers.clone(), moments));
         for tensor in self.tensors {
             for flat in std::iter::once(tensor.values).chain(tensor.moments) {
                 values.extend(into_values(flat));
             }
         }
-        LayerState { layers: self.layers, moments: self.optimizer.moments().len(), values }
+        LayerState { layers: self.layers, moments, values }
     }
 
     /// Which layers.

@@ -26,7 +26,7 @@ pub struct StepContext<'a> {
 }
 
 /// An edge's forward pass that waits for its cut gradient. Dropping it drops the step: the half has
-/// not changed.
+/// not changed. burn then frees what was recorded at the process's next backward pass.
 #[derive(Debug)]
 pub struct Pending {
     layers: Range<usize>,

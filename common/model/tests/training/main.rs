@@ -1,0 +1,12 @@
+//! Trains small models: split as unsplit, bit for bit; layers against plain loops; gradients against
+//! finite differences; refusals; calibration.
+
+mod any_model;
+mod calibration;
+mod exactness;
+mod forward;
+mod gradients;
+mod inference;
+mod models;
+mod reference;
+mod refusals;
