@@ -130,6 +130,11 @@ impl Half {
         LayerState { layers: self.layers, moments, values }
     }
 
+    /// Runs on the workers of `compute` from now on.
+    pub fn move_to(&mut self, compute: &Compute) {
+        self.compute = compute.clone();
+    }
+
     /// Which layers.
     pub fn layers(&self) -> Range<usize> {
         self.layers.clone()

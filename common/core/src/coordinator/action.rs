@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::codec::Codec;
 use crate::event::Event;
 use crate::model::LayerState;
+use crate::standardize::Standardizer;
 use crate::wire::{CloudMessage, TensorMessage};
 
 /// A connection, as the driver numbers them.
@@ -99,6 +100,8 @@ pub enum Job {
         round: u32,
         /// The whole model.
         state: Arc<LayerState>,
+        /// How samples are standardized.
+        standardizer: Standardizer,
     },
 }
 

@@ -519,7 +519,9 @@ impl Coordinator {
         self.global = Arc::new(state);
         self.global_rounds = round + 1;
         let last = self.global_rounds >= self.settings.max_rounds;
-        self.push(Action::Compute(Job::Evaluate { round, state: self.global.clone() }));
+        if let Some(standardizer) = self.standardizer.clone() {
+            self.push(Action::Compute(Job::Evaluate { round, state: self.global.clone(), standardizer }));
+        }
         if last || self.global_rounds.is_multiple_of(self.settings.checkpoint_every) {
             self.emit(now, EventKind::Checkpointed { round: self.global_rounds });
             self.push(Action::Checkpoint(Checkpoint {

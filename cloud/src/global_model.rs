@@ -1,0 +1,81 @@
+//! Jobs on the global model: averaging and evaluation, apart from the workers that train replicas.
+
+use partway_core::aggregate;
+use partway_core::coordinator::Computed;
+use partway_core::model::{LayerState, ModelSpec};
+use partway_core::optimizer::Optimizer;
+use partway_core::standardize::Standardizer;
+use partway_datasets::Samples;
+use partway_model::{Compute, Half};
+use std::sync::Arc;
+
+/// Samples that are evaluated at once.
+const CHUNK: usize = 250;
+
+/// Averages full models, each given as its two halves.
+pub(crate) fn aggregate(
+    spec: &ModelSpec,
+    round: u32,
+    parts: Vec<(f64, LayerState, Option<LayerState>)>,
+    reset_moments: bool,
+) -> Computed {
+    let whole: Vec<(f64, LayerState)> = parts
+        .into_iter()
+        .map(|(weight, mut lower, upper)| {
+            if let Some(upper) = upper {
+                lower.append(upper);
+            }
+            (weight, lower)
+        })
+        .collect();
+    let weighted: Vec<(f64, &LayerState)> = whole.iter().map(|(weight, state)| (*weight, state)).collect();
+    match aggregate::average(spec, &weighted) {
+        Ok(mut state) => {
+            if reset_moments {
+                state.reset_moments(spec);
+            }
+            Computed::Aggregated { round, state }
+        }
+        Err(error) => Computed::Failed { reason: format!("aggregation after round {}: {error}", round + 1) },
+    }
+}
+
+/// Evaluates the global model on the cloud's test set.
+pub(crate) fn evaluate(
+    spec: &Arc<ModelSpec>,
+    optimizer: Optimizer,
+    test: &Samples,
+    compute: &Compute,
+    round: u32,
+    state: &LayerState,
+    standardizer: &Standardizer,
+) -> Computed {
+    let evaluated = || -> Result<Computed, String> {
+        let half = Half::from_state(spec, optimizer, state.clone(), compute).map_err(|error| error.to_string())?;
+        let [_, height, width] = test.shape();
+        let (mut correct, mut loss_sum) = (0, 0.0);
+        let indices: Vec<usize> = (0..test.len()).collect();
+        let mut values = Vec::new();
+        for chunk in indices.chunks(CHUNK) {
+            values.clear();
+            test.gather(chunk, &mut values);
+            for sample in values.chunks_exact_mut(test.sample_len()) {
+                standardizer.apply(sample, height * width).map_err(|error| error.to_string())?;
+            }
+            let labels: Vec<u32> = chunk.iter().map(|index| test.labels()[*index]).collect();
+            let evaluation = half.evaluate(&values, &labels).map_err(|error| error.to_string())?;
+            correct += evaluation.correct;
+            loss_sum += evaluation.loss_sum;
+        }
+        let samples = test.len() as f64;
+        Ok(Computed::Evaluated {
+            round,
+            accuracy: correct as f64 / samples,
+            loss: loss_sum / samples,
+            samples: test.len() as u64,
+        })
+    };
+    evaluated().unwrap_or_else(|error| Computed::Failed {
+        reason: format!("evaluation after round {}: {error}", round + 1),
+    })
+}
