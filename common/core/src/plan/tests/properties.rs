@@ -194,8 +194,13 @@ proptest! {
     }
 
     #[test]
-    fn fastest_is_as_good_as_brute_force(seed: u64, edges in 1..=3_usize, layers in 1..=5_usize) {
-        let input = PlanInput { objective: Objective::Fastest, ..fleet(seed, edges, layers) };
+    fn fastest_is_as_good_as_brute_force(
+        seed: u64, edges in 1..=4_usize, layers in 1..=5_usize, delay in 0.0..0.5_f64,
+    ) {
+        let mut input = PlanInput { objective: Objective::Fastest, ..fleet(seed, edges, layers) };
+        // One slow edge sets the deadline and leaves the others room to choose.
+        input.edges[0].forward_s[0] += delay;
+        input.edges[0].rtt_s += delay;
         let plan = planned(&input);
         check_plan(&input, &plan);
         let budget = plan.deadline_s / (1.0 + input.margin);
