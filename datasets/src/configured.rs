@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use partway_core::config::{self, Config, DataConfig};
 
-use crate::{Dataset, DatasetError, DatasetKind, Partition, PartitionError, Samples, Synthetic, load, partition};
+use crate::{
+    Dataset, DatasetError, DatasetKind, Partition, PartitionError, Samples, Synthetic, load, partition,
+};
 
 /// Reads or generates the data set of `[data]`, limited and padded as that says.
 pub fn from_config(data: &DataConfig, seed: u64) -> Result<Dataset, DatasetError> {
@@ -22,10 +24,8 @@ pub fn from_config(data: &DataConfig, seed: u64) -> Result<Dataset, DatasetError
             return Err(DatasetError::NotReadable { dataset: data.dataset.name() });
         }
     };
-    let dataset = dataset.limit(
-        data.train_limit.map(config::AtLeastOne::get),
-        data.test_limit.map(config::AtLeastOne::get),
-    );
+    let dataset = dataset
+        .limit(data.train_limit.map(config::AtLeastOne::get), data.test_limit.map(config::AtLeastOne::get));
     match data.pad.get() {
         0 => Ok(dataset),
         pad => {

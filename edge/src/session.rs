@@ -14,7 +14,9 @@ use partway_core::workload;
 use partway_datasets::{Samples, ShardError, shard};
 use partway_model::{Compute, ComputeError};
 use partway_net::peer::{BodyLimit, Peer, PeerEvent};
-use partway_net::{ConnectError, Connection, EmulatedLink, ProfileError, TlsError, TransportOptions, TrustedAuthority};
+use partway_net::{
+    ConnectError, Connection, EmulatedLink, ProfileError, TlsError, TransportOptions, TrustedAuthority,
+};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
@@ -211,7 +213,10 @@ fn training_request(options: &JoinOptions, shard: &Samples) -> TrainingRequest {
 }
 
 /// The compute thread: takes jobs until the loop is gone.
-fn spawn_worker(mut worker: Worker, inputs: mpsc::Sender<Input>) -> std::io::Result<thread_mpsc::SyncSender<Job>> {
+fn spawn_worker(
+    mut worker: Worker,
+    inputs: mpsc::Sender<Input>,
+) -> std::io::Result<thread_mpsc::SyncSender<Job>> {
     let (jobs, queue) = thread_mpsc::sync_channel::<Job>(QUEUE);
     std::thread::Builder::new().name("jobs".into()).spawn(move || {
         while let Ok(job) = queue.recv() {

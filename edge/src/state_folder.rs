@@ -122,14 +122,19 @@ impl StateFolder {
         if hash.finalize().as_slice() != digest {
             return None;
         }
-        let words: Vec<u32> =
-            header.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect();
+        let words: Vec<u32> = header
+            .chunks_exact(4)
+            .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
+            .collect();
         let [low, high, round, attempt, cut, aggregate, steps, moments] = words.try_into().ok()?;
         if u64::from(low) | (u64::from(high) << 32) != session || values.len() % 4 != 0 {
             return None;
         }
-        let mut state =
-            LayerState { layers: 0..cut as usize, moments: moments as usize, values: vec![0.0; values.len() / 4] };
+        let mut state = LayerState {
+            layers: 0..cut as usize,
+            moments: moments as usize,
+            values: vec![0.0; values.len() / 4],
+        };
         bytemuck::cast_slice_mut(&mut state.values).copy_from_slice(values);
         Some((Completed { round, attempt, cut, aggregate: aggregate != 0, steps }, state))
     }

@@ -82,7 +82,11 @@ impl Worker {
         Ok(channels)
     }
 
-    fn prepare(&mut self, assignment: Box<Assignment>, standardizer: Standardizer) -> Result<Computed, String> {
+    fn prepare(
+        &mut self,
+        assignment: Box<Assignment>,
+        standardizer: Standardizer,
+    ) -> Result<Computed, String> {
         self.folder.begin_session(assignment.session).map_err(|error| error.to_string())?;
         let order = BatchOrder::new(assignment.seed, &self.name, self.shard.len())
             .map_err(|error| error.to_string())?;
@@ -125,7 +129,8 @@ impl Worker {
                 let mut state = match training.half.take() {
                     Some(half) if !rolled_back => half.into_state(),
                     _ => {
-                        let completed = training.completed.ok_or("no completed round is there to go back to")?;
+                        let completed =
+                            training.completed.ok_or("no completed round is there to go back to")?;
                         self.folder
                             .load_round(training.session, completed, moments)
                             .map_err(|error| error.to_string())?
@@ -158,8 +163,7 @@ impl Worker {
         let (result, seconds) = self.emulated(|name, shard, training| {
             let (values, labels, context) = training.batch(name, shard, &plan, step)?;
             let half = training.half.as_ref().ok_or("a step began before its round")?;
-            let (pending, activations) =
-                half.forward(values, &context).map_err(|error| error.to_string())?;
+            let (pending, activations) = half.forward(values, &context).map_err(|error| error.to_string())?;
             training.pending = Some((step, pending));
             let header = TensorHeader {
                 round: plan.round,

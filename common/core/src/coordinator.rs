@@ -93,8 +93,7 @@ impl Coordinator {
                 (checkpoint.rounds, checkpoint.aggregations, checkpoint.state)
             }
             None => {
-                let initial =
-                    LayerState::initial(&settings.spec, layers, settings.moments(), settings.seed);
+                let initial = LayerState::initial(&settings.spec, layers, settings.moments(), settings.seed);
                 (0, 0, Arc::new(initial))
             }
         };
@@ -175,11 +174,8 @@ impl Coordinator {
         if matches!(self.phase, Phase::Ended) {
             return;
         }
-        let transfer = Transfer {
-            bytes: tensor.wire_bytes(),
-            seconds: received.seconds,
-            paced_at: self.pace_up(&edge),
-        };
+        let transfer =
+            Transfer { bytes: tensor.wire_bytes(), seconds: received.seconds, paced_at: self.pace_up(&edge) };
         if tensor.header.kind == TensorKind::Probe {
             self.forecast.observe_probe_up(&edge, transfer, received.rtt_s);
         } else {
@@ -236,7 +232,9 @@ impl Coordinator {
     pub fn handle_timeout(&mut self, now: Duration) {
         match self.phase {
             Phase::Ended => {}
-            Phase::Gather if now >= self.started_at + self.settings.gather_timeout => self.gather_is_over(now),
+            Phase::Gather if now >= self.started_at + self.settings.gather_timeout => {
+                self.gather_is_over(now)
+            }
             _ => self.drop_the_lost(now),
         }
         self.set_timer();

@@ -16,7 +16,8 @@ use crate::codec::Codec;
 use crate::link::Transfer;
 use crate::model::ModelCost;
 use crate::wire::{
-    Assignment, CloudMessage, EdgeMessage, ResumePoint, TensorHeader, TensorKind, TensorMessage, TrainingRequest,
+    Assignment, CloudMessage, EdgeMessage, ResumePoint, TensorHeader, TensorKind, TensorMessage,
+    TrainingRequest,
 };
 use stepping::InRound;
 
@@ -52,7 +53,12 @@ pub struct Participant {
 
 impl Participant {
     /// An edge that starts at `now`, anew or from what its state folder holds.
-    pub fn new(now: Duration, request: TrainingRequest, restored: Option<Restored>, patience: Duration) -> Self {
+    pub fn new(
+        now: Duration,
+        request: TrainingRequest,
+        restored: Option<Restored>,
+        patience: Duration,
+    ) -> Self {
         let mut participant = Self {
             request,
             patience,
@@ -130,7 +136,9 @@ impl Participant {
         }
         match message {
             CloudMessage::Refused { reason } => {
-                self.finish(Outcome::Failed { reason: format!("the coordinator refused this edge: {reason}") });
+                self.finish(Outcome::Failed {
+                    reason: format!("the coordinator refused this edge: {reason}"),
+                });
             }
             CloudMessage::Aborted { reason } => {
                 self.finish(Outcome::Failed { reason: format!("the coordinator gave up: {reason}") });

@@ -34,6 +34,12 @@ pub enum ComputeError {
         /// What was asked for.
         threads: usize,
     },
+    /// The system refused a thread.
+    #[error("could not start a thread: {source}")]
+    Thread {
+        /// Why it refused.
+        source: std::io::Error,
+    },
     /// The system refused the threads.
     #[error("could not start {threads} compute threads; use fewer")]
     Pool {

@@ -255,7 +255,9 @@ async fn receive(stream: TensorStream, limit: usize) -> Result<(TensorMessage, f
     })?;
     let header = TensorHeader::decode(&header).map_err(|error| Some(error.to_string()))?;
     let length = body.len();
-    let words = body.into_f32().map_err(|_| Some(format!("a tensor's body of {length} bytes is not whole values")))?;
+    let words = body
+        .into_f32()
+        .map_err(|_| Some(format!("a tensor's body of {length} bytes is not whole values")))?;
     let tensor = TensorMessage::received(header, words).map_err(|error| Some(error.to_string()))?;
     Ok((tensor, last_byte_at.saturating_duration_since(first_byte_at).as_secs_f64()))
 }

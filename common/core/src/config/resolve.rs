@@ -32,8 +32,9 @@ impl Config {
             return Err(fault("model.classes", value, format!("at least the {classes} classes of the data")));
         }
         match &self.model.source {
-            ModelSource::Arch(name) => builtin::builtin(name.as_str(), input, wanted)
-                .map_err(|error| fault("model.arch", Some(format!("\"{}\"", name.as_str())), error.to_string())),
+            ModelSource::Arch(name) => builtin::builtin(name.as_str(), input, wanted).map_err(|error| {
+                fault("model.arch", Some(format!("\"{}\"", name.as_str())), error.to_string())
+            }),
             ModelSource::File(path) => {
                 let value = Some(format!("\"{}\"", path.display()));
                 Err(fault("model.file", value, "`model.arch` in this version".into()))

@@ -89,8 +89,7 @@ impl Workload {
     }
 
     fn plan(&self, settings: &Settings, outlooks: &[Outlook], cloud: &Correction) -> Result<Plan, PlanError> {
-        let (forward_s, backward_s) =
-            self.seconds(&settings.cloud_profile, cloud.factor(), cloud.factor());
+        let (forward_s, backward_s) = self.seconds(&settings.cloud_profile, cloud.factor(), cloud.factor());
         let edges = outlooks.iter().map(|outlook| {
             let corrections = &outlook.corrections;
             let (forward_s, backward_s) = self.seconds(

@@ -12,7 +12,8 @@ use crate::model::ModelCost;
 use crate::standardize::Standardizer;
 use crate::statistics::{self, ChannelStatistics};
 use crate::wire::{
-    message, Assignment, CloudMessage, PROTOCOL_VERSION, TensorHeader, TensorKind, TensorMessage, TrainingRequest,
+    Assignment, CloudMessage, PROTOCOL_VERSION, TensorHeader, TensorKind, TensorMessage, TrainingRequest,
+    message,
 };
 
 /// Values of the probe that gives the first estimate of a link: enough to be limited by its rate,
@@ -133,7 +134,8 @@ impl Coordinator {
         }
         let expected = self.settings.spec.input[0];
         if channels.len() != expected {
-            let reason = format!("it sent statistics of {} channels, its samples have {expected}", channels.len());
+            let reason =
+                format!("it sent statistics of {} channels, its samples have {expected}", channels.len());
             self.refuse_edge(now, edge, &reason);
             return;
         }

@@ -37,7 +37,8 @@ impl Coordinator {
         let ours = request.resume.filter(|resume| resume.session == session);
         let Some(member) = self.fleet.get_mut(&name) else { return };
         if member.connection.is_some() && ours.is_none() {
-            let reason = format!("an edge named `{name}` is connected already; every edge needs a name of its own");
+            let reason =
+                format!("an edge named `{name}` is connected already; every edge needs a name of its own");
             self.refuse_connection(now, from, &reason);
             return;
         }
@@ -125,8 +126,8 @@ impl Coordinator {
         let cut = again.cut();
         let start = if first { StartFrom::Initial } else { StartFrom::Cloud };
         let mut anew = MemberRound::new(RoundPlan { start, ..plan }, again.prediction);
-        anew.block = (start == StartFrom::Cloud && cut > 0)
-            .then(|| Slice { state: global.clone(), layers: 0..cut });
+        anew.block =
+            (start == StartFrom::Cloud && cut > 0).then(|| Slice { state: global.clone(), layers: 0..cut });
         anew.start = Some(Slice { state: global, layers: cut..layers });
         member.round = Some(anew);
         // What it did since the last aggregation is gone, and must not count.

@@ -10,9 +10,7 @@ use super::{Coordinator, Phase};
 use crate::codec::Codec;
 use crate::event::{EventKind, TermsMs};
 use crate::model::LayerState;
-use crate::wire::{
-    CloudMessage, RoundPlan, StartFrom, StepReport, TensorHeader, TensorKind, TensorMessage,
-};
+use crate::wire::{CloudMessage, RoundPlan, StartFrom, StepReport, TensorHeader, TensorKind, TensorMessage};
 
 impl Coordinator {
     /// Plans round `round` and starts it for every edge that takes part.
@@ -351,7 +349,8 @@ impl Coordinator {
         let layers = self.settings.spec.len();
         let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
         if round.cut() < layers && round.next_step < round.plan.steps {
-            let reason = format!("it ended its round after {} of {} steps", round.next_step, round.plan.steps);
+            let reason =
+                format!("it ended its round after {} of {} steps", round.next_step, round.plan.steps);
             self.refuse_edge(now, edge, &reason);
             return;
         }
@@ -406,7 +405,8 @@ impl Coordinator {
             round.upload = Some(state);
             self.end_member_round(now, edge);
         } else {
-            let reason = format!("it sent layers {:?} for the aggregation, its cut is {}", state.layers, round.cut());
+            let reason =
+                format!("it sent layers {:?} for the aggregation, its cut is {}", state.layers, round.cut());
             self.refuse_edge(now, edge, &reason);
         }
     }
@@ -558,7 +558,9 @@ impl Coordinator {
             }
             _ if matches!(self.phase, Phase::LastEvaluation) => {
                 let reason = match self.settings.target_accuracy {
-                    Some(target) => format!("max_rounds were done at accuracy {accuracy:.4}, target {target}"),
+                    Some(target) => {
+                        format!("max_rounds were done at accuracy {accuracy:.4}, target {target}")
+                    }
                     None => format!("max_rounds were done at accuracy {accuracy:.4}"),
                 };
                 self.finish(now, reason, false);

@@ -131,7 +131,10 @@ impl Participant {
             {
                 let Some(at) = self.round.as_ref().filter(|at| at.step == step) else { return };
                 let (forward_s, downlink) = (at.forward_s, at.downlink);
-                self.end_step(now, StepReport { step, forward_s, backward_s: seconds, downlink, ..StepReport::default() });
+                self.end_step(
+                    now,
+                    StepReport { step, forward_s, backward_s: seconds, downlink, ..StepReport::default() },
+                );
             }
             Computed::LocalStepped { round, attempt, step, loss, correct, seconds }
                 if self.is_at(round, attempt, Stage::LocalStep) =>

@@ -249,18 +249,13 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, MessageError> {
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, MessageError> {
     let (message, used) = bincode::serde::decode_from_slice(bytes, format())
         .map_err(|error| MessageError::Malformed { length: bytes.len(), reason: error.to_string() })?;
-    if used == bytes.len() {
-        Ok(message)
-    } else {
-        Err(MessageError::Trailing { length: bytes.len(), used })
-    }
+    if used == bytes.len() { Ok(message) } else { Err(MessageError::Trailing { length: bytes.len(), used }) }
 }
 
 /// The protocol version of a [`EdgeMessage::TrainingRequest`] of any version, read without decoding
 /// the rest; `None` if the bytes are something else.
 pub fn peek_version(bytes: &[u8]) -> Option<u32> {
-    let ((variant, version), _) =
-        bincode::serde::decode_from_slice::<(u32, u32), _>(bytes, format()).ok()?;
+    let ((variant, version), _) = bincode::serde::decode_from_slice::<(u32, u32), _>(bytes, format()).ok()?;
     (variant == 0).then_some(version)
 }
 

@@ -134,7 +134,8 @@ impl TensorHeader {
         bytes[4] = self.kind.code();
         bytes[5] = self.codec.code();
         bytes[6] = self.exponent.cast_unsigned();
-        for (at, value) in [self.round, self.attempt, self.step, self.values, self.labels].iter().enumerate() {
+        for (at, value) in [self.round, self.attempt, self.step, self.values, self.labels].iter().enumerate()
+        {
             bytes[8 + 4 * at..12 + 4 * at].copy_from_slice(&value.to_le_bytes());
         }
         bytes[28..30].copy_from_slice(&self.first_layer.to_le_bytes());
