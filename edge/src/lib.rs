@@ -5,6 +5,7 @@
 
 mod emulation;
 mod memory;
+pub mod profile;
 mod session;
 mod state_folder;
 mod worker;

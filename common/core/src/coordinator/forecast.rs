@@ -141,7 +141,6 @@ pub(super) struct Prediction {
     pub(super) terms_ms: TermsMs,
     pub(super) step_ms: f64,
     pub(super) pace_up: Option<f64>,
-    pub(super) pace_down: Option<f64>,
     /// By the profiles alone, before any correction, in seconds.
     pub(super) edge_forward_s: f64,
     pub(super) edge_backward_s: f64,
@@ -373,7 +372,6 @@ impl Forecast {
             terms_ms,
             step_ms: terms_ms.sum(),
             pace_up: rate(edge.reserved_up),
-            pace_down: rate(edge.reserved_down),
             edge_forward_s,
             edge_backward_s,
             cloud_service_s: cloud_forward_s + cloud_backward_s,

@@ -1,0 +1,153 @@
+//! `partway-edge`: takes part in a training with this device's data.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use partway_core::participant::{Outcome, Progress};
+use partway_edge::{JoinOptions, join, profile};
+
+#[derive(Parser)]
+#[command(name = "partway-edge", version, about = "The edge worker of Partway")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Take part in a training.
+    Join(Box<Join>),
+    /// Calibrate this device: seconds per layer kind.
+    Profile {
+        /// Print JSON instead of TOML.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args)]
+struct Join {
+    /// Where the coordinator listens, as HOST:PORT.
+    address: String,
+    /// The coordinator's CA certificate, a PEM file.
+    #[arg(long)]
+    ca: PathBuf,
+    /// The folder with this edge's shard.
+    #[arg(long)]
+    data: PathBuf,
+    /// A folder that survives a crash of this process.
+    #[arg(long)]
+    state: PathBuf,
+    /// This edge's name, unique in the fleet. Default: the name of the data folder.
+    #[arg(long)]
+    name: Option<String>,
+    /// Threads that compute.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Seconds to keep trying to reach the coordinator.
+    #[arg(long, default_value_t = 60)]
+    patience: u64,
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Join(arguments) => run_join(*arguments),
+        Command::Profile { json } => run_profile(json),
+    }
+}
+
+fn run_profile(json: bool) -> ExitCode {
+    let printed = profile::calibrate_device().map_err(|error| error.to_string()).and_then(|profile| {
+        if json {
+            serde_json::to_string_pretty(&profile).map_err(|error| error.to_string())
+        } else {
+            toml::to_string(&profile).map_err(|error| error.to_string())
+        }
+    });
+    match printed {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(reason) => fail(&reason, 1),
+    }
+}
+
+fn run_join(arguments: Join) -> ExitCode {
+    let (address, server_name) = match resolve(&arguments.address) {
+        Ok(resolved) => resolved,
+        Err(reason) => return fail(&reason, 2),
+    };
+    let named = arguments.name.or_else(|| {
+        let folder = arguments.data.canonicalize().ok()?;
+        Some(folder.file_name()?.to_string_lossy().into_owned())
+    });
+    let Some(name) = named else {
+        return fail(&format!("{} has no name of its own: give one with --name", arguments.data.display()), 2);
+    };
+    eprintln!("calibrating this device");
+    let profile = match profile::calibrate_device() {
+        Ok(profile) => profile,
+        Err(error) => return fail(&error.to_string(), 1),
+    };
+    let options = JoinOptions {
+        address,
+        server_name,
+        ca: arguments.ca,
+        data: arguments.data,
+        state: arguments.state,
+        name,
+        threads: arguments.threads,
+        profile,
+        memory: None,
+        uplink_hint: None,
+        patience: Duration::from_secs(arguments.patience),
+        idle_timeout: Duration::from_secs(15),
+        emulation: None,
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("no event loop can be started: {error}"), 1),
+    };
+    match runtime.block_on(join(options, report)) {
+        Ok(Outcome::Finished { reason }) => {
+            eprintln!("training is over: {reason}");
+            ExitCode::SUCCESS
+        }
+        Ok(Outcome::Failed { reason }) => fail(&reason, 1),
+        Err(error) => fail(&error.to_string(), 2),
+    }
+}
+
+fn report(progress: &Progress) {
+    match progress {
+        Progress::Asked => eprintln!("asked to take part"),
+        Progress::Assigned { model } => eprintln!("assigned model {model}"),
+        Progress::Round { round, cut, deadline_s } => {
+            eprintln!("round {round}: cut {cut}, deadline {:.1} ms", deadline_s * 1e3);
+        }
+        Progress::Lost => eprintln!("connection lost; trying again"),
+        Progress::Resumed => eprintln!("back in the session"),
+    }
+}
+
+/// The address to connect to, and the name to expect in the coordinator's certificate.
+fn resolve(address: &str) -> Result<(SocketAddr, String), String> {
+    let (host, _) = address
+        .rsplit_once(':')
+        .ok_or_else(|| format!("{address:?} is no address: write HOST:PORT, such as 192.0.2.7:4433"))?;
+    let found = address
+        .to_socket_addrs()
+        .map_err(|error| format!("{address:?} cannot be resolved: {error}"))?
+        .next()
+        .ok_or_else(|| format!("{address:?} has no address"))?;
+    Ok((found, host.trim_start_matches('[').trim_end_matches(']').to_owned()))
+}
+
+fn fail(reason: &str, code: u8) -> ExitCode {
+    eprintln!("error: {reason}");
+    ExitCode::from(code)
+}
