@@ -162,7 +162,7 @@ impl RunRecord {
 
     /// Ends the record: writes the global model, if there is one, then the summary.
     ///
-    /// `cloud_peak_rss_bytes` is [`crate::memory::peak_rss_bytes`].
+    /// `cloud_peak_rss_bytes` is `partway_model::memory::peak_rss_bytes`.
     ///
     /// # Errors
     /// If the state is not the whole model or a file cannot be written.

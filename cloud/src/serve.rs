@@ -16,6 +16,7 @@ use partway_core::profile::DeviceProfile;
 use partway_core::wire::{EdgeMessage, message};
 use partway_core::workload;
 use partway_datasets::Samples;
+use partway_model::memory::peak_rss_bytes;
 use partway_model::{Compute, ComputeError};
 use partway_net::peer::{BodyLimit, Peer, PeerEvent};
 use partway_net::{AcceptError, BindError, Connection, Listener, ServerIdentity, TransportOptions};
@@ -132,7 +133,23 @@ pub async fn serve(
         checkpoint::clear(&out)?;
         None
     };
-    let mut record = RunRecord::create(&out, RunFacts::of(&config, restored.as_ref()))?;
+    let facts = RunFacts {
+        name: config.name.as_str().to_owned(),
+        clock: config.clock,
+        seed: settings.seed,
+        batch_size: settings.batch_size,
+        topology: settings.topology,
+    };
+    let mut record = match &restored {
+        Some(checkpoint) => {
+            let resumed = RunRecord::resume(&out, facts, checkpoint.rounds)?;
+            if resumed.unreadable > 0 {
+                eprintln!("warning: {} earlier events cannot be read and are missing", resumed.unreadable);
+            }
+            resumed.record
+        }
+        None => RunRecord::create(&out, facts)?,
+    };
 
     let (inputs, mut input) = mpsc::channel(QUEUE);
     let (done, mut trained) = mpsc::channel::<Done>(QUEUE);
@@ -260,14 +277,14 @@ pub async fn serve(
     };
     let ended = match outcome {
         Some(Outcome::Finished { state, .. }) => {
-            Ended::Finished(Box::new(record.finish(Some(&state), &spec)?))
+            Ended::Finished(Box::new(record.finish(Some(&state), &spec, peak_rss_bytes())?))
         }
         Some(Outcome::Aborted { reason }) => {
-            record.finish(None, &spec)?;
+            record.finish(None, &spec, peak_rss_bytes())?;
             Ended::Aborted { reason }
         }
         None => {
-            record.finish(None, &spec)?;
+            record.finish(None, &spec, peak_rss_bytes())?;
             Ended::Interrupted
         }
     };

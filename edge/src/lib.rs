@@ -4,7 +4,6 @@
 //! [`state_folder`] what it keeps across a crash.
 
 mod emulation;
-mod memory;
 pub mod profile;
 mod session;
 mod state_folder;

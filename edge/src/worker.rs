@@ -10,10 +10,10 @@ use partway_core::standardize::Standardizer;
 use partway_core::statistics::{self, ChannelStatistics};
 use partway_core::wire::{Assignment, RoundPlan, StartFrom, TensorHeader, TensorKind, TensorMessage};
 use partway_datasets::{BatchOrder, Samples};
+use partway_model::memory::peak_rss_bytes;
 use partway_model::{Compute, Half, Pending, Spent, StepContext};
 
 use crate::emulation::stretched;
-use crate::memory::peak_rss_bytes;
 use crate::state_folder::StateFolder;
 
 /// What an edge computes with.
@@ -221,7 +221,7 @@ impl Worker {
         self.folder.save_round(training.session, completed, &state).map_err(|error| error.to_string())?;
         training.completed = Some(completed);
         let upload = (aggregate && cut > 0).then(|| encode_state(round, attempt, steps, state));
-        Ok(Computed::RoundEnded { round, attempt, upload, peak_rss_bytes: peak_rss_bytes() })
+        Ok(Computed::RoundEnded { round, attempt, upload, peak_rss_bytes: peak_rss_bytes().unwrap_or(0) })
     }
 
     fn upload(&mut self, completed: Completed) -> Result<Computed, String> {
@@ -234,7 +234,7 @@ impl Worker {
         } else {
             None
         };
-        Ok(Computed::RoundEnded { round, attempt, upload, peak_rss_bytes: peak_rss_bytes() })
+        Ok(Computed::RoundEnded { round, attempt, upload, peak_rss_bytes: peak_rss_bytes().unwrap_or(0) })
     }
 
     /// Runs work on the compute threads, then waits as long as the emulated device would still take.

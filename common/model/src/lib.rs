@@ -24,6 +24,7 @@ mod evaluate;
 mod half;
 mod layers;
 mod loss;
+pub mod memory;
 mod optimize;
 mod step;
 mod tape;
