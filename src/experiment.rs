@@ -1,0 +1,176 @@
+//! Everything about an experiment that is known, and can be wrong, before anything is started.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use partway_core::config::{Config, ConfigError};
+use partway_core::coordinator::Settings;
+use partway_core::model::{ModelCost, ModelSpec};
+use partway_core::profile::DeviceProfile;
+use partway_datasets::{Dataset, DatasetError, PartitionError};
+use thiserror::Error;
+
+/// No configuration is longer than this.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// Which experiment, on the command line.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ExperimentArgs {
+    /// The experiment: a TOML file
+    pub(crate) config: PathBuf,
+    /// Set a key of it, such as training.batch_size=32 (may be given several times)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) sets: Vec<String>,
+}
+
+/// An experiment that can be started: its parts fit together.
+#[derive(Debug)]
+pub(crate) struct Experiment {
+    /// The configuration, overrides applied.
+    pub(crate) config: Config,
+    /// The model, for the data's shape and classes.
+    pub(crate) spec: ModelSpec,
+    /// What its layers cost.
+    pub(crate) cost: ModelCost,
+    /// The samples, limited and padded.
+    pub(crate) dataset: Dataset,
+    /// Which training samples each edge gets, in name order.
+    pub(crate) parts: Vec<(String, Vec<usize>)>,
+}
+
+/// Why an experiment cannot be started.
+#[derive(Debug, Error)]
+pub(crate) enum ExperimentError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration `{}`: {source}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is no configuration.
+    #[error("`{}` is longer than {MAX_CONFIG_BYTES} bytes: give a TOML file that describes an experiment", file.display())]
+    TooLong {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Keys or values are wrong, or do not fit the model.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data cannot be used.
+    #[error("{}: cannot load the data set `{dataset}`: {source}", file.display())]
+    Data {
+        /// The configuration.
+        file: PathBuf,
+        /// `data.dataset`.
+        dataset: String,
+        /// Why.
+        source: DatasetError,
+    },
+    /// The samples cannot be spread over the edges.
+    #[error("{}: cannot spread the samples over the edges: {source}", file.display())]
+    Partition {
+        /// The configuration.
+        file: PathBuf,
+        /// Why.
+        source: PartitionError,
+    },
+}
+
+impl Experiment {
+    /// Reads the configuration and the data, and checks that model, cuts, data and edges go together.
+    pub(crate) fn load(args: &ExperimentArgs) -> Result<Self, ExperimentError> {
+        let file = &args.config;
+        let config = read_config(file, &args.sets)?;
+        let dataset = partway_datasets::from_config(&config.data, config.seed).map_err(|source| {
+            let dataset = config.data.dataset.to_string();
+            ExperimentError::Data { file: file.clone(), dataset, source }
+        })?;
+        let spec = config.model_spec(dataset.train.shape(), dataset.train.classes())?;
+        let parts = partway_datasets::partition_for(&config, &dataset.train)
+            .map_err(|source| ExperimentError::Partition { file: file.clone(), source })?;
+        let experiment = Self { cost: ModelCost::of(&spec), config, spec, dataset, parts };
+        // Depths are checked there; no profile changes that.
+        experiment.settings(DeviceProfile::default())?;
+        Ok(experiment)
+    }
+
+    /// What a coordinator on a machine with this profile would be told.
+    pub(crate) fn settings(&self, cloud_profile: DeviceProfile) -> Result<Settings, ConfigError> {
+        Settings::from_config(&self.config, self.spec.clone(), 0, cloud_profile)
+    }
+
+    /// Samples per step.
+    pub(crate) fn batch(&self) -> usize {
+        self.config.training.batch_size.get()
+    }
+}
+
+/// Reads a configuration; its path stands in messages as it was given.
+pub(crate) fn read_config(file: &Path, sets: &[String]) -> Result<Config, ExperimentError> {
+    let failed = |source| ExperimentError::Read { file: file.to_owned(), source };
+    let mut text = String::new();
+    File::open(file).map_err(failed)?.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > MAX_CONFIG_BYTES {
+        return Err(ExperimentError::TooLong { file: file.to_owned() });
+    }
+    Ok(Config::parse(&text, &file.display().to_string(), sets)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str = r#"
+        name = "small"
+        [model]
+        arch = "mlp"
+        [data]
+        dataset = "synthetic"
+        synthetic = { shape = [1, 8, 8], classes = 4, train_samples = 200, test_samples = 20 }
+        [[edge]]
+        name = "camera"
+        count = 2
+    "#;
+
+    fn load(text: &str, sets: &[&str]) -> Result<Experiment, String> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = folder.path().join("x.toml");
+        std::fs::write(&config, text).expect("written");
+        let sets = sets.iter().map(|set| (*set).to_owned()).collect();
+        Experiment::load(&ExperimentArgs { config, sets }).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_parts_of_a_small_experiment_fit() {
+        let experiment = load(SMALL, &[]).expect("it is right");
+        assert_eq!(experiment.spec.input, [1, 8, 8]);
+        assert_eq!(
+            experiment.parts.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+            ["camera-0", "camera-1"]
+        );
+        assert_eq!(experiment.parts.iter().map(|(_, part)| part.len()).sum::<usize>(), 200);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        let wrong = |sets: &[&str]| load(SMALL, sets).expect_err("it is wrong");
+        assert!(wrong(&["edge.camera.speed=0"]).starts_with("--set edge.camera.speed=0: "));
+        assert!(wrong(&["data.min_samples=500"]).contains("x.toml: cannot spread the samples"));
+        assert!(wrong(&["plan.max_depth=99"]).contains("plan.max_depth"));
+        assert!(load(&SMALL.replace("synthetic\"", "mnist\"\n path = \"no/such\""), &[]).is_err());
+        let absent = ExperimentArgs { config: "no/such.toml".into(), sets: vec![] };
+        let error = Experiment::load(&absent).expect_err("there is no file").to_string();
+        assert!(error.starts_with("cannot read the configuration `no/such.toml`"), "{error}");
+    }
+
+    #[test]
+    fn an_endless_configuration_is_not_read() {
+        let args = ExperimentArgs { config: "/dev/zero".into(), sets: vec![] };
+        let error = Experiment::load(&args).expect_err("not a configuration").to_string();
+        assert!(error.contains("is longer than"), "{error}");
+    }
+}

@@ -1,0 +1,158 @@
+//! `partway plan`: what the layers cost and how the edges would be cut, without training.
+
+mod json;
+mod tables;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use partway_core::config::{ConfigError, EdgeConfig, Mbps};
+use partway_core::coordinator::{Cuts, Outlook, Settings, forecast_edges};
+use partway_core::link::ASSUMED_BYTES_PER_S;
+use partway_core::plan::{Plan, PlanError};
+use partway_core::profile::{DeviceProfile, StepCorrections};
+use thiserror::Error;
+
+use crate::calibration::{CalibrationError, calibrate};
+use crate::experiment::{Experiment, ExperimentArgs};
+use crate::failure::Failure;
+use crate::output;
+
+/// What to plan.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    experiment: ExperimentArgs,
+    /// Print one JSON object instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why there is no plan.
+#[derive(Debug, Error)]
+enum PlanningError {
+    /// A profile's file cannot be read.
+    #[error("{key}: cannot read the device profile `{}`: {source}", path.display())]
+    Read {
+        /// The key that names it.
+        key: String,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A profile's file holds something else.
+    #[error("{key}: `{}` is no device profile: {reason}", path.display())]
+    Profile {
+        /// The key that names it.
+        key: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// This machine cannot be calibrated.
+    #[error(transparent)]
+    Calibration(#[from] CalibrationError),
+    /// The cuts do not fit the model.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A number cannot be planned with.
+    #[error("cannot plan: {0}")]
+    Plan(#[from] PlanError),
+}
+
+/// A plan with what it was made from.
+#[derive(Debug)]
+struct Planned {
+    settings: Settings,
+    plan: Plan,
+    /// Where the seconds of the edges and of the cloud come from.
+    sources: Vec<String>,
+}
+
+/// Plans the experiment and prints the plan.
+pub(crate) fn plan(args: &PlanArgs) -> Result<(), Failure> {
+    let experiment = Experiment::load(&args.experiment).map_err(Failure::wrong)?;
+    let planned = make(&experiment).map_err(|error| match error {
+        PlanningError::Calibration(_) => Failure::failed(error),
+        _ => Failure::wrong(error),
+    })?;
+    if args.json {
+        output::print(&json::object(&experiment, &planned.plan).to_string());
+    } else {
+        output::print(&tables::layers(&experiment));
+        output::print(&tables::edges(&experiment, &planned));
+    }
+    Ok(())
+}
+
+fn make(experiment: &Experiment) -> Result<Planned, PlanningError> {
+    let config = &experiment.config;
+    let edges = config.edges();
+    let own = |edge: &EdgeConfig| match &edge.profile {
+        Some(path) => read_profile(&format!("profile of edge `{}`", edge.name), path).map(Some),
+        None => Ok(None),
+    };
+    let own: Vec<Option<DeviceProfile>> = edges.iter().map(own).collect::<Result<_, _>>()?;
+    let cloud = match &config.cloud.profile {
+        Some(path) => Some(read_profile("cloud.profile", path)?),
+        None => None,
+    };
+    // Where every device has a profile this machine has no part in the plan.
+    let machine = match &cloud {
+        Some(profile) if own.iter().all(Option::is_some) => profile.clone(),
+        _ => calibrate(experiment)?,
+    };
+    let settings = experiment.settings(cloud.unwrap_or_else(|| machine.clone()))?;
+    let outlooks: Vec<Outlook> =
+        edges.iter().zip(own).map(|(edge, own)| outlook(edge, own, &machine, settings.cuts)).collect();
+    let plan = forecast_edges(&settings, &outlooks)?;
+    Ok(Planned { sources: sources(experiment, &edges), settings, plan })
+}
+
+/// What is known of an edge from the configuration alone. `own` is its absolute profile; without one it
+/// computes as this machine, `edge.speed` times as fast.
+fn outlook(edge: &EdgeConfig, own: Option<DeviceProfile>, machine: &DeviceProfile, cuts: Cuts) -> Outlook {
+    let rate = |mbps: Option<Mbps>| mbps.map_or(ASSUMED_BYTES_PER_S, |mbps| mbps.get() * 1e6 / 8.0);
+    Outlook {
+        name: edge.name.as_str().to_owned(),
+        profile: own.unwrap_or_else(|| machine.scaled(1.0 / edge.speed.get())),
+        corrections: StepCorrections::default(),
+        up: rate(edge.uplink_mbps),
+        down: rate(edge.downlink_mbps),
+        rtt_s: edge.rtt.as_secs_f64(),
+        memory_limit: edge.memory.map(partway_core::config::ByteSize::bytes),
+        current_cut: None,
+        fixed_cut: match cuts {
+            Cuts::Fixed(cut) => Some(cut),
+            Cuts::Planned | Cuts::Random => None,
+        },
+    }
+}
+
+/// Where the seconds come from, a line each.
+fn sources(experiment: &Experiment, edges: &[EdgeConfig]) -> Vec<String> {
+    let calibrated = "a calibration of this machine";
+    let cloud = match &experiment.config.cloud.profile {
+        Some(path) => path.display().to_string(),
+        None => calibrated.to_owned(),
+    };
+    let mut lines = vec![format!("cloud: {cloud}")];
+    lines.extend(edges.iter().map(|edge| match &edge.profile {
+        Some(path) => format!("{}: {}", edge.name, path.display()),
+        None => format!("{}: {calibrated}, at {} of its speed", edge.name, edge.speed),
+    }));
+    lines
+}
+
+fn read_profile(key: &str, path: &Path) -> Result<DeviceProfile, PlanningError> {
+    let (key, path) = (key.to_owned(), path.to_owned());
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(source) => return Err(PlanningError::Read { key, path, source }),
+    };
+    toml::from_str(&text).map_err(|error| PlanningError::Profile { key, path, reason: error.to_string() })
+}

@@ -1,0 +1,149 @@
+//! `partway run`: the whole experiment on this machine.
+
+mod children;
+mod emulation;
+mod folder;
+mod layout;
+pub(crate) mod processes;
+mod progress;
+mod summary;
+mod supervise;
+mod tracker;
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use partway_core::config::{ModelSource, Share};
+
+use self::folder::RunFolder;
+use self::summary::RunSummary;
+use self::supervise::{End, supervise};
+use crate::calibration::calibrate;
+use crate::experiment::{Experiment, ExperimentArgs};
+use crate::failure::Failure;
+use crate::output;
+
+/// What to run, and where to.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    experiment: ExperimentArgs,
+    /// The folder of outputs [default: runs/NAME]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Continue the run in that folder from its last checkpoint
+    #[arg(long)]
+    resume: bool,
+}
+
+/// Runs the experiment.
+pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
+    let experiment = Experiment::load(&args.experiment).map_err(Failure::wrong)?;
+    let name = experiment.config.name.as_str();
+    let root = args.out.clone().unwrap_or_else(|| Path::new("runs").join(name));
+    let config = experiment.config.to_toml();
+    let folder = RunFolder::claim(&root, &config, args.resume).map_err(Failure::wrong)?;
+    introduce(&experiment);
+    let profile = if args.resume {
+        folder::read_calibration(&folder.layout).map_err(Failure::wrong)?
+    } else {
+        output::note("calibrating this machine, alone");
+        calibrate(&experiment).map_err(Failure::failed)?
+    };
+    folder.fill(&experiment, &profile).map_err(Failure::failed)?;
+
+    let target = experiment.config.training.target_accuracy.map(Share::get);
+    let edges = experiment.parts.iter().map(|(name, _)| name.clone()).collect();
+    // The processes have read their own parts; this one needs no samples any more.
+    drop(experiment);
+    match supervise(&folder.layout, edges, args.resume)? {
+        End::Finished => {
+            let summary = RunSummary::read(&folder.layout.summary())?;
+            output::print(&summary.table());
+            output::print(&summary.sentence(target, &root));
+            Ok(())
+        }
+        End::Interrupted if folder.is_resumable() => {
+            Err(Failure::Interrupted(format!("continue with `{}`", resume_command(args))))
+        }
+        End::Interrupted => {
+            Err(Failure::Interrupted("there was no checkpoint yet, so that the next run starts anew".into()))
+        }
+    }
+}
+
+/// Says what is about to run, and what this machine cannot do for it.
+fn introduce(experiment: &Experiment) {
+    let Experiment { config, spec, cost, dataset, parts } = experiment;
+    let training = &config.training;
+    let model = match &config.model.source {
+        ModelSource::Arch(arch) => arch.to_string(),
+        ModelSource::File(file) => file.display().to_string(),
+    };
+    output::print(&format!(
+        "{}: {model} on {}, {} training and {} test samples\n\
+         model: {} layers, {} parameters, {} multiply-adds per sample forward\n\
+         training: {}, {} edges, batches of {}, {} steps a round, an aggregation every {} rounds, at most {} rounds",
+        config.name,
+        config.data.dataset,
+        dataset.train.len(),
+        dataset.test.len(),
+        spec.len(),
+        cost.total_params(),
+        cost.total_macs(),
+        training.algorithm,
+        parts.len(),
+        training.batch_size,
+        training.steps_per_round,
+        training.aggregate_every,
+        training.max_rounds,
+    ));
+    let (names, indices): (Vec<_>, Vec<_>) = parts.iter().cloned().unzip();
+    let (labels, classes) = (dataset.train.labels(), dataset.train.classes());
+    output::print(&partway_datasets::partition::table(&names, &indices, labels, classes));
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    for warning in emulation::warnings(config, processors) {
+        output::note(&format!("warning: {warning}"));
+    }
+}
+
+/// The command that continues this run, for a shell.
+fn resume_command(args: &RunArgs) -> String {
+    let mut words = vec!["partway".to_owned(), "run".to_owned()];
+    words.push(quoted(&args.experiment.config.display().to_string()));
+    words.extend(args.experiment.sets.iter().flat_map(|set| ["--set".to_owned(), quoted(set)]));
+    words.extend(args.out.iter().flat_map(|out| ["--out".to_owned(), quoted(&out.display().to_string())]));
+    words.push("--resume".to_owned());
+    words.join(" ")
+}
+
+/// As a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_to_resume_repeats_the_overrides() {
+        let args = RunArgs {
+            experiment: ExperimentArgs {
+                config: "configs/it's.toml".into(),
+                sets: vec!["training.batch_size=32".into(), "data.partition={ kind = \"iid\" }".into()],
+            },
+            out: Some("runs/a b".into()),
+            resume: false,
+        };
+        assert_eq!(
+            resume_command(&args),
+            r#"partway run 'configs/it'\''s.toml' --set training.batch_size=32 --set 'data.partition={ kind = "iid" }' --out 'runs/a b' --resume"#
+        );
+    }
+}

@@ -1,0 +1,127 @@
+//! What the edges' devices and links are made to be, and whether this machine can keep up with that.
+
+use std::time::Duration;
+
+use partway_core::config::{Config, EdgeConfig};
+use partway_core::random;
+use partway_edge::Emulation;
+use partway_net::LinkProfile;
+
+/// What of the edge is emulated, `elapsed` after the start of the run; `None` if it is this machine as
+/// it is.
+pub(crate) fn emulation(edge: &EdgeConfig, seed: u64, elapsed: Duration) -> Option<Emulation> {
+    let emulation = Emulation { speed: edge.speed.get(), link: link(edge, seed, elapsed) };
+    let plain = LinkProfile { seed: emulation.link.seed, ..LinkProfile::default() };
+    let is_plain = emulation.link == plain && edge.speed.get().to_bits() == 1f64.to_bits();
+    (!is_plain).then_some(emulation)
+}
+
+/// The edge's link. Outages are counted from the start of the run in the configuration, and from the start
+/// of the link, which is `elapsed` later, here.
+fn link(edge: &EdgeConfig, seed: u64, elapsed: Duration) -> LinkProfile {
+    let outages = edge.down.iter().filter(|outage| outage.until() > elapsed);
+    LinkProfile {
+        up_mbps: edge.uplink_mbps.map(partway_core::config::Mbps::get),
+        down_mbps: edge.downlink_mbps.map(partway_core::config::Mbps::get),
+        rtt: edge.rtt,
+        jitter: edge.jitter,
+        loss: edge.loss.get(),
+        down: outages
+            .map(|outage| (outage.from().saturating_sub(elapsed), outage.until() - elapsed))
+            .collect(),
+        seed: random::below(&mut random::stream(seed, &["link", edge.name.as_str()]), u64::MAX),
+        ..LinkProfile::default()
+    }
+}
+
+/// How many times longer than on this machine computation takes on the edge: its profile is the
+/// calibration times that, which is what calibrating on the emulated device would have found.
+pub(crate) fn slowdown(edge: &EdgeConfig) -> f64 {
+    1.0 / edge.speed.get()
+}
+
+/// What a machine with so many processors cannot emulate, in words.
+pub(crate) fn warnings(config: &Config, processors: usize) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let edges = config.edges();
+    let devices: f64 = edges.iter().map(|edge| edge.speed.get() * edge.threads.get() as f64).sum();
+    let cloud = (config.cloud.workers.get() * config.cloud.threads.get()) as f64;
+    if devices + cloud > processors as f64 * (1.0 + 1e-9) {
+        warnings.push(format!(
+            "the edges need {devices:.2} processors at their speeds and the cloud {cloud:.0}, {:.2} in all, but this \
+             machine has {processors}: when all are busy at once, steps take longer than on the devices that they \
+             stand for; lower `edge.speed`, `edge.threads`, `cloud.workers` or `cloud.threads`",
+            devices + cloud
+        ));
+    }
+    let fast: Vec<&str> =
+        edges.iter().filter(|edge| edge.speed.get() > 1.0).map(|edge| edge.name.as_str()).collect();
+    if !fast.is_empty() {
+        warnings.push(format!(
+            "a speed above 1 cannot be emulated, only slower devices can: {} will be as fast as this machine",
+            fast.join(", ")
+        ));
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(edges: &str) -> Config {
+        let text = format!(
+            "name = \"x\"\n[model]\narch = \"mlp\"\n[data]\ndataset = \"synthetic\"\n[cloud]\nthreads = 1\n{edges}"
+        );
+        Config::parse(&text, "x.toml", &[]).expect("it is right")
+    }
+
+    #[test]
+    fn speeds_are_added_up_against_the_machines_processors() {
+        let four = config("[[edge]]\nname = \"a\"\ncount = 4\nspeed = 0.25\n");
+        assert_eq!(warnings(&four, 2), Vec::<String>::new());
+        let [warning] = &warnings(&four, 1)[..] else { panic!("one warning") };
+        assert!(warning.contains("need 1.00 processors") && warning.contains("2.00 in all"), "{warning}");
+        let threads = config("[[edge]]\nname = \"a\"\nspeed = 0.5\nthreads = 4\n");
+        assert_eq!(warnings(&threads, 2).len(), 1);
+        assert_eq!(warnings(&threads, 3).len(), 0);
+    }
+
+    #[test]
+    fn a_faster_device_than_this_machine_is_named() {
+        let fast = config("[[edge]]\nname = \"server\"\nspeed = 2\n[[edge]]\nname = \"camera\"\n");
+        let found = warnings(&fast, 64);
+        assert!(matches!(&found[..], [one] if one.contains(": server will be")), "{found:?}");
+    }
+
+    #[test]
+    fn an_edge_like_this_machine_is_not_emulated() {
+        let edge = &config("[[edge]]\nname = \"a\"\n").edges()[0];
+        assert_eq!(emulation(edge, 1, Duration::ZERO), None);
+        let slow = &config("[[edge]]\nname = \"a\"\nspeed = 0.25\n").edges()[0];
+        assert!(emulation(slow, 1, Duration::ZERO).is_some_and(|it| it.speed < 0.26));
+        assert!((slowdown(slow) - 4.0).abs() < 1e-12);
+        let far = &config("[[edge]]\nname = \"a\"\nrtt = \"20ms\"\nuplink_mbps = 8\n").edges()[0];
+        let link = emulation(far, 1, Duration::ZERO).expect("it is far").link;
+        assert_eq!((link.rtt, link.up_mbps, link.down_mbps), (Duration::from_millis(20), Some(8.0), None));
+    }
+
+    #[test]
+    fn each_edge_has_its_own_luck_and_keeps_it_over_a_restart() {
+        let edges = config("[[edge]]\nname = \"a\"\ncount = 2\nloss = 0.1\n").edges();
+        let seed = |edge, seconds| link(edge, 7, Duration::from_secs(seconds)).seed;
+        assert_ne!(seed(&edges[0], 0), seed(&edges[1], 0));
+        assert_eq!(seed(&edges[0], 0), seed(&edges[0], 9));
+    }
+
+    #[test]
+    fn outages_stay_where_they_are_when_an_edge_starts_later() {
+        let edges = config("[[edge]]\nname = \"a\"\ndown = [[\"1s\", \"3s\"], [\"5s\", \"6s\"]]\n").edges();
+        let down = |millis| link(&edges[0], 1, Duration::from_millis(millis)).down;
+        let millis = Duration::from_millis;
+        assert_eq!(down(0), [(millis(1000), millis(3000)), (millis(5000), millis(6000))]);
+        assert_eq!(down(2000), [(millis(0), millis(1000)), (millis(3000), millis(4000))]);
+        assert_eq!(down(3000), [(millis(2000), millis(3000))]);
+        assert_eq!(down(7000), []);
+    }
+}

@@ -1,0 +1,286 @@
+//! A run's folder: claimed, emptied of the run before, filled with what the processes read.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use partway_core::profile::DeviceProfile;
+use partway_datasets::{ShardError, shard};
+use partway_net::{Authority, TlsError};
+use thiserror::Error;
+
+use super::layout::Layout;
+use crate::experiment::Experiment;
+
+/// Names under which edges reach the coordinator; the first is the one that they check.
+pub(crate) const SERVER_NAMES: [&str; 2] = ["localhost", "127.0.0.1"];
+
+const MARKER: &str = "The outputs of an experiment, written by partway; the next run here replaces them.\n";
+
+/// Why a folder cannot be a run's.
+#[derive(Debug, Error)]
+pub(crate) enum FolderError {
+    /// It holds something else.
+    #[error("`{}` is not empty, and not a previous run's: choose another folder with --out", folder.display())]
+    Foreign {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Another run is at work there.
+    #[error("another run is writing to `{}`: wait for it, or choose another folder with --out", folder.display())]
+    Busy {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// There is nothing to continue.
+    #[error("`{}` has no {missing}, so that there is nothing to resume: run it without --resume", folder.display())]
+    NothingToResume {
+        /// The folder.
+        folder: PathBuf,
+        /// What it lacks.
+        missing: &'static str,
+    },
+    /// The run there was another experiment.
+    #[error(
+        "the run in `{}` is another experiment, it has {before} where this one has {now}: resume it with its own \
+         configuration, or start this one without --resume",
+        folder.display()
+    )]
+    OtherExperiment {
+        /// The folder.
+        folder: PathBuf,
+        /// A line of its configuration.
+        before: String,
+        /// The line of the new one.
+        now: String,
+    },
+    /// The profile in it cannot be used.
+    #[error("`{}` is no device profile: {reason}: start the run without --resume", path.display())]
+    Calibration {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file or folder cannot be used.
+    #[error("cannot {action} `{}`: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Samples cannot be written.
+    #[error(transparent)]
+    Shard(#[from] ShardError),
+    /// Certificates cannot be made.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// A folder that this run, and no other, writes to.
+#[derive(Debug)]
+pub(crate) struct RunFolder {
+    pub(crate) layout: Layout,
+    /// Locked until it is closed.
+    _marker: File,
+}
+
+impl RunFolder {
+    /// Claims `root` for a run of the configuration `config`, as TOML: for a fresh one that replaces what
+    /// is there, or to resume the one that is there.
+    pub(crate) fn claim(root: &Path, config: &str, resume: bool) -> Result<Self, FolderError> {
+        let layout = Layout::new(root);
+        let is_run = layout.marker().is_file();
+        if resume && !is_run {
+            return Err(FolderError::NothingToResume { folder: root.to_owned(), missing: "previous run" });
+        }
+        fs::create_dir_all(root).map_err(io_error("make", root))?;
+        if !is_run && !is_empty(root)? {
+            return Err(FolderError::Foreign { folder: root.to_owned() });
+        }
+        let marker = lock(&layout)?;
+        if resume {
+            check_resumable(&layout, config)?;
+        } else {
+            for output in Layout::OUTPUTS {
+                remove(&root.join(output))?;
+            }
+        }
+        Ok(Self { layout, _marker: marker })
+    }
+
+    /// Writes everything that the processes read. A run that is resumed keeps the edges' states.
+    pub(crate) fn fill(&self, experiment: &Experiment, profile: &DeviceProfile) -> Result<(), FolderError> {
+        let layout = &self.layout;
+        write(&layout.config(), &experiment.config.to_toml())?;
+        let calibration = toml::to_string(profile).map_err(|error| FolderError::Calibration {
+            path: layout.calibration(),
+            reason: error.to_string(),
+        })?;
+        write(&layout.calibration(), &calibration)?;
+        for folder in [layout.tls(), layout.logs()] {
+            fs::create_dir_all(&folder).map_err(io_error("make", &folder))?;
+        }
+        let authority = Authority::generate()?;
+        authority.save(&layout.authority())?;
+        authority.issue(&SERVER_NAMES.map(str::to_owned))?.save(&layout.certificate(), &layout.key())?;
+        shard::write(&layout.test_set(), &experiment.dataset.test)?;
+        for (edge, part) in &experiment.parts {
+            shard::write(&layout.shard(edge), &experiment.dataset.train.take(part))?;
+            let state = layout.state(edge);
+            fs::create_dir_all(&state).map_err(io_error("make", &state))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a run could be resumed from what is there now.
+    pub(crate) fn is_resumable(&self) -> bool {
+        has_checkpoint(&self.layout)
+    }
+}
+
+/// The profile that [`RunFolder::fill`] wrote.
+pub(crate) fn read_calibration(layout: &Layout) -> Result<DeviceProfile, FolderError> {
+    let path = layout.calibration();
+    let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
+    toml::from_str(&text).map_err(|error| FolderError::Calibration { path, reason: error.to_string() })
+}
+
+fn lock(layout: &Layout) -> Result<File, FolderError> {
+    let path = layout.marker();
+    let mut marker = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(io_error("write", &path))?;
+    match marker.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            return Err(FolderError::Busy { folder: layout.root().to_owned() });
+        }
+        Err(TryLockError::Error(source)) => return Err(io_error("lock", &path)(source)),
+        Ok(()) => {}
+    }
+    marker.write_all(MARKER.as_bytes()).map_err(io_error("write", &path))?;
+    Ok(marker)
+}
+
+fn check_resumable(layout: &Layout, config: &str) -> Result<(), FolderError> {
+    let folder = || layout.root().to_owned();
+    let path = layout.config();
+    let before = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(FolderError::NothingToResume { folder: folder(), missing: "config.toml" });
+        }
+        read => read.map_err(io_error("read", &path))?,
+    };
+    if let Some((before, now)) = first_difference(&before, config) {
+        return Err(FolderError::OtherExperiment { folder: folder(), before, now });
+    }
+    if !has_checkpoint(layout) {
+        return Err(FolderError::NothingToResume { folder: folder(), missing: "checkpoint" });
+    }
+    Ok(())
+}
+
+/// The first line in which two configurations differ, from each.
+fn first_difference(before: &str, now: &str) -> Option<(String, String)> {
+    let (mut before, mut now) = (before.lines(), now.lines());
+    let quoted = |line: Option<&str>| line.map_or("nothing".to_owned(), |line| format!("`{line}`"));
+    loop {
+        match (before.next(), now.next()) {
+            (None, None) => return None,
+            (one, other) if one == other => {}
+            (one, other) => return Some((quoted(one), quoted(other))),
+        }
+    }
+}
+
+fn has_checkpoint(layout: &Layout) -> bool {
+    is_empty(&layout.checkpoint()).is_ok_and(|empty| !empty)
+}
+
+fn is_empty(folder: &Path) -> Result<bool, FolderError> {
+    Ok(fs::read_dir(folder).map_err(io_error("read", folder))?.next().is_none())
+}
+
+fn remove(path: &Path) -> Result<(), FolderError> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(there) if there.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    removed.map_err(io_error("remove", path))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), FolderError> {
+    fs::write(path, text).map_err(io_error("write", path))
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderError {
+    move |source| FolderError::Io { action, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = "name = \"x\"\nseed = 42\n";
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a temporary folder")
+    }
+
+    fn touch(path: &Path) {
+        fs::create_dir_all(path.parent().expect("it is in a folder")).expect("made");
+        fs::write(path, CONFIG).expect("written");
+    }
+
+    #[test]
+    fn only_a_previous_runs_folder_is_reused_and_only_its_outputs_replaced() {
+        let folder = folder();
+        touch(&folder.path().join("config.toml"));
+        let error = RunFolder::claim(folder.path(), CONFIG, false).expect_err("somebody's file is there");
+        assert!(matches!(error, FolderError::Foreign { .. }), "{error}");
+        assert!(folder.path().join("config.toml").exists());
+
+        let run = folder.path().join("new/run");
+        drop(RunFolder::claim(&run, CONFIG, false).expect("a new folder"));
+        let kept = ["notes.txt", "edges.txt"];
+        kept.into_iter().chain(["config.toml", "edges/a/state/x"]).for_each(|file| touch(&run.join(file)));
+        drop(RunFolder::claim(&run, CONFIG, false).expect("a previous run's folder"));
+        assert!(kept.iter().all(|file| run.join(file).exists()));
+        assert!(!run.join("config.toml").exists() && !run.join("edges").exists());
+    }
+
+    #[test]
+    fn two_runs_cannot_share_a_folder() {
+        let folder = folder();
+        let first = RunFolder::claim(folder.path(), CONFIG, false).expect("an empty folder");
+        let error = RunFolder::claim(folder.path(), CONFIG, false).expect_err("it is taken");
+        assert!(matches!(error, FolderError::Busy { .. }), "{error}");
+        drop(first);
+        drop(RunFolder::claim(folder.path(), CONFIG, false).expect("it is free again"));
+    }
+
+    #[test]
+    fn a_run_is_resumed_with_its_own_configuration_from_its_checkpoint() {
+        let folder = folder();
+        let resume = |config| RunFolder::claim(folder.path(), config, true).map_err(|e| e.to_string());
+        assert!(resume(CONFIG).expect_err("never run").contains("no previous run"));
+        drop(RunFolder::claim(folder.path(), CONFIG, false).expect("an empty folder"));
+        assert!(resume(CONFIG).expect_err("stopped at once").contains("no config.toml"));
+        touch(&folder.path().join("config.toml"));
+        assert!(resume(CONFIG).expect_err("stopped early").contains("no checkpoint"));
+        touch(&folder.path().join("checkpoint/1.bin"));
+        touch(&folder.path().join("edges/a/state/x"));
+        let error = resume("name = \"x\"\nseed = 43\n").expect_err("another experiment");
+        assert!(error.contains("it has `seed = 42` where this one has `seed = 43`"), "{error}");
+        assert!(resume(CONFIG).expect("it can be").is_resumable());
+        assert!(folder.path().join("edges/a/state/x").exists());
+    }
+}

@@ -1,0 +1,107 @@
+//! Where a run's files are.
+
+use std::path::{Path, PathBuf};
+
+/// The folder of one run.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// Everything that a run leaves in its folder, and that the next one there replaces.
+    pub(crate) const OUTPUTS: [&'static str; 13] = [
+        "config.toml",
+        "calibration.toml",
+        "events.jsonl",
+        "metrics.csv",
+        "model.safetensors",
+        "model.toml",
+        "summary.json",
+        "report.html",
+        "checkpoint",
+        "cloud",
+        "edges",
+        "logs",
+        "tls",
+    ];
+
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// The folder itself.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Says that the folder is a run's; locked while one is at work.
+    pub(crate) fn marker(&self) -> PathBuf {
+        self.root.join(".partway-run")
+    }
+
+    /// The resolved configuration.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.root.join("config.toml")
+    }
+
+    /// The machine's profile.
+    pub(crate) fn calibration(&self) -> PathBuf {
+        self.root.join("calibration.toml")
+    }
+
+    /// What a run continues from.
+    pub(crate) fn checkpoint(&self) -> PathBuf {
+        self.root.join("checkpoint")
+    }
+
+    /// How the run ended.
+    pub(crate) fn summary(&self) -> PathBuf {
+        self.root.join("summary.json")
+    }
+
+    /// The folder of certificates.
+    pub(crate) fn tls(&self) -> PathBuf {
+        self.root.join("tls")
+    }
+
+    /// The authority that edges trust.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.tls().join("ca.pem")
+    }
+
+    /// The coordinator's certificate.
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.tls().join("coordinator.pem")
+    }
+
+    /// The coordinator's key.
+    pub(crate) fn key(&self) -> PathBuf {
+        self.tls().join("coordinator.key")
+    }
+
+    /// The cloud's test set, as a shard.
+    pub(crate) fn test_set(&self) -> PathBuf {
+        self.root.join("cloud").join("test")
+    }
+
+    /// One edge's training samples.
+    pub(crate) fn shard(&self, edge: &str) -> PathBuf {
+        self.root.join("edges").join(edge).join("shard")
+    }
+
+    /// What one edge keeps for its own restart.
+    pub(crate) fn state(&self, edge: &str) -> PathBuf {
+        self.root.join("edges").join(edge).join("state")
+    }
+
+    /// The folder of logs.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    /// What one process wrote to its standard error.
+    pub(crate) fn log(&self, process: &str) -> PathBuf {
+        self.logs().join(format!("{process}.log"))
+    }
+}

@@ -1,0 +1,228 @@
+//! What the processes that a run starts do: this program again, as the coordinator or as one edge.
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use partway_cloud::{Ended, ServeOptions};
+use partway_core::event::Event;
+use partway_datasets::shard;
+use partway_edge::JoinOptions;
+use partway_net::ServerIdentity;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::emulation;
+use super::folder::{self, SERVER_NAMES};
+use super::layout::Layout;
+use crate::experiment::read_config;
+use crate::failure::Failure;
+
+/// Threads of the runtime; tensors are computed on others.
+const RUNTIME_THREADS: usize = 2;
+
+/// What the coordinator's process is told.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CloudArgs {
+    /// The run's folder.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// The process to end with.
+    #[arg(long)]
+    pub(crate) parent: i32,
+    /// Continue from the checkpoint.
+    #[arg(long)]
+    pub(crate) resume: bool,
+}
+
+/// What an edge's process is told.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EdgeArgs {
+    /// The run's folder.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// The process to end with.
+    #[arg(long)]
+    pub(crate) parent: i32,
+    /// Which edge of the configuration.
+    #[arg(long)]
+    pub(crate) name: String,
+    /// Where the coordinator listens.
+    #[arg(long)]
+    pub(crate) address: SocketAddr,
+    /// When the run started, in milliseconds of Unix time.
+    #[arg(long)]
+    pub(crate) started_ms: u64,
+}
+
+impl CloudArgs {
+    /// As a command line.
+    pub(crate) fn to_command_line(&self) -> Vec<OsString> {
+        let mut line = vec!["cloud-process".into(), option("parent", self.parent), out(&self.out)];
+        line.extend(self.resume.then(|| "--resume".into()));
+        line
+    }
+}
+
+impl EdgeArgs {
+    /// As a command line.
+    pub(crate) fn to_command_line(&self) -> Vec<OsString> {
+        vec![
+            "edge-process".into(),
+            option("parent", self.parent),
+            option("name", &self.name),
+            option("address", self.address),
+            option("started-ms", self.started_ms),
+            out(&self.out),
+        ]
+    }
+}
+
+fn option(key: &str, value: impl std::fmt::Display) -> OsString {
+    format!("--{key}={value}").into()
+}
+
+fn out(folder: &Path) -> OsString {
+    let mut option = OsString::from("--out=");
+    option.push(folder);
+    option
+}
+
+/// Milliseconds of Unix time.
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The coordinator: writes its events to standard output, one a line, and stops when it gets SIGTERM.
+pub(crate) fn cloud(args: &CloudArgs) -> Result<(), Failure> {
+    end_with(args.parent)?;
+    let layout = Layout::new(&args.out);
+    let config = read_config(&layout.config(), &[]).map_err(Failure::failed)?;
+    let test = shard::read(&layout.test_set()).map_err(Failure::failed)?;
+    let options = ServeOptions {
+        spec: config.model_spec(test.shape(), test.classes()).map_err(Failure::failed)?,
+        config,
+        test,
+        profile: folder::read_calibration(&layout).map_err(Failure::failed)?,
+        listen: (Ipv4Addr::LOCALHOST, 0).into(),
+        identity: ServerIdentity::load(&layout.certificate(), &layout.key()).map_err(Failure::failed)?,
+        out: args.out.clone(),
+        resume: args.resume,
+    };
+    let ended = block_on(async {
+        let mut terminate = signal(SignalKind::terminate())
+            .map_err(|error| Failure::Failed(format!("cannot wait for SIGTERM: {error}")))?;
+        let interrupt = async move {
+            terminate.recv().await;
+        };
+        partway_cloud::serve(options, write_event, interrupt).await.map_err(Failure::failed)
+    })?;
+    match ended {
+        Ended::Finished(_) => Ok(()),
+        Ended::Aborted { reason } => Err(Failure::Failed(reason)),
+        Ended::Interrupted => Err(Failure::Interrupted("the coordinator was asked to stop".into())),
+    }
+}
+
+/// A runner that has gone away reads no more, and ends this process anyway.
+fn write_event(event: &Event) {
+    if let Ok(mut line) = serde_json::to_vec(event) {
+        line.push(b'\n');
+        let mut out = std::io::stdout().lock();
+        let _ = out.write_all(&line).and_then(|()| out.flush());
+    }
+}
+
+/// One edge, with its device and link emulated.
+pub(crate) fn edge(args: &EdgeArgs) -> Result<(), Failure> {
+    end_with(args.parent)?;
+    let layout = Layout::new(&args.out);
+    let config = read_config(&layout.config(), &[]).map_err(Failure::failed)?;
+    let described = config.edges().into_iter().find(|edge| edge.name.as_str() == args.name);
+    let edge = described.ok_or_else(|| {
+        Failure::Failed(format!("`{}` describes no edge `{}`", layout.config().display(), args.name))
+    })?;
+    let profile = folder::read_calibration(&layout).map_err(Failure::failed)?;
+    let elapsed = Duration::from_millis(unix_ms().saturating_sub(args.started_ms));
+    let options = JoinOptions {
+        address: args.address,
+        server_name: SERVER_NAMES[0].to_owned(),
+        ca: layout.authority(),
+        data: layout.shard(&args.name),
+        state: layout.state(&args.name),
+        name: args.name.clone(),
+        threads: edge.threads.get(),
+        profile: profile.scaled(emulation::slowdown(&edge)),
+        memory: edge.memory.map(partway_core::config::ByteSize::bytes),
+        // The coordinator is told nothing that is emulated.
+        uplink_hint: None,
+        patience: config.fleet.rejoin_window.max(config.fleet.gather_timeout),
+        emulation: emulation::emulation(&edge, config.seed, elapsed),
+    };
+    block_on(async { partway_edge::join(options, |_| {}).await.map_err(Failure::failed) })?;
+    Ok(())
+}
+
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(RUNTIME_THREADS)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("cannot start threads: {error}")))?
+        .block_on(work)
+}
+
+/// From now on this process is killed when the thread that started it, the runner's first, ends.
+fn end_with(parent: i32) -> Result<(), Failure> {
+    use rustix::process::{Pid, getppid};
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .map_err(|error| Failure::Failed(format!("cannot ask to end with the runner: {error}")))?;
+    if getppid().map(Pid::as_raw_pid) == Some(parent) {
+        Ok(())
+    } else {
+        Err(Failure::Failed("the runner that started this process has ended".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::{Cli, Command};
+
+    #[test]
+    fn command_lines_are_read_as_they_were_meant() {
+        let cloud = CloudArgs { out: "--runs/a b".into(), parent: 7, resume: true };
+        let line = std::iter::once("partway".into()).chain(cloud.to_command_line());
+        let Command::CloudProcess(read) = Cli::parse_from(line).command else { panic!("another command") };
+        assert_eq!((read.out, read.parent, read.resume), (cloud.out, 7, true));
+
+        let address = SocketAddr::from(([127, 0, 0, 1], 4433));
+        let edge =
+            EdgeArgs { out: "runs/a".into(), parent: 7, name: "-edge".into(), address, started_ms: 123 };
+        let line = std::iter::once("partway".into()).chain(edge.to_command_line());
+        let Command::EdgeProcess(read) = Cli::parse_from(line).command else { panic!("another command") };
+        assert_eq!((read.name.as_str(), read.address, read.started_ms), ("-edge", address, 123));
+    }
+
+    #[test]
+    fn a_process_whose_runner_is_gone_does_not_start() {
+        // No process has its own child as its parent.
+        let own = i32::try_from(std::process::id()).expect("process ids are small");
+        let args = EdgeArgs {
+            out: "no/such".into(),
+            parent: own,
+            name: "a".into(),
+            address: SocketAddr::from(([127, 0, 0, 1], 1)),
+            started_ms: 0,
+        };
+        let failure = edge(&args).expect_err("it is not its own parent");
+        assert!(failure.to_string().contains("has ended"), "{failure}");
+    }
+}
