@@ -27,7 +27,7 @@ pub(crate) enum CalibrationError {
         /// The model's name.
         model: String,
         /// Why.
-        source: HalfError,
+        source: Box<HalfError>,
     },
     /// No time model fits.
     #[error("cannot calibrate this machine: {0}")]
@@ -42,7 +42,7 @@ pub(crate) fn calibrate(experiment: &Experiment) -> Result<DeviceProfile, Calibr
     let batches = batch_sizes(experiment.batch());
     let compute = Compute::cpu(1)?;
     let timings = partway_model::calibrate(&Arc::new(spec.clone()), optimizer, &batches, BUDGET, &compute)
-        .map_err(|source| CalibrationError::Half { model: spec.name.clone(), source })?;
+        .map_err(|source| CalibrationError::Half { model: spec.name.clone(), source: Box::new(source) })?;
     let mut profile = profile::fit(&measurements(spec, cost, optimizer, &timings))?;
     let batches: Vec<String> = batches.iter().map(ToString::to_string).collect();
     profile.source =

@@ -20,7 +20,7 @@ const MAX_CONFIG_BYTES: u64 = 1 << 20;
 pub(crate) struct ExperimentArgs {
     /// The experiment: a TOML file
     pub(crate) config: PathBuf,
-    /// Set a key of it, such as training.batch_size=32 (may be given several times)
+    /// Set a key of it, such as `training.batch_size=32` (may be given several times)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) sets: Vec<String>,
 }
@@ -68,7 +68,7 @@ pub(crate) enum ExperimentError {
         /// `data.dataset`.
         dataset: String,
         /// Why.
-        source: DatasetError,
+        source: Box<DatasetError>,
     },
     /// The samples cannot be spread over the edges.
     #[error("{}: cannot spread the samples over the edges: {source}", file.display())]
@@ -87,7 +87,7 @@ impl Experiment {
         let config = read_config(file, &args.sets)?;
         let dataset = partway_datasets::from_config(&config.data, config.seed).map_err(|source| {
             let dataset = config.data.dataset.to_string();
-            ExperimentError::Data { file: file.clone(), dataset, source }
+            ExperimentError::Data { file: file.clone(), dataset, source: Box::new(source) }
         })?;
         let spec = config.model_spec(dataset.train.shape(), dataset.train.classes())?;
         let parts = partway_datasets::partition_for(&config, &dataset.train)
@@ -121,10 +121,11 @@ pub(crate) fn read_config(file: &Path, sets: &[String]) -> Result<Config, Experi
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    const SMALL: &str = r#"
+    /// Two edges and a perceptron on generated samples.
+    pub(crate) const SMALL: &str = r#"
         name = "small"
         [model]
         arch = "mlp"
@@ -136,7 +137,8 @@ mod tests {
         count = 2
     "#;
 
-    fn load(text: &str, sets: &[&str]) -> Result<Experiment, String> {
+    /// The experiment that `text` describes.
+    pub(crate) fn load(text: &str, sets: &[&str]) -> Result<Experiment, String> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = folder.path().join("x.toml");
         std::fs::write(&config, text).expect("written");

@@ -156,3 +156,57 @@ fn read_profile(key: &str, path: &Path) -> Result<DeviceProfile, PlanningError> 
     };
     toml::from_str(&text).map_err(|error| PlanningError::Profile { key, path, reason: error.to_string() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::tests::{SMALL, load};
+
+    const PROFILE: &str = "source = \"made up\"\n[kinds.linear]\n\
+                           forward = { per_flop = 1e-8 }\nbackward = { per_flop = 1e-8 }\n";
+
+    /// Edges and cloud with profiles of their own, so that nothing is measured.
+    fn planned(sets: &[&str]) -> Result<Planned, String> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let profile = folder.path().join("device.toml");
+        fs::write(&profile, PROFILE).expect("written");
+        let path = profile.display();
+        let (cloud, edge) = (format!("cloud.profile={path}"), format!("edge.camera.profile={path}"));
+        let sets: Vec<&str> =
+            [cloud.as_str(), edge.as_str()].into_iter().chain(sets.iter().copied()).collect();
+        make(&load(SMALL, &sets)?).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_edge_is_planned_from_profiles_and_configured_links() {
+        let sets = ["edge.camera.uplink_mbps=8", "edge.camera.rtt=20ms", "plan.fixed_cut=2"];
+        let planned = planned(&sets).expect("it can be planned");
+        let [first, second] = &planned.plan.edges[..] else { panic!("two edges") };
+        assert_eq!((first.name.as_str(), first.cut, second.cut), ("camera-0", 2, 2));
+        assert!(first.terms.uplink >= 0.01, "half of the round trip: {:?}", first.terms);
+        assert!(
+            planned.sources.iter().all(|source| source.ends_with("device.toml")),
+            "{:?}",
+            planned.sources
+        );
+    }
+
+    #[test]
+    fn an_edge_without_a_profile_is_this_machine_at_its_speed() {
+        let machine: DeviceProfile = toml::from_str(PROFILE).expect("a profile");
+        let experiment = load(SMALL, &["edge.camera.speed=0.25"]).expect("it is right");
+        let edge = &experiment.config.edges()[0];
+        let outlook = outlook(edge, None, &machine, Cuts::Planned);
+        assert_eq!(outlook.profile, machine.scaled(4.0));
+        assert_eq!((outlook.up.to_bits(), outlook.fixed_cut), (ASSUMED_BYTES_PER_S.to_bits(), None));
+    }
+
+    #[test]
+    fn a_profile_that_cannot_be_used_is_named_with_its_edge() {
+        let error = planned(&["edge.camera.profile=no/such.toml"]).expect_err("there is no file");
+        let expected = "profile of edge `camera-0`: cannot read the device profile `no/such.toml`";
+        assert!(error.starts_with(expected), "{error}");
+        let error = planned(&["cloud.profile=Cargo.toml"]).expect_err("something else");
+        assert!(error.starts_with("cloud.profile: `Cargo.toml` is no device profile"), "{error}");
+    }
+}

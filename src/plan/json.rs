@@ -64,3 +64,83 @@ pub(super) fn terms_ms(terms: &StepTerms) -> TermsMs {
 pub(super) fn mbps(bytes_per_s: f64) -> f64 {
     bytes_per_s * 8.0 / 1e6
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::tests::{SMALL, load};
+
+    fn keys(value: &Value) -> Vec<&str> {
+        value.as_object().map(|object| object.keys().map(String::as_str).collect()).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_object_has_the_keys_that_are_promised_and_no_others() {
+        let experiment = load(SMALL, &[]).expect("it is right");
+        let planned = EdgePlan {
+            name: "camera-0".into(),
+            cut: 2,
+            feasible: true,
+            reason: "because".into(),
+            terms: StepTerms {
+                edge_forward: 0.001,
+                uplink: 0.002,
+                cloud: 0.003,
+                downlink: 0.004,
+                edge_backward: 0.005,
+            },
+            step_s: 0.015,
+            weights_s: 0.0,
+            slack_s: -0.005,
+            share: 0.5,
+            reserved_up: 2.5e6,
+            reserved_down: 1.25e6,
+            memory_bytes: 4096,
+        };
+        let plan = Plan { deadline_s: 0.01, edges: vec![planned], optimality_gap: 0.0 };
+        let object = object(&experiment, &plan);
+        assert_eq!(keys(&object), ["deadline_ms", "edges", "layers", "total_macs", "total_params"]);
+        assert_eq!(object["total_macs"], experiment.cost.total_macs());
+        assert_eq!(object["deadline_ms"], 10.0);
+
+        let layers = object["layers"].as_array().expect("a list");
+        assert_eq!(layers.len(), experiment.spec.len());
+        let layer_keys = [
+            "flops_backward",
+            "flops_forward",
+            "index",
+            "kind",
+            "macs",
+            "name",
+            "output_bytes",
+            "output_shape",
+            "params",
+        ];
+        assert!(layers.iter().all(|layer| keys(layer) == layer_keys));
+        let macs: u64 = layers.iter().filter_map(|layer| layer["macs"].as_u64()).sum();
+        assert_eq!(macs, experiment.cost.total_macs());
+        let last = &layers[layers.len() - 1];
+        assert_eq!((&last["output_shape"], &last["output_bytes"]), (&json!([4]), &json!(16)));
+        assert!(layers.iter().any(|layer| layer["kind"] == "linear"));
+
+        let edge = &object["edges"][0];
+        let edge_keys = [
+            "cut",
+            "feasible",
+            "memory_bytes",
+            "name",
+            "reason",
+            "reserved_down_mbps",
+            "reserved_up_mbps",
+            "slack_ms",
+            "step_ms",
+            "terms_ms",
+        ];
+        assert_eq!(keys(edge), edge_keys);
+        let terms = json!({
+            "edge_forward": 1.0, "uplink": 2.0, "cloud": 3.0, "downlink": 4.0, "edge_backward": 5.0
+        });
+        assert_eq!(edge["terms_ms"], terms);
+        assert_eq!((&edge["slack_ms"], &edge["reserved_up_mbps"]), (&json!(-5.0), &json!(20.0)));
+    }
+}

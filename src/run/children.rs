@@ -72,14 +72,14 @@ pub(crate) async fn attend(child: &mut Child, stop: &mut watch::Receiver<Stop>) 
     loop {
         tokio::select! {
             status = child.wait() => return status,
-            changed = stop.changed() => match changed {
-                Ok(()) => ask(child, *stop.borrow_and_update()),
-                // Nobody is left to ask for anything.
-                Err(_) => {
+            changed = stop.changed() => {
+                if changed.is_err() {
+                    // Nobody is left to ask for anything.
                     ask(child, Stop::Kill);
                     return child.wait().await;
                 }
-            },
+                ask(child, *stop.borrow_and_update());
+            }
         }
     }
 }
@@ -229,8 +229,8 @@ mod tests {
         assert!(tail(&log, 11).contains("left nothing"));
         fs::write(&log, "error: old\nwarning: x\n\nerror: new\n       second line\n").expect("written");
         assert_eq!(tail(&log, 11), "new\n       second line");
-        let panic: String = (0..500).map(|n| format!("line {n} of a long log\n")).collect();
-        fs::write(&log, panic).expect("written");
+        let lines: Vec<String> = (0..500).map(|n| format!("line {n} of a long log")).collect();
+        fs::write(&log, lines.join("\n")).expect("written");
         assert_eq!(tail(&log, 0).lines().count(), TAIL_LINES);
         assert!(tail(&log, 0).ends_with("line 499 of a long log"));
     }

@@ -27,7 +27,7 @@ fn link(edge: &EdgeConfig, seed: u64, elapsed: Duration) -> LinkProfile {
         jitter: edge.jitter,
         loss: edge.loss.get(),
         down: outages
-            .map(|outage| (outage.from().saturating_sub(elapsed), outage.until() - elapsed))
+            .map(|outage| (outage.from().saturating_sub(elapsed), outage.until().saturating_sub(elapsed)))
             .collect(),
         seed: random::below(&mut random::stream(seed, &["link", edge.name.as_str()]), u64::MAX),
         ..LinkProfile::default()

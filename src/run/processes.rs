@@ -122,7 +122,7 @@ pub(crate) fn cloud(args: &CloudArgs) -> Result<(), Failure> {
         partway_cloud::serve(options, write_event, interrupt).await.map_err(Failure::failed)
     })?;
     match ended {
-        Ended::Finished(_) => Ok(()),
+        Ended::Finished(..) => Ok(()),
         Ended::Aborted { reason } => Err(Failure::Failed(reason)),
         Ended::Interrupted => Err(Failure::Interrupted("the coordinator was asked to stop".into())),
     }

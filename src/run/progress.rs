@@ -1,6 +1,7 @@
 //! What is shown while a run is at work: live lines on a terminal, plain ones elsewhere.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -112,10 +113,10 @@ fn edge(track: &EdgeTrack, tracker: &Tracker) -> String {
     let Some(cut) = track.cut else { return "waiting".to_owned() };
     let mut text = format!("round {:>3}  cut {cut:>2}  step {:>3}", tracker.round, track.steps());
     if let Some(median) = track.median_ms() {
-        text += &format!("  median {median:>7.1} / {:.1} ms", tracker.deadline_ms);
+        let _ = write!(text, "  median {median:>7.1} / {:.1} ms", tracker.deadline_ms);
     }
     if let Some(loss) = track.mean_loss() {
-        text += &format!("  loss {loss:.4}");
+        let _ = write!(text, "  loss {loss:.4}");
     }
     text
 }

@@ -165,11 +165,10 @@ impl Supervisor {
             }
         };
         if let EventKind::Listening { address } = &event.kind {
-            match address.parse() {
-                Ok(address) => self.start_edges(address),
-                Err(_) => {
-                    self.display.say(&format!("the coordinator listens at {address}, which is no address"))
-                }
+            if let Ok(address) = address.parse() {
+                self.start_edges(address);
+            } else {
+                self.display.say(&format!("the coordinator listens at {address}, which is no address"));
             }
         }
         let said = self.tracker.observe(&event);

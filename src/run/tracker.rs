@@ -1,6 +1,7 @@
 //! How a run is getting on, as its events tell it.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use partway_core::event::{Event, EventKind, Recovery};
 
@@ -169,7 +170,7 @@ impl Tracker {
     fn round_line(&self, round: u32, seconds: f64) -> String {
         let mut line = format!("round {round}: {seconds:.2} s, deadline {:.1} ms", self.deadline_ms);
         if let Some(loss) = mean(self.edges.values().filter_map(EdgeTrack::mean_loss)) {
-            line += &format!(", mean loss {loss:.4}");
+            let _ = write!(line, ", mean loss {loss:.4}");
         }
         let trained: Vec<_> = self
             .edges
@@ -179,10 +180,10 @@ impl Tracker {
         for (nth, (name, cut, median)) in trained.iter().take(LISTED).enumerate() {
             let over = if *median > self.deadline_ms { " over the deadline" } else { "" };
             line += if nth == 0 { "; " } else { ", " };
-            line += &format!("{name} cut {cut} {median:.1} ms{over}");
+            let _ = write!(line, "{name} cut {cut} {median:.1} ms{over}");
         }
         if trained.len() > LISTED {
-            line += &format!(", and {} more", trained.len() - LISTED);
+            let _ = write!(line, ", and {} more", trained.len() - LISTED);
         }
         line
     }
