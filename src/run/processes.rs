@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Args;
 use partway_cloud::{Ended, ServeOptions};
 use partway_core::event::Event;
+use partway_core::participant::Outcome;
 use partway_datasets::shard;
 use partway_edge::JoinOptions;
 use partway_net::ServerIdentity;
@@ -160,11 +161,14 @@ pub(crate) fn edge(args: &EdgeArgs) -> Result<(), Failure> {
         memory: edge.memory.map(partway_core::config::ByteSize::bytes),
         // The coordinator is told nothing that is emulated.
         uplink_hint: None,
+        idle_timeout: config.fleet.idle_timeout,
         patience: config.fleet.rejoin_window.max(config.fleet.gather_timeout),
         emulation: emulation::emulation(&edge, config.seed, elapsed),
     };
-    block_on(async { partway_edge::join(options, |_| {}).await.map_err(Failure::failed) })?;
-    Ok(())
+    match block_on(async { partway_edge::join(options, |_| {}).await.map_err(Failure::failed) })? {
+        Outcome::Finished { .. } => Ok(()),
+        Outcome::Failed { reason } => Err(Failure::Failed(reason)),
+    }
 }
 
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
