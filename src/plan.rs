@@ -143,7 +143,7 @@ fn sources(experiment: &Experiment, edges: &[EdgeConfig]) -> Vec<String> {
     let mut lines = vec![format!("cloud: {cloud}")];
     lines.extend(edges.iter().map(|edge| match &edge.profile {
         Some(path) => format!("{}: {}", edge.name, path.display()),
-        None => format!("{}: {calibrated}, at {} of its speed", edge.name, edge.speed),
+        None => format!("{}: {calibrated}, {} times as fast", edge.name, edge.speed),
     }));
     lines
 }

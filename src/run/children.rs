@@ -172,7 +172,7 @@ pub(crate) fn in_words(status: ExitStatus) -> String {
     }
 }
 
-/// The end of what was logged since `start` bytes: from the last error on, if there is one.
+/// A few lines of what was logged since `start` bytes: the last error or panic, else the last lines.
 pub(crate) fn tail(log: &Path, start: u64) -> String {
     let read = || -> io::Result<Vec<u8>> {
         let mut file = File::open(log)?;
@@ -184,9 +184,10 @@ pub(crate) fn tail(log: &Path, start: u64) -> String {
     };
     let text = read().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    let last_error = lines.iter().rposition(|line| line.starts_with("error: "));
-    let shown = &lines[last_error.unwrap_or(0).max(lines.len().saturating_sub(TAIL_LINES))..];
-    match shown {
+    let is_reason = |line: &&str| line.starts_with("error: ") || line.contains("panicked at ");
+    let first = lines.iter().rposition(is_reason).unwrap_or(lines.len().saturating_sub(TAIL_LINES));
+    let shown: Vec<&str> = lines[first..].iter().take(TAIL_LINES).copied().collect();
+    match shown[..] {
         [] => format!("it left nothing in `{}`", log.display()),
         _ => shown.join("\n").trim_start_matches("error: ").to_owned(),
     }
@@ -229,6 +230,8 @@ mod tests {
         assert!(tail(&log, 11).contains("left nothing"));
         fs::write(&log, "error: old\nwarning: x\n\nerror: new\n       second line\n").expect("written");
         assert_eq!(tail(&log, 11), "new\n       second line");
+        fs::write(&log, "thread 'main' (7) panicked at x.rs:1:\nboom\nstack backtrace:\n").expect("written");
+        assert!(tail(&log, 0).starts_with("thread 'main' (7) panicked at x.rs:1:\nboom"));
         let lines: Vec<String> = (0..500).map(|n| format!("line {n} of a long log")).collect();
         fs::write(&log, lines.join("\n")).expect("written");
         assert_eq!(tail(&log, 0).lines().count(), TAIL_LINES);

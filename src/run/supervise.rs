@@ -47,6 +47,8 @@ pub(crate) struct Supervisor {
     started_ms: u64,
     tracker: Tracker,
     display: Display,
+    /// Whether a line was no event; that is said once.
+    is_unreadable: bool,
     edge_stop: watch::Sender<Stop>,
     edge_tasks: JoinSet<()>,
     report: mpsc::Sender<String>,
@@ -89,6 +91,7 @@ pub(crate) fn supervise(layout: &Layout, edges: Vec<String>, resume: bool) -> Re
             started_ms: unix_ms(),
             tracker: Tracker::default(),
             display: Display::new(),
+            is_unreadable: false,
             edge_stop: watch::Sender::new(Stop::No),
             edge_tasks: JoinSet::new(),
             report,
@@ -160,7 +163,10 @@ impl Supervisor {
         let event: Event = match serde_json::from_str(line) {
             Ok(event) => event,
             Err(error) => {
-                self.display.say(&format!("the coordinator wrote what is no event ({error}): {line}"));
+                if !self.is_unreadable {
+                    self.is_unreadable = true;
+                    self.display.say(&format!("the coordinator wrote what is no event ({error}): {line}"));
+                }
                 return;
             }
         };
