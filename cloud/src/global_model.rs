@@ -51,7 +51,8 @@ pub(crate) fn evaluate(
     standardizer: &Standardizer,
 ) -> Computed {
     let evaluated = || -> Result<Computed, String> {
-        let half = Half::from_state(spec, optimizer, state.clone(), compute).map_err(|error| error.to_string())?;
+        let half =
+            Half::from_state(spec, optimizer, state.clone(), compute).map_err(|error| error.to_string())?;
         let [_, height, width] = test.shape();
         let (mut correct, mut loss_sum) = (0, 0.0);
         let indices: Vec<usize> = (0..test.len()).collect();

@@ -214,7 +214,13 @@ pub async fn serve(
                         let evaluator = evaluator.clone();
                         tokio::task::spawn_blocking(move || {
                             let computed = global_model::evaluate(
-                                &spec, optimizer, &test, &evaluator, round, &state, &standardizer,
+                                &spec,
+                                optimizer,
+                                &test,
+                                &evaluator,
+                                round,
+                                &state,
+                                &standardizer,
                             );
                             let _ = inputs.blocking_send(Input::Global(computed));
                         });

@@ -184,7 +184,8 @@ fn finish_step(blueprint: &Blueprint, compute: &Compute, half: &mut Half, job: S
     let (result, spent) = compute.timed(|| {
         let (activations, labels) = tensor.decode().map_err(|error| error.to_string())?;
         let outcome = half.finish_step(activations, &labels, &context).map_err(|error| error.to_string())?;
-        let header = TensorHeader { round, attempt, step, ..TensorHeader::new(TensorKind::CutGradient, gradients) };
+        let header =
+            TensorHeader { round, attempt, step, ..TensorHeader::new(TensorKind::CutGradient, gradients) };
         Ok((TensorMessage::encode(header, outcome.gradient, &[]), outcome.loss, outcome.correct as u32))
     });
     match result {

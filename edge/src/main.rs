@@ -86,7 +86,10 @@ fn run_join(arguments: Join) -> ExitCode {
         Some(folder.file_name()?.to_string_lossy().into_owned())
     });
     let Some(name) = named else {
-        return fail(&format!("{} has no name of its own: give one with --name", arguments.data.display()), 2);
+        return fail(
+            &format!("{} has no name of its own: give one with --name", arguments.data.display()),
+            2,
+        );
     };
     eprintln!("calibrating this device");
     let profile = match profile::calibrate_device() {

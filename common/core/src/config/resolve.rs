@@ -1,7 +1,8 @@
 //! What a configuration means once the data is known: the model.
 
 use super::error::Fault;
-use super::model::ModelSource;
+use super::model::{ModelSource, SampleShape};
+use super::number::Whole;
 use super::setting::{Setting, shown};
 use super::{Config, ConfigError};
 use crate::model::{ModelSpec, builtin};
@@ -17,7 +18,7 @@ impl Config {
             let value = value.unwrap_or_default();
             self.origin.error(vec![(key.into(), Fault::NotAllowed { value, allowed })])
         };
-        let input = self.model.input.map_or(shape, |input| input.get());
+        let input = self.model.input.map_or(shape, SampleShape::get);
         if input != shape {
             let value = self.model.input.write().as_ref().map(shown);
             let allowed = format!(
@@ -26,7 +27,7 @@ impl Config {
             );
             return Err(fault("model.input", value, allowed));
         }
-        let wanted = self.model.classes.map_or(classes, |classes| classes.get());
+        let wanted = self.model.classes.map_or(classes, Whole::get);
         if wanted < classes {
             let value = self.model.classes.write().as_ref().map(shown);
             return Err(fault("model.classes", value, format!("at least the {classes} classes of the data")));

@@ -288,7 +288,7 @@ impl Forecast {
                     rtt_s: edge.rtt.rtt_s().unwrap_or(ASSUMED_RTT_S),
                     memory_limit: edge.memory_limit,
                     current_cut,
-                    fixed_cut: self.fixed_cut(settings, name, round),
+                    fixed_cut: Self::fixed_cut(settings, name, round),
                 })
             })
             .collect();
@@ -335,7 +335,7 @@ impl Forecast {
         Ok(Planned { events, ..planned })
     }
 
-    fn fixed_cut(&self, settings: &Settings, edge: &str, round: u32) -> Option<usize> {
+    fn fixed_cut(settings: &Settings, edge: &str, round: u32) -> Option<usize> {
         match settings.cuts {
             Cuts::Planned => None,
             Cuts::Fixed(cut) => Some(cut),

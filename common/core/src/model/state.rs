@@ -122,6 +122,7 @@ impl LayerState {
     ///
     /// # Panics
     /// If `layers` is not within this state's.
+    #[must_use]
     pub fn slice(&self, spec: &ModelSpec, layers: Range<usize>) -> Self {
         let own = &self.layers;
         assert!(own.start <= layers.start && layers.end <= own.end, "{layers:?} is outside {own:?}");

@@ -231,13 +231,11 @@ impl TensorMessage {
             values
         } else {
             let mut bytes = Vec::with_capacity(header.body_bytes());
-            header.exponent = match header.kind {
-                TensorKind::CutGradient => codec::encode_scaled(header.codec, &values, &mut bytes),
-                _ => {
-                    codec::encode(header.codec, &values, &mut bytes);
-                    0
-                }
-            };
+            if header.kind == TensorKind::CutGradient {
+                header.exponent = codec::encode_scaled(header.codec, &values, &mut bytes);
+            } else {
+                codec::encode(header.codec, &values, &mut bytes);
+            }
             let mut words = vec![0.0; bytes.len().div_ceil(4)];
             bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(&bytes);
             words
