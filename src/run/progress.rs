@@ -31,8 +31,8 @@ pub(crate) struct Live {
 }
 
 impl Display {
-    /// For the standard error of this process.
-    pub(crate) fn new() -> Self {
+    /// For the standard error of this process, with a line for each of the first edges.
+    pub(crate) fn new(edges: &[String]) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self::Plain;
         }
@@ -40,7 +40,9 @@ impl Display {
         let header = lines.add(line("{elapsed_precise}  {wide_msg}"));
         header.set_message("starting");
         header.enable_steady_tick(Duration::from_millis(500));
-        Self::Live(Live { lines, header, edges: BTreeMap::new() })
+        let shown = edges.iter().take(LIVE_EDGES);
+        let edges = shown.map(|name| (name.clone(), lines.add(line("{wide_msg}")))).collect();
+        Self::Live(Live { lines, header, edges })
     }
 
     /// Says what came of an event.
@@ -77,10 +79,10 @@ impl Live {
     fn update(&mut self, tracker: &Tracker) {
         self.header.set_message(header(tracker));
         let width = tracker.edges.keys().map(|name| name.chars().count()).max().unwrap_or(0);
-        for (name, track) in tracker.edges.iter().take(LIVE_EDGES) {
-            let Self { lines, edges, .. } = self;
-            let shown = edges.entry(name.clone()).or_insert_with(|| lines.add(line("{wide_msg}")));
-            shown.set_message(format!("{name:<width$}  {}", edge(track, tracker)));
+        for (name, shown) in &self.edges {
+            if let Some(track) = tracker.edges.get(name) {
+                shown.set_message(format!("{name:<width$}  {}", edge(track, tracker)));
+            }
         }
     }
 }

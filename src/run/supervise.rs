@@ -85,12 +85,12 @@ pub(crate) fn supervise(layout: &Layout, edges: Vec<String>, resume: bool) -> Re
         let (report, reports) = mpsc::channel(REPORTS);
         let supervisor = Supervisor {
             layout: layout.clone(),
+            display: Display::new(&edges),
             edges,
             resume,
             program: std::env::current_exe().map_err(|error| failed("find this program", &error))?,
             started_ms: unix_ms(),
             tracker: Tracker::default(),
-            display: Display::new(),
             is_unreadable: false,
             edge_stop: watch::Sender::new(Stop::No),
             edge_tasks: JoinSet::new(),

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use partway_core::model::{LayerState, ModelSpec};
+use partway_core::model::{LayerState, ModelCost, ModelSpec};
 use partway_core::optimizer::Optimizer;
+use partway_core::profile::Measurement;
 use partway_core::random;
+use partway_core::workload::layer_works;
 
 use crate::activation::Activation;
 use crate::step::StepContext;
@@ -39,6 +41,25 @@ impl Repeat {
     fn wall(&self) -> Duration {
         self.forward.wall + self.backward.wall
     }
+}
+
+/// As [`calibrate`], with the work that each timing stands for: what
+/// [`partway_core::profile::fit`] takes.
+pub fn measure(
+    spec: &Arc<ModelSpec>,
+    optimizer: Optimizer,
+    batch_sizes: &[usize],
+    budget: Duration,
+    compute: &Compute,
+) -> Result<Vec<Measurement>, HalfError> {
+    let timings = calibrate(spec, optimizer, batch_sizes, budget, compute)?;
+    let cost = ModelCost::of(spec);
+    let moments = optimizer.moments().len();
+    let measurement = |timing: &LayerTiming| {
+        let work = layer_works(spec, &cost, timing.batch as u32, moments)[timing.layer];
+        Measurement { work, forward_s: timing.forward_s, backward_s: timing.backward_s }
+    };
+    Ok(timings.iter().map(measurement).collect())
 }
 
 /// Times every layer of `spec` alone, in training with `optimizer`, at each batch size.

@@ -30,7 +30,7 @@ mod step;
 mod tape;
 
 pub use batch::BatchError;
-pub use calibrate::{LayerTiming, calibrate};
+pub use calibrate::{LayerTiming, calibrate, measure};
 pub use device::{Compute, ComputeError, Spent};
 pub use evaluate::Evaluation;
 pub use half::{Half, HalfError};
