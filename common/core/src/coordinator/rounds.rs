@@ -346,7 +346,7 @@ impl Coordinator {
         if peak_rss_bytes > 0 {
             self.emit(now, EventKind::EdgeMemory { edge: edge.to_owned(), peak_rss_bytes });
         }
-        let layers = self.settings.spec.len();
+        let (layers, moments) = (self.settings.spec.len(), self.settings.moments());
         let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
         if round.cut() < layers && round.next_step < round.plan.steps {
             let reason =
@@ -355,6 +355,10 @@ impl Coordinator {
             return;
         }
         round.done = true;
+        if round.cut() == layers {
+            // Local training: the cloud's half is without layers, but a shallower cut appends to it.
+            round.exported = Some(LayerState { layers: layers..layers, moments, values: Vec::new() });
+        }
         self.end_member_round(now, edge);
     }
 
@@ -451,10 +455,9 @@ impl Coordinator {
     /// Whether an edge has nothing left to do or to send in this round.
     fn is_complete(&self, round: &MemberRound) -> bool {
         let shared = self.settings.topology == Topology::Shared;
-        let cut = round.cut();
         round.done
-            && (shared || cut == self.settings.spec.len() || round.exported.is_some())
-            && (!round.plan.aggregate || cut == 0 || round.upload.is_some())
+            && (shared || round.exported.is_some())
+            && (!round.plan.aggregate || round.cut() == 0 || round.upload.is_some())
     }
 
     /// The barrier: goes on once every edge that takes part is complete.
