@@ -32,9 +32,11 @@ pub struct Participant {
     /// How long it tries to reach the coordinator before it gives up.
     patience: Duration,
     connected: bool,
-    /// Since when there is no connection, and how many attempts were made.
+    /// Since when there is no connection that was not put off, and how many attempts were made.
     lost_at: Duration,
     attempts: u32,
+    /// Why the coordinator closes this connection without an answer.
+    put_off: Option<String>,
     session: Option<u64>,
     completed: Option<Completed>,
     assignment: Option<Box<Assignment>>,
@@ -65,6 +67,7 @@ impl Participant {
             connected: false,
             lost_at: now,
             attempts: 0,
+            put_off: None,
             session: restored.map(|restored| restored.session),
             completed: restored.and_then(|restored| restored.completed),
             assignment: None,
@@ -89,7 +92,6 @@ impl Participant {
     /// A connection was made.
     pub fn handle_connected(&mut self, _now: Duration) {
         self.connected = true;
-        self.attempts = 0;
         let resume = self.session.map(|session| ResumePoint {
             session,
             completed: self.completed.map(|completed| completed.round),
@@ -106,13 +108,22 @@ impl Participant {
         if self.ended {
             return;
         }
+        let put_off = self.put_off.take();
         if self.connected {
             self.connected = false;
-            self.lost_at = now;
-            self.push(Action::Report(Progress::Lost));
+            if put_off.is_none() {
+                self.lost_at = now;
+                self.attempts = 0;
+                self.push(Action::Report(Progress::Lost));
+            }
         }
         if now >= self.lost_at + self.patience {
-            let reason = format!("the coordinator could not be reached for {:?}: {reason}", self.patience);
+            let reason = match put_off {
+                Some(reason) => {
+                    format!("the coordinator put this edge off for {:?}: {reason}", self.patience)
+                }
+                None => format!("the coordinator could not be reached for {:?}: {reason}", self.patience),
+            };
             self.finish(Outcome::Failed { reason });
             return;
         }
@@ -140,6 +151,7 @@ impl Participant {
                     reason: format!("the coordinator refused this edge: {reason}"),
                 });
             }
+            CloudMessage::NotYet { reason } => self.put_off = Some(reason),
             CloudMessage::Aborted { reason } => {
                 self.finish(Outcome::Failed { reason: format!("the coordinator gave up: {reason}") });
             }

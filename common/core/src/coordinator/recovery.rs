@@ -37,9 +37,10 @@ impl Coordinator {
         let ours = request.resume.filter(|resume| resume.session == session);
         let Some(member) = self.fleet.get_mut(&name) else { return };
         if member.connection.is_some() && ours.is_none() {
+            // Either somebody else's name, or this edge's own connection that is not known to be lost.
             let reason =
                 format!("an edge named `{name}` is connected already; every edge needs a name of its own");
-            self.refuse_connection(now, from, &reason);
+            self.put_off_connection(now, from, &reason);
             return;
         }
         if (member.request.samples, &member.request.labels) != (request.samples, &request.labels) {

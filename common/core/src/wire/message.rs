@@ -117,6 +117,11 @@ pub enum CloudMessage {
         /// Why and what to do.
         reason: String,
     },
+    /// The edge cannot take part yet; the connection closes, and it may ask again.
+    NotYet {
+        /// Why.
+        reason: String,
+    },
     /// Model determination: the architecture, the standardization method and how to train.
     Assignment(Box<Assignment>),
     /// The fitted standardizer.
