@@ -82,8 +82,12 @@ impl Coordinator {
         let is_there = live == Some((plan.round, plan.attempt));
         let has_ended = completed == Some(plan.round);
         if is_there || (has_ended && round.next_step == plan.steps) {
+            let may_lack_layers = round.next_step == 0 && !round.reported.contains(&true);
             self.send(edge, CloudMessage::Resumed);
             self.emit_resumed(now, edge, Recovery::Connection);
+            if may_lack_layers {
+                self.send_block(now, edge);
+            }
             return;
         }
         if !matches!(self.phase, Phase::Train { .. }) {

@@ -99,10 +99,15 @@ impl Coordinator {
     pub(super) fn begin_attempt(&mut self, now: Duration, edge: &str) {
         self.place(edge);
         let Some(round) = self.fleet.get(edge).and_then(|member| member.round.as_ref()) else { return };
+        self.send(edge, CloudMessage::Round(round.plan));
+        self.send_block(now, edge);
+    }
+
+    /// Sends the layers that an edge gets at the start of its round, if there are any.
+    pub(super) fn send_block(&mut self, now: Duration, edge: &str) {
+        let Some(round) = self.fleet.get(edge).and_then(|member| member.round.as_ref()) else { return };
         let plan = round.plan;
-        let block = round.block.clone();
-        self.send(edge, CloudMessage::Round(plan));
-        if let Some(Slice { state, layers }) = block {
+        if let Some(Slice { state, layers }) = round.block.clone() {
             let values = state.slice(&self.settings.spec, layers.clone()).values;
             let header = TensorHeader {
                 round: plan.round,
