@@ -94,7 +94,7 @@ impl Participant {
         self.connected = true;
         let resume = self.session.map(|session| ResumePoint {
             session,
-            completed: self.completed.map(|completed| completed.round),
+            completed: self.completed.map(|completed| (completed.round, completed.attempt)),
             prepared: self.prepared,
             live: self.round.as_ref().map(|round| (round.plan.round, round.plan.attempt)),
         });

@@ -74,14 +74,14 @@ impl Coordinator {
             // It takes part again from the next aggregation on.
             return;
         }
-        let current = self.round;
+        let (current, layers) = (self.round, self.settings.spec.len());
         let Some(round) = member.round.as_mut().filter(|round| round.plan.round == current) else { return };
         let plan = round.plan;
         let live = resume.and_then(|resume| resume.live);
         let completed = resume.and_then(|resume| resume.completed);
         let is_there = live == Some((plan.round, plan.attempt));
-        let has_ended = completed == Some(plan.round);
-        if is_there || (has_ended && round.next_step == plan.steps) {
+        let has_ended = completed == Some((plan.round, plan.attempt)) && round.is_trained(layers);
+        if is_there || has_ended {
             let may_lack_layers = round.next_step == 0 && !round.reported.contains(&true);
             self.send(edge, CloudMessage::Resumed);
             self.emit_resumed(now, edge, Recovery::Connection);
@@ -118,7 +118,7 @@ impl Coordinator {
         let plan = again.plan;
         let recoverable = match plan.start {
             StartFrom::Initial | StartFrom::Cloud => true,
-            StartFrom::Own { .. } => completed.map(|round| round + 1) == Some(plan.round),
+            StartFrom::Own { .. } => completed.map(|(round, _)| round + 1) == Some(plan.round),
         };
         if recoverable {
             if let StartFrom::Own { .. } = plan.start {

@@ -353,7 +353,7 @@ impl Coordinator {
         }
         let (layers, moments) = (self.settings.spec.len(), self.settings.moments());
         let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
-        if round.cut() < layers && round.next_step < round.plan.steps {
+        if !round.is_trained(layers) {
             let reason =
                 format!("it ended its round after {} of {} steps", round.next_step, round.plan.steps);
             self.refuse_edge(now, edge, &reason);
