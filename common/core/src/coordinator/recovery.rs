@@ -77,7 +77,8 @@ impl Coordinator {
         let (current, layers) = (self.round, self.settings.spec.len());
         let Some(round) = member.round.as_mut().filter(|round| round.plan.round == current) else { return };
         let plan = round.plan;
-        let live = resume.and_then(|resume| resume.live);
+        // Preparing ends whatever round the process was in.
+        let live = resume.filter(|resume| resume.prepared).and_then(|resume| resume.live);
         let completed = resume.and_then(|resume| resume.completed);
         let is_there = live == Some((plan.round, plan.attempt));
         let has_ended = completed == Some((plan.round, plan.attempt)) && round.is_trained(layers);

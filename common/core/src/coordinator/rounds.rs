@@ -95,17 +95,20 @@ impl Coordinator {
         }
     }
 
-    /// Places the replica and sends the plan, with the layers that come with it.
+    /// Places the replica and sends the plan, with the layers that come with it. An edge that is not
+    /// ready gets them, as another attempt, once it says that it is.
     pub(super) fn begin_attempt(&mut self, now: Duration, edge: &str) {
         self.place(edge);
-        let Some(round) = self.fleet.get(edge).and_then(|member| member.round.as_ref()) else { return };
-        self.send(edge, CloudMessage::Round(round.plan));
+        let Some(member) = self.fleet.get(edge).filter(|member| member.ready) else { return };
+        let Some(plan) = member.round.as_ref().map(|round| round.plan) else { return };
+        self.send(edge, CloudMessage::Round(plan));
         self.send_block(now, edge);
     }
 
     /// Sends the layers that an edge gets at the start of its round, if there are any.
     pub(super) fn send_block(&mut self, now: Duration, edge: &str) {
-        let Some(round) = self.fleet.get(edge).and_then(|member| member.round.as_ref()) else { return };
+        let Some(member) = self.fleet.get(edge).filter(|member| member.connection.is_some()) else { return };
+        let Some(round) = member.round.as_ref() else { return };
         let plan = round.plan;
         if let Some(Slice { state, layers }) = round.block.clone() {
             let values = state.slice(&self.settings.spec, layers.clone()).values;
