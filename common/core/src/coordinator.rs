@@ -273,9 +273,24 @@ impl Coordinator {
 
     /// Turns away a connection that no edge has been admitted on.
     fn refuse_connection(&mut self, now: Duration, connection: ConnectionId, reason: &str) {
+        self.end_connection(now, connection, reason, CloudMessage::Refused { reason: reason.to_owned() });
+    }
+
+    /// Turns away a connection for now.
+    fn put_off_connection(&mut self, now: Duration, connection: ConnectionId, reason: &str) {
+        self.end_connection(now, connection, reason, CloudMessage::NotYet { reason: reason.to_owned() });
+    }
+
+    fn end_connection(
+        &mut self,
+        now: Duration,
+        connection: ConnectionId,
+        reason: &str,
+        message: CloudMessage,
+    ) {
         let reason = reason.to_owned();
         self.emit(now, EventKind::EdgeRefused { edge: String::new(), reason: reason.clone() });
-        self.push(Action::Send { to: connection, message: CloudMessage::Refused { reason: reason.clone() } });
+        self.push(Action::Send { to: connection, message });
         self.push(Action::Close { connection, reason });
         self.connections.remove(&connection);
     }

@@ -15,6 +15,7 @@ pub use action::{Action, Completed, Computed, Job, Outcome, Progress, Restored};
 use crate::codec::Codec;
 use crate::link::Transfer;
 use crate::model::ModelCost;
+use crate::standardize::Standardizer;
 use crate::wire::{
     Assignment, CloudMessage, EdgeMessage, ResumePoint, TensorHeader, TensorKind, TensorMessage,
     TrainingRequest,
@@ -32,20 +33,31 @@ pub struct Participant {
     /// How long it tries to reach the coordinator before it gives up.
     patience: Duration,
     connected: bool,
-    /// Since when there is no connection, and how many attempts were made.
+    /// Since when there is no connection that was not put off, and how many attempts were made.
     lost_at: Duration,
     attempts: u32,
+    /// Why the coordinator closes this connection without an answer.
+    put_off: Option<String>,
     session: Option<u64>,
     completed: Option<Completed>,
     assignment: Option<Box<Assignment>>,
+    /// Whether the assignment came on this connection, and whether it still has to be answered.
+    assigned: bool,
+    owes_ready: bool,
+    /// Whether the assignment's standardizer is known.
+    standardized: bool,
+    /// Preparations that the driver has not finished; the last one counts.
+    preparing: u32,
+    prepared: bool,
     /// Whether the client-side model in memory is what `completed` ended with.
     clean: bool,
-    prepared: bool,
     /// Whether the downlink probe is still to come.
     awaits_probe: bool,
     probe: Option<Transfer>,
     /// A state tensor that came before the plan that it belongs to.
     early: Option<TensorMessage>,
+    /// Round and attempt of the last plan; older ones are copies.
+    newest: Option<(u32, u32)>,
     round: Option<InRound>,
     ended: bool,
     actions: VecDeque<Action>,
@@ -65,14 +77,20 @@ impl Participant {
             connected: false,
             lost_at: now,
             attempts: 0,
+            put_off: None,
             session: restored.map(|restored| restored.session),
             completed: restored.and_then(|restored| restored.completed),
             assignment: None,
-            clean: false,
+            assigned: false,
+            owes_ready: false,
+            standardized: false,
+            preparing: 0,
             prepared: false,
+            clean: false,
             awaits_probe: false,
             probe: None,
             early: None,
+            newest: None,
             round: None,
             ended: false,
             actions: VecDeque::new(),
@@ -89,10 +107,11 @@ impl Participant {
     /// A connection was made.
     pub fn handle_connected(&mut self, _now: Duration) {
         self.connected = true;
-        self.attempts = 0;
+        (self.assigned, self.owes_ready) = (false, false);
+        self.probe = None;
         let resume = self.session.map(|session| ResumePoint {
             session,
-            completed: self.completed.map(|completed| completed.round),
+            completed: self.completed.map(|completed| (completed.round, completed.attempt)),
             prepared: self.prepared,
             live: self.round.as_ref().map(|round| (round.plan.round, round.plan.attempt)),
         });
@@ -106,13 +125,22 @@ impl Participant {
         if self.ended {
             return;
         }
+        let put_off = self.put_off.take();
         if self.connected {
             self.connected = false;
-            self.lost_at = now;
-            self.push(Action::Report(Progress::Lost));
+            if put_off.is_none() {
+                self.lost_at = now;
+                self.attempts = 0;
+                self.push(Action::Report(Progress::Lost));
+            }
         }
         if now >= self.lost_at + self.patience {
-            let reason = format!("the coordinator could not be reached for {:?}: {reason}", self.patience);
+            let reason = match put_off {
+                Some(reason) => {
+                    format!("the coordinator put this edge off for {:?}: {reason}", self.patience)
+                }
+                None => format!("the coordinator could not be reached for {:?}: {reason}", self.patience),
+            };
             self.finish(Outcome::Failed { reason });
             return;
         }
@@ -140,13 +168,14 @@ impl Participant {
                     reason: format!("the coordinator refused this edge: {reason}"),
                 });
             }
+            CloudMessage::NotYet { reason } => self.put_off = Some(reason),
             CloudMessage::Aborted { reason } => {
                 self.finish(Outcome::Failed { reason: format!("the coordinator gave up: {reason}") });
             }
             CloudMessage::Finished { reason } => self.finish(Outcome::Finished { reason }),
             CloudMessage::Assignment(assignment) => self.handle_assignment(assignment),
             CloudMessage::Standardize(standardizer) => match self.assignment.clone() {
-                Some(assignment) => self.push(Action::Compute(Job::Prepare { assignment, standardizer })),
+                Some(assignment) => self.prepare(assignment, standardizer),
                 None => self.fail("the coordinator sent a standardizer before a model"),
             },
             CloudMessage::Resumed => {
@@ -158,6 +187,9 @@ impl Participant {
     }
 
     fn handle_assignment(&mut self, assignment: Box<Assignment>) {
+        if self.assigned {
+            return;
+        }
         let model = match assignment.model.clone().checked() {
             Ok(model) => model,
             Err(error) => {
@@ -181,19 +213,30 @@ impl Participant {
         if self.session != Some(assignment.session) {
             self.session = Some(assignment.session);
             self.completed = None;
+            // Within a session they may belong to a plan that is on its way.
+            self.early = None;
+            self.newest = None;
         }
         self.round = None;
-        self.early = None;
-        self.prepared = false;
+        (self.assigned, self.owes_ready) = (true, true);
+        (self.standardized, self.prepared) = (false, false);
         self.push(Action::Report(Progress::Assigned { model: model.name }));
         let standardizer = assignment.standardizer.clone();
         self.assignment = Some(assignment.clone());
         if let Some(standardizer) = standardizer {
             self.awaits_probe = false;
-            self.push(Action::Compute(Job::Prepare { assignment, standardizer }));
+            self.prepare(assignment, standardizer);
         } else {
-            self.awaits_probe = true;
+            // The probe may have overtaken the assignment.
+            self.awaits_probe = self.probe.is_none();
             self.push(Action::Compute(Job::Statistics));
+        }
+    }
+
+    fn prepare(&mut self, assignment: Box<Assignment>, standardizer: Standardizer) {
+        if !std::mem::replace(&mut self.standardized, true) {
+            self.preparing += 1;
+            self.push(Action::Compute(Job::Prepare { assignment, standardizer }));
         }
     }
 
@@ -209,10 +252,7 @@ impl Participant {
                 self.awaits_probe = false;
                 self.say_ready();
             }
-            TensorKind::State => {
-                self.early = Some(tensor);
-                self.begin_when_complete();
-            }
+            TensorKind::State => self.handle_layers(tensor),
             TensorKind::CutGradient => self.handle_gradient(now, tensor, transfer),
             TensorKind::Activations => self.fail("the coordinator sent activations"),
         }
@@ -239,7 +279,9 @@ impl Participant {
                 self.push(Action::Send(EdgeMessage::Statistics(channels)));
             }
             Computed::Prepared => {
-                self.prepared = true;
+                // One that was asked for on an earlier connection does not answer this one's assignment.
+                self.preparing = self.preparing.saturating_sub(1);
+                self.prepared = self.standardized && self.preparing == 0;
                 self.clean = false;
                 self.say_ready();
             }
@@ -249,7 +291,8 @@ impl Participant {
     }
 
     fn say_ready(&mut self) {
-        if self.prepared && !self.awaits_probe && self.round.is_none() {
+        if self.owes_ready && self.prepared && !self.awaits_probe {
+            self.owes_ready = false;
             let downlink = self.probe.take();
             self.push(Action::Send(EdgeMessage::Ready { downlink }));
         }

@@ -187,7 +187,10 @@ impl Coordinator {
             return;
         }
         let Some(member) = self.fleet.get_mut(edge) else { return };
-        member.ready = true;
+        // Said again: what is known of where the edge left off is out of date by now.
+        if std::mem::replace(&mut member.ready, true) {
+            return;
+        }
         match self.phase {
             Phase::Standardize => self.train_when_ready(now),
             _ => self.take_back(now, edge),

@@ -123,4 +123,9 @@ impl MemberRound {
     pub(super) fn cut(&self) -> usize {
         self.plan.cut as usize
     }
+
+    /// Whether the cloud has trained all that it has of the round, with a model of so many layers.
+    pub(super) fn is_trained(&self, layers: usize) -> bool {
+        self.cut() == layers || self.next_step == self.plan.steps
+    }
 }

@@ -37,9 +37,10 @@ impl Coordinator {
         let ours = request.resume.filter(|resume| resume.session == session);
         let Some(member) = self.fleet.get_mut(&name) else { return };
         if member.connection.is_some() && ours.is_none() {
+            // Either somebody else's name, or this edge's own connection that is not known to be lost.
             let reason =
                 format!("an edge named `{name}` is connected already; every edge needs a name of its own");
-            self.refuse_connection(now, from, &reason);
+            self.put_off_connection(now, from, &reason);
             return;
         }
         if (member.request.samples, &member.request.labels) != (request.samples, &request.labels) {
@@ -73,16 +74,21 @@ impl Coordinator {
             // It takes part again from the next aggregation on.
             return;
         }
-        let current = self.round;
+        let (current, layers) = (self.round, self.settings.spec.len());
         let Some(round) = member.round.as_mut().filter(|round| round.plan.round == current) else { return };
         let plan = round.plan;
-        let live = resume.and_then(|resume| resume.live);
+        // Preparing ends whatever round the process was in.
+        let live = resume.filter(|resume| resume.prepared).and_then(|resume| resume.live);
         let completed = resume.and_then(|resume| resume.completed);
         let is_there = live == Some((plan.round, plan.attempt));
-        let has_ended = completed == Some(plan.round);
-        if is_there || (has_ended && round.next_step == plan.steps) {
+        let has_ended = completed == Some((plan.round, plan.attempt)) && round.is_trained(layers);
+        if is_there || has_ended {
+            let may_lack_layers = round.next_step == 0 && !round.reported.contains(&true);
             self.send(edge, CloudMessage::Resumed);
             self.emit_resumed(now, edge, Recovery::Connection);
+            if may_lack_layers {
+                self.send_block(now, edge);
+            }
             return;
         }
         if !matches!(self.phase, Phase::Train { .. }) {
@@ -113,7 +119,7 @@ impl Coordinator {
         let plan = again.plan;
         let recoverable = match plan.start {
             StartFrom::Initial | StartFrom::Cloud => true,
-            StartFrom::Own { .. } => completed.map(|round| round + 1) == Some(plan.round),
+            StartFrom::Own { .. } => completed.map(|(round, _)| round + 1) == Some(plan.round),
         };
         if recoverable {
             if let StartFrom::Own { .. } = plan.start {

@@ -95,14 +95,22 @@ impl Coordinator {
         }
     }
 
-    /// Places the replica and sends the plan, with the layers that come with it.
+    /// Places the replica and sends the plan, with the layers that come with it. An edge that is not
+    /// ready gets them, as another attempt, once it says that it is.
     pub(super) fn begin_attempt(&mut self, now: Duration, edge: &str) {
         self.place(edge);
-        let Some(round) = self.fleet.get(edge).and_then(|member| member.round.as_ref()) else { return };
-        let plan = round.plan;
-        let block = round.block.clone();
+        let Some(member) = self.fleet.get(edge).filter(|member| member.ready) else { return };
+        let Some(plan) = member.round.as_ref().map(|round| round.plan) else { return };
         self.send(edge, CloudMessage::Round(plan));
-        if let Some(Slice { state, layers }) = block {
+        self.send_block(now, edge);
+    }
+
+    /// Sends the layers that an edge gets at the start of its round, if there are any.
+    pub(super) fn send_block(&mut self, now: Duration, edge: &str) {
+        let Some(member) = self.fleet.get(edge).filter(|member| member.connection.is_some()) else { return };
+        let Some(round) = member.round.as_ref() else { return };
+        let plan = round.plan;
+        if let Some(Slice { state, layers }) = round.block.clone() {
             let values = state.slice(&self.settings.spec, layers.clone()).values;
             let header = TensorHeader {
                 round: plan.round,
@@ -346,15 +354,19 @@ impl Coordinator {
         if peak_rss_bytes > 0 {
             self.emit(now, EventKind::EdgeMemory { edge: edge.to_owned(), peak_rss_bytes });
         }
-        let layers = self.settings.spec.len();
+        let (layers, moments) = (self.settings.spec.len(), self.settings.moments());
         let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
-        if round.cut() < layers && round.next_step < round.plan.steps {
+        if !round.is_trained(layers) {
             let reason =
                 format!("it ended its round after {} of {} steps", round.next_step, round.plan.steps);
             self.refuse_edge(now, edge, &reason);
             return;
         }
         round.done = true;
+        if round.cut() == layers {
+            // Local training: the cloud's half is without layers, but a shallower cut appends to it.
+            round.exported = Some(LayerState { layers: layers..layers, moments, values: Vec::new() });
+        }
         self.end_member_round(now, edge);
     }
 
@@ -451,10 +463,9 @@ impl Coordinator {
     /// Whether an edge has nothing left to do or to send in this round.
     fn is_complete(&self, round: &MemberRound) -> bool {
         let shared = self.settings.topology == Topology::Shared;
-        let cut = round.cut();
         round.done
-            && (shared || cut == self.settings.spec.len() || round.exported.is_some())
-            && (!round.plan.aggregate || cut == 0 || round.upload.is_some())
+            && (shared || round.exported.is_some())
+            && (!round.plan.aggregate || round.cut() == 0 || round.upload.is_some())
     }
 
     /// The barrier: goes on once every edge that takes part is complete.

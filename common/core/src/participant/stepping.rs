@@ -47,6 +47,11 @@ impl Participant {
             self.fail("the coordinator sent a plan that does not fit the model");
             return;
         }
+        let id = (plan.round, plan.attempt);
+        if self.newest.is_some_and(|newest| id <= newest) {
+            return;
+        }
+        self.newest = Some(id);
         self.push(Action::Report(Progress::Round {
             round: plan.round + 1,
             cut: plan.cut,
@@ -74,6 +79,19 @@ impl Participant {
             StartFrom::Initial => false,
             StartFrom::Cloud => plan.cut > 0,
             StartFrom::Own { .. } => self.completed.is_some_and(|completed| plan.cut > completed.cut),
+        }
+    }
+
+    /// Layers from the cloud: of the round that waits for them, or of one whose plan is still to come.
+    pub(super) fn handle_layers(&mut self, tensor: TensorMessage) {
+        let id = |tensor: &TensorMessage| (tensor.header.round, tensor.header.attempt);
+        let awaited = self.round.as_ref().filter(|round| round.stage == Stage::AwaitLayers);
+        let awaited = awaited.map(|round| (round.plan.round, round.plan.attempt));
+        let is_new = self.newest.is_none_or(|newest| id(&tensor) > newest) || awaited == Some(id(&tensor));
+        // A late copy must not take the place of what is needed.
+        if is_new && self.early.as_ref().is_none_or(|early| id(early) <= id(&tensor)) {
+            self.early = Some(tensor);
+            self.begin_when_complete();
         }
     }
 
@@ -214,7 +232,9 @@ impl Participant {
             self.completed = Some(Completed { round, attempt, cut, aggregate, steps });
             self.clean = true;
             self.send_round_end();
-        } else if self.round.is_none() {
+        } else if self.round.is_none()
+            && self.completed.is_some_and(|done| (done.round, done.attempt) == (round, attempt))
+        {
             // Encoded once more after a restart.
             if let Some(tensor) = upload {
                 self.push(Action::SendTensor { tensor, pace: None });

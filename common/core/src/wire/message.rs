@@ -84,8 +84,8 @@ pub struct TrainingRequest {
 pub struct ResumePoint {
     /// The training session it belongs to.
     pub session: u64,
-    /// The last round whose end it holds durably.
-    pub completed: Option<u32>,
+    /// The last round whose end it holds durably, and which attempt at it.
+    pub completed: Option<(u32, u32)>,
     /// Whether its process is ready to train: only the connection was lost.
     pub prepared: bool,
     /// The round and attempt that its process is in.
@@ -115,6 +115,11 @@ pub enum CloudMessage {
     /// The edge cannot take part; the connection closes.
     Refused {
         /// Why and what to do.
+        reason: String,
+    },
+    /// The edge cannot take part yet; the connection closes, and it may ask again.
+    NotYet {
+        /// Why.
         reason: String,
     },
     /// Model determination: the architecture, the standardization method and how to train.
