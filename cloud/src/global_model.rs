@@ -40,19 +40,26 @@ pub(crate) fn aggregate(
     }
 }
 
-/// Evaluates the global model on the cloud's test set.
-pub(crate) fn evaluate(
-    spec: &Arc<ModelSpec>,
-    optimizer: Optimizer,
-    test: &Samples,
-    compute: &Compute,
-    round: u32,
-    state: &LayerState,
-    standardizer: &Standardizer,
-) -> Computed {
-    let evaluated = || -> Result<Computed, String> {
-        let half =
-            Half::from_state(spec, optimizer, state.clone(), compute).map_err(|error| error.to_string())?;
+/// What evaluates the global model: the cloud's test set and a thread of its own.
+pub(crate) struct Evaluator {
+    pub(crate) spec: Arc<ModelSpec>,
+    pub(crate) optimizer: Optimizer,
+    pub(crate) test: Arc<Samples>,
+    pub(crate) compute: Compute,
+}
+
+impl Evaluator {
+    /// Accuracy and loss of the global model that round `round` ended with.
+    pub(crate) fn evaluate(&self, round: u32, state: &LayerState, standardizer: &Standardizer) -> Computed {
+        self.score(round, state, standardizer).unwrap_or_else(|error| Computed::Failed {
+            reason: format!("evaluation after round {}: {error}", round + 1),
+        })
+    }
+
+    fn score(&self, round: u32, state: &LayerState, standardizer: &Standardizer) -> Result<Computed, String> {
+        let test = &self.test;
+        let half = Half::from_state(&self.spec, self.optimizer, state.clone(), &self.compute)
+            .map_err(|error| error.to_string())?;
         let [_, height, width] = test.shape();
         let (mut correct, mut loss_sum) = (0, 0.0);
         let indices: Vec<usize> = (0..test.len()).collect();
@@ -75,8 +82,5 @@ pub(crate) fn evaluate(
             loss: loss_sum / samples,
             samples: test.len() as u64,
         })
-    };
-    evaluated().unwrap_or_else(|error| Computed::Failed {
-        reason: format!("evaluation after round {}: {error}", round + 1),
-    })
+    }
 }

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use partway_core::config::{Config, ConfigError};
 use partway_core::coordinator::{
-    Action, Computed, ConnectionId, Coordinator, Job, Outcome, Received, Replica, Settings,
+    Action, Checkpoint, Computed, ConnectionId, Coordinator, Job, Outcome, Received, Settings,
 };
 use partway_core::event::{Event, EventKind};
 use partway_core::model::{ModelCost, ModelSpec};
+use partway_core::optimizer::Optimizer;
 use partway_core::profile::DeviceProfile;
 use partway_core::wire::{EdgeMessage, message};
 use partway_core::workload;
@@ -19,13 +20,14 @@ use partway_datasets::Samples;
 use partway_model::memory::peak_rss_bytes;
 use partway_model::{Compute, ComputeError};
 use partway_net::peer::{BodyLimit, Peer, PeerEvent};
+use partway_net::timer::expired;
 use partway_net::{AcceptError, BindError, Connection, Listener, ServerIdentity, TransportOptions};
 use thiserror::Error;
 use tokio::sync::mpsc;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::timeout;
 
 use crate::checkpoint::{self, CheckpointError};
-use crate::global_model;
+use crate::global_model::{self, Evaluator};
 use crate::record::{RecordError, RunFacts, RunRecord, Summary};
 use crate::workers::{Blueprint, Done, Workers};
 
@@ -110,190 +112,40 @@ enum Input {
 /// If it cannot start, or cannot keep its record. How the training went is an [`Ended`].
 pub async fn serve(
     options: ServeOptions,
-    mut on_event: impl FnMut(&Event) + Send,
+    on_event: impl FnMut(&Event) + Send,
     interrupt: impl Future<Output = ()> + Send,
 ) -> Result<Ended, ServeError> {
-    let ServeOptions { config, spec, test, profile, listen, identity, out, resume } = options;
-    let settings = Settings::from_config(&config, spec, session_id(), profile)?;
-    let spec = Arc::new(settings.spec.clone());
-    let (moments, optimizer) = (settings.moments(), settings.optimizer);
-    let blueprint = Blueprint {
-        spec: spec.clone(),
-        optimizer,
-        seed: settings.seed,
-        batch_size: settings.batch_size as usize,
-    };
-    let restored = if resume {
-        let latest = checkpoint::read_latest(&out, &spec, moments)?;
-        for warning in &latest.skipped {
-            eprintln!("warning: {warning}");
-        }
-        Some(latest.checkpoint.ok_or(ServeError::NothingToResume { out: out.clone() })?)
-    } else {
-        checkpoint::clear(&out)?;
-        None
-    };
-    let facts = RunFacts {
-        name: config.name.as_str().to_owned(),
-        clock: config.clock,
-        seed: settings.seed,
-        batch_size: settings.batch_size,
-        topology: settings.topology,
-    };
-    let mut record = match &restored {
-        Some(checkpoint) => {
-            let resumed = RunRecord::resume(&out, facts, checkpoint.rounds)?;
-            if resumed.unreadable > 0 {
-                eprintln!("warning: {} earlier events cannot be read and are missing", resumed.unreadable);
-            }
-            resumed.record
-        }
-        None => RunRecord::create(&out, facts)?,
-    };
-
     let (inputs, mut input) = mpsc::channel(QUEUE);
     let (done, mut trained) = mpsc::channel::<Done>(QUEUE);
     let (peer_events, mut from_peers) = mpsc::channel::<(u64, PeerEvent<EdgeMessage>)>(QUEUE);
-    let mut workers =
-        Workers::start(config.cloud.workers.get(), config.cloud.threads.get(), &blueprint, &done)?;
-    let evaluator = Compute::cpu(1)?;
-    let test = Arc::new(test);
-    let idle_timeout = config.fleet.idle_timeout;
+    let idle_timeout = options.config.fleet.idle_timeout;
     let transport =
         TransportOptions { idle_timeout, keep_alive: idle_timeout / 3, ..TransportOptions::default() };
-    let listener = Listener::bind(listen, &identity, transport)?;
+    let listener = Listener::bind(options.listen, &options.identity, transport)?;
     let address = listener.local_addr().to_string();
+    let mut driver = Driver::new(options, on_event, inputs.clone(), &done)?;
+    driver.record(&Event { at: driver.now().as_secs_f64(), kind: EventKind::Listening { address } })?;
     let (stop_listening, stopped) = tokio::sync::oneshot::channel();
-    let listening = tokio::spawn(listen_for_edges(listener, inputs.clone(), stopped));
-
-    let cost = ModelCost::of(&spec);
-    let limit = workload::largest_body_bytes(&spec, &cost, settings.batch_size, moments) as usize;
-    let begun = Instant::now();
-    let now = || begun.elapsed();
-    let mut coordinator = Coordinator::new(now(), settings, restored);
-    let mut peers: BTreeMap<u64, Peer> = BTreeMap::new();
-    let mut next_connection = 0;
-    let mut timer: Option<Duration> = None;
-    let listening_event = Event { at: now().as_secs_f64(), kind: EventKind::Listening { address } };
-    record.write(&listening_event)?;
-    on_event(&listening_event);
+    let listening = tokio::spawn(listen_for_edges(listener, inputs, stopped));
 
     tokio::pin!(interrupt);
-    let outcome = 'run: loop {
-        while let Some(action) = coordinator.poll_action() {
-            match action {
-                Action::Send { to, message } => {
-                    if let (Some(peer), Ok(bytes)) = (peers.get(&to.0), message::encode(&message)) {
-                        peer.send(bytes);
-                    }
-                }
-                Action::SendTensor { to, tensor, pace } => {
-                    if let Some(peer) = peers.get(&to.0) {
-                        peer.send_tensor(tensor, pace);
-                    }
-                }
-                Action::Close { connection, reason } => {
-                    if let Some(peer) = peers.get(&connection.0) {
-                        peer.close(reason);
-                    }
-                }
-                Action::Compute(job) => match job {
-                    Job::Place { ref replica, .. } | Job::Export { ref replica, .. } => {
-                        workers.submit(replica.clone(), job);
-                    }
-                    Job::Step(ref step) => workers.submit(replica_of(step), job),
-                    Job::Aggregate { round, parts, reset_moments } => {
-                        let (spec, inputs) = (spec.clone(), inputs.clone());
-                        tokio::task::spawn_blocking(move || {
-                            let computed = global_model::aggregate(&spec, round, parts, reset_moments);
-                            let _ = inputs.blocking_send(Input::Global(computed));
-                        });
-                    }
-                    Job::Evaluate { round, state, standardizer } => {
-                        let (spec, test, inputs) = (spec.clone(), test.clone(), inputs.clone());
-                        let evaluator = evaluator.clone();
-                        tokio::task::spawn_blocking(move || {
-                            let computed = global_model::evaluate(
-                                &spec,
-                                optimizer,
-                                &test,
-                                &evaluator,
-                                round,
-                                &state,
-                                &standardizer,
-                            );
-                            let _ = inputs.blocking_send(Input::Global(computed));
-                        });
-                    }
-                },
-                Action::SetTimer(at) => timer = at,
-                Action::Checkpoint(checkpoint) => {
-                    checkpoint::write(&out, &checkpoint, config.fleet.keep.get(), &spec)?;
-                }
-                Action::Emit(event) => {
-                    record.write(&event)?;
-                    on_event(&event);
-                }
-                Action::Finish(outcome) => break 'run Some(outcome),
-            }
+    let outcome = loop {
+        if let Some(outcome) = driver.act()? {
+            break Some(outcome);
         }
-        let wake = tokio::time::Instant::from_std(begun + timer.unwrap_or(Duration::from_secs(3600)));
         tokio::select! {
-            () = &mut interrupt => break 'run None,
-            Some(done) = trained.recv() => {
-                if let Some(computed) = workers.take_back(done) {
-                    coordinator.handle_computed(now(), computed);
-                }
-            }
-            Some((number, event)) = from_peers.recv() => {
-                let from = ConnectionId(number);
-                match event {
-                    PeerEvent::Message(message) => coordinator.handle_message(now(), from, message),
-                    PeerEvent::Tensor { tensor, seconds, rtt_s } => {
-                        coordinator.handle_tensor(now(), from, tensor, Received { seconds, rtt_s });
-                    }
-                    PeerEvent::Malformed(reason) => coordinator.handle_malformed(now(), from, &reason),
-                    PeerEvent::Closed(_) => {
-                        peers.remove(&number);
-                        coordinator.handle_disconnect(now(), from);
-                    }
-                }
-            }
+            () = &mut interrupt => break None,
+            Some(done) = trained.recv() => driver.take_back(done),
+            Some((number, event)) = from_peers.recv() => driver.handle_peer(number, event),
             Some(arrived) = input.recv() => match arrived {
-                Input::Connected(connection) => {
-                    next_connection += 1;
-                    let peer =
-                        Peer::start(next_connection, connection, BodyLimit::new(limit), peer_events.clone());
-                    peers.insert(next_connection, peer);
-                    coordinator.handle_connected(now(), ConnectionId(next_connection));
-                }
-                Input::Turned(error) => {
-                    let kind = EventKind::EdgeRefused { edge: String::new(), reason: error.to_string() };
-                    let event = Event { at: now().as_secs_f64(), kind };
-                    record.write(&event)?;
-                    on_event(&event);
-                }
-                Input::Global(computed) => coordinator.handle_computed(now(), computed),
+                Input::Connected(connection) => driver.handle_connection(connection, &peer_events),
+                Input::Turned(error) => driver.handle_turned(&error)?,
+                Input::Global(computed) => driver.handle_computed(computed),
             },
-            () = sleep_until(wake) => {
-                timer = None;
-                coordinator.handle_timeout(now());
-            }
+            () = expired(driver.begun, driver.timer) => driver.handle_timeout(),
         }
     };
-    let ended = match outcome {
-        Some(Outcome::Finished { state, .. }) => {
-            Ended::Finished(Box::new(record.finish(Some(&state), &spec, peak_rss_bytes())?))
-        }
-        Some(Outcome::Aborted { reason }) => {
-            record.finish(None, &spec, peak_rss_bytes())?;
-            Ended::Aborted { reason }
-        }
-        None => {
-            record.finish(None, &spec, peak_rss_bytes())?;
-            Ended::Interrupted
-        }
-    };
+    let (ended, peers) = driver.end(outcome)?;
     say_goodbye(&peers, matches!(ended, Ended::Interrupted)).await;
     drop(stop_listening);
     // It only ends early if it panicked, and then there is nobody left to tell.
@@ -301,8 +153,235 @@ pub async fn serve(
     Ok(ended)
 }
 
-fn replica_of(step: &partway_core::coordinator::StepJob) -> Replica {
-    step.replica.clone()
+/// The coordinator with everything that it acts on.
+struct Driver<E> {
+    coordinator: Coordinator,
+    begun: Instant,
+    timer: Option<Duration>,
+    peers: BTreeMap<u64, Peer>,
+    connections: u64,
+    body_limit: usize,
+    workers: Workers,
+    evaluator: Compute,
+    spec: Arc<ModelSpec>,
+    optimizer: Optimizer,
+    test: Arc<Samples>,
+    inputs: mpsc::Sender<Input>,
+    record: RunRecord,
+    on_event: E,
+    out: PathBuf,
+    keep: usize,
+}
+
+impl<E: FnMut(&Event)> Driver<E> {
+    fn new(
+        options: ServeOptions,
+        on_event: E,
+        inputs: mpsc::Sender<Input>,
+        done: &mpsc::Sender<Done>,
+    ) -> Result<Self, ServeError> {
+        let ServeOptions { config, spec, test, profile, out, resume, .. } = options;
+        let settings = Settings::from_config(&config, spec, session_id(), profile)?;
+        let spec = Arc::new(settings.spec.clone());
+        let (moments, optimizer) = (settings.moments(), settings.optimizer);
+        let blueprint = Blueprint {
+            spec: spec.clone(),
+            optimizer,
+            seed: settings.seed,
+            batch_size: settings.batch_size as usize,
+        };
+        let workers =
+            Workers::start(config.cloud.workers.get(), config.cloud.threads.get(), &blueprint, done)?;
+        let restored = if resume { Some(restore(&out, &spec, moments)?) } else { None };
+        let record = begin_record(&out, &config, &settings, restored.as_ref())?;
+        let cost = ModelCost::of(&spec);
+        let body_limit = workload::largest_body_bytes(&spec, &cost, settings.batch_size, moments) as usize;
+        let begun = Instant::now();
+        Ok(Self {
+            coordinator: Coordinator::new(begun.elapsed(), settings, restored),
+            begun,
+            timer: None,
+            peers: BTreeMap::new(),
+            connections: 0,
+            body_limit,
+            workers,
+            evaluator: Compute::cpu(1)?,
+            spec,
+            optimizer,
+            test: Arc::new(test),
+            inputs,
+            record,
+            on_event,
+            out,
+            keep: config.fleet.keep.get(),
+        })
+    }
+
+    fn now(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    fn record(&mut self, event: &Event) -> Result<(), ServeError> {
+        self.record.write(event)?;
+        (self.on_event)(event);
+        Ok(())
+    }
+
+    /// Does everything that the coordinator asks for; returns how the run ended, if it did.
+    fn act(&mut self) -> Result<Option<Outcome>, ServeError> {
+        while let Some(action) = self.coordinator.poll_action() {
+            match action {
+                Action::Send { to, message } => {
+                    if let (Some(peer), Ok(bytes)) = (self.peers.get(&to.0), message::encode(&message)) {
+                        peer.send(bytes);
+                    }
+                }
+                Action::SendTensor { to, tensor, pace } => {
+                    if let Some(peer) = self.peers.get(&to.0) {
+                        peer.send_tensor(tensor, pace);
+                    }
+                }
+                Action::Close { connection, reason } => {
+                    if let Some(peer) = self.peers.get(&connection.0) {
+                        peer.close(reason);
+                    }
+                }
+                Action::Compute(job) => self.compute(job),
+                Action::SetTimer(at) => self.timer = at,
+                Action::Checkpoint(checkpoint) => {
+                    checkpoint::write(&self.out, &checkpoint, self.keep, &self.spec)?;
+                }
+                Action::Emit(event) => self.record(&event)?,
+                Action::Finish(outcome) => return Ok(Some(outcome)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn compute(&mut self, job: Job) {
+        match job {
+            Job::Place { ref replica, .. } | Job::Export { ref replica, .. } => {
+                self.workers.submit(replica.clone(), job);
+            }
+            Job::Step(ref step) => self.workers.submit(step.replica.clone(), job),
+            Job::Aggregate { round, parts, reset_moments } => {
+                let spec = self.spec.clone();
+                self.in_background(move || global_model::aggregate(&spec, round, parts, reset_moments));
+            }
+            Job::Evaluate { round, state, standardizer } => {
+                let evaluator = Evaluator {
+                    spec: self.spec.clone(),
+                    optimizer: self.optimizer,
+                    test: self.test.clone(),
+                    compute: self.evaluator.clone(),
+                };
+                self.in_background(move || evaluator.evaluate(round, &state, &standardizer));
+            }
+        }
+    }
+
+    fn in_background(&self, work: impl FnOnce() -> Computed + Send + 'static) {
+        let inputs = self.inputs.clone();
+        tokio::task::spawn_blocking(move || {
+            // The receiver is gone when the run has ended.
+            let _ = inputs.blocking_send(Input::Global(work()));
+        });
+    }
+
+    fn take_back(&mut self, done: Done) {
+        if let Some(computed) = self.workers.take_back(done) {
+            self.handle_computed(computed);
+        }
+    }
+
+    fn handle_computed(&mut self, computed: Computed) {
+        self.coordinator.handle_computed(self.now(), computed);
+    }
+
+    fn handle_timeout(&mut self) {
+        self.timer = None;
+        self.coordinator.handle_timeout(self.now());
+    }
+
+    fn handle_connection(
+        &mut self,
+        connection: Connection,
+        events: &mpsc::Sender<(u64, PeerEvent<EdgeMessage>)>,
+    ) {
+        self.connections += 1;
+        let number = self.connections;
+        let peer = Peer::start(number, connection, BodyLimit::new(self.body_limit), events.clone());
+        self.peers.insert(number, peer);
+        self.coordinator.handle_connected(self.now(), ConnectionId(number));
+    }
+
+    fn handle_turned(&mut self, error: &AcceptError) -> Result<(), ServeError> {
+        let kind = EventKind::EdgeRefused { edge: String::new(), reason: error.to_string() };
+        self.record(&Event { at: self.now().as_secs_f64(), kind })
+    }
+
+    fn handle_peer(&mut self, number: u64, event: PeerEvent<EdgeMessage>) {
+        let (now, from) = (self.now(), ConnectionId(number));
+        match event {
+            PeerEvent::Message(message) => self.coordinator.handle_message(now, from, message),
+            PeerEvent::Tensor { tensor, seconds, rtt_s } => {
+                self.coordinator.handle_tensor(now, from, tensor, Received { seconds, rtt_s });
+            }
+            PeerEvent::Malformed(reason) => self.coordinator.handle_malformed(now, from, &reason),
+            PeerEvent::Closed(_) => {
+                self.peers.remove(&number);
+                self.coordinator.handle_disconnect(now, from);
+            }
+        }
+    }
+
+    /// Completes the record.
+    fn end(self, outcome: Option<Outcome>) -> Result<(Ended, BTreeMap<u64, Peer>), ServeError> {
+        let state = match &outcome {
+            Some(Outcome::Finished { state, .. }) => Some(&**state),
+            _ => None,
+        };
+        let summary = self.record.finish(state, &self.spec, peak_rss_bytes())?;
+        let ended = match outcome {
+            Some(Outcome::Finished { .. }) => Ended::Finished(Box::new(summary)),
+            Some(Outcome::Aborted { reason }) => Ended::Aborted { reason },
+            None => Ended::Interrupted,
+        };
+        Ok((ended, self.peers))
+    }
+}
+
+/// The newest checkpoint.
+fn restore(out: &Path, spec: &ModelSpec, moments: usize) -> Result<Checkpoint, ServeError> {
+    let latest = checkpoint::read_latest(out, spec, moments)?;
+    for warning in &latest.skipped {
+        eprintln!("warning: {warning}");
+    }
+    latest.checkpoint.ok_or_else(|| ServeError::NothingToResume { out: out.to_owned() })
+}
+
+fn begin_record(
+    out: &Path,
+    config: &Config,
+    settings: &Settings,
+    restored: Option<&Checkpoint>,
+) -> Result<RunRecord, ServeError> {
+    let facts = RunFacts {
+        name: config.name.as_str().to_owned(),
+        clock: config.clock,
+        seed: settings.seed,
+        batch_size: settings.batch_size,
+        topology: settings.topology,
+    };
+    let Some(checkpoint) = restored else {
+        checkpoint::clear(out)?;
+        return Ok(RunRecord::create(out, facts)?);
+    };
+    let resumed = RunRecord::resume(out, facts, checkpoint.rounds)?;
+    if resumed.unreadable > 0 {
+        eprintln!("warning: {} earlier events cannot be read and are missing", resumed.unreadable);
+    }
+    Ok(resumed.record)
 }
 
 /// Lets edges read the last words; an interrupted run has none, so that they wait for its return.

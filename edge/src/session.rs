@@ -14,12 +14,13 @@ use partway_core::workload;
 use partway_datasets::{Samples, ShardError, shard};
 use partway_model::{Compute, ComputeError};
 use partway_net::peer::{BodyLimit, Peer, PeerEvent};
+use partway_net::timer::expired;
 use partway_net::{
     ConnectError, Connection, EmulatedLink, ProfileError, TlsError, TransportOptions, TrustedAuthority,
 };
 use thiserror::Error;
 use tokio::sync::mpsc;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::timeout;
 
 use crate::Emulation;
 use crate::state_folder::{FolderError, StateFolder};
@@ -154,7 +155,6 @@ pub async fn join(
                 }
             }
         }
-        let wake = tokio::time::Instant::from_std(begun + timer.unwrap_or(Duration::from_secs(3600)));
         tokio::select! {
             Some(arrived) = input.recv() => match arrived {
                 Input::Computed(computed) => participant.handle_computed(now(), computed),
@@ -190,7 +190,7 @@ pub async fn join(
                     }
                 }
             },
-            () = sleep_until(wake) => {
+            () = expired(begun, timer) => {
                 timer = None;
                 participant.handle_timeout(now());
             }

@@ -19,6 +19,7 @@ pub mod options;
 pub mod pacing;
 pub mod peer;
 pub mod shaped;
+pub mod timer;
 pub mod tls;
 
 pub use aligned::AlignedBytes;

@@ -184,7 +184,7 @@ fn client_halves_that_share_a_cut_are_averaged_too() {
     let spec = model();
     let half = |value| {
         let mut state = state(vec![value; len()]);
-        state.split_off(&spec, 1);
+        let _ = state.split_off(&spec, 1);
         state
     };
     let (low, high) = (half(1.0), half(4.0));
