@@ -77,7 +77,7 @@ fn training_lowers_the_loss() {
     let mut whole = initial(&spec, ADAM, &compute);
     let (inputs, labels) = batch(&spec, &step(0, 16));
     let before = whole.evaluate(&inputs, &labels).expect("good samples");
-    for n in 0..40 {
+    for n in 0..120 {
         whole.local_step(inputs.clone(), &labels, &step(n, 16)).expect("a good batch");
     }
     let after = whole.evaluate(&inputs, &labels).expect("good samples");
