@@ -1,0 +1,189 @@
+//! `partway-cloud`: the coordinator daemon.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use partway_cloud::{Ended, ServeOptions, serve};
+use partway_core::config::Config;
+use partway_core::event::{Event, EventKind};
+use partway_core::model::ModelSpec;
+use partway_core::profile::{DeviceProfile, fit};
+use partway_model::{Compute, measure};
+use partway_net::{Authority, ServerIdentity};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long the calibration takes, about.
+const CALIBRATION: Duration = Duration::from_secs(1);
+
+#[derive(Parser)]
+#[command(name = "partway-cloud", version, about = "The coordinator daemon of Partway")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Wait for edges, train one model with them, and exit when training is finished.
+    Serve(Serve),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// The experiment: a TOML file; its [[edge]] tables are not needed, `fleet.min_edges` is.
+    #[arg(long)]
+    config: PathBuf,
+    /// Set a key of it, such as `training.batch_size=32`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Where to listen, as IP:PORT.
+    #[arg(long)]
+    listen: SocketAddr,
+    /// A host name or address that edges connect to, beside the one of --listen; may be repeated.
+    #[arg(long = "name", value_name = "HOST")]
+    names: Vec<String>,
+    /// The folder of certificates, checkpoints and outputs.
+    #[arg(long)]
+    state: PathBuf,
+    /// Continue from the newest checkpoint in that folder.
+    #[arg(long)]
+    resume: bool,
+}
+
+/// Why it ends, and with which exit code.
+struct Failure(u8, String);
+
+/// The command line, the configuration or the data is wrong: nothing was started.
+fn wrong(error: impl std::fmt::Display) -> Failure {
+    Failure(2, error.to_string())
+}
+
+fn failed(error: impl std::fmt::Display) -> Failure {
+    Failure(1, error.to_string())
+}
+
+fn main() -> ExitCode {
+    let Command::Serve(arguments) = Cli::parse().command;
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(Failure(code, reason)) => {
+            eprintln!("error: {reason}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
+    let file = arguments.config.display().to_string();
+    let text = fs::read_to_string(&arguments.config)
+        .map_err(|error| wrong(format!("cannot read {file}: {error}")))?;
+    let config = Config::parse(&text, &file, &arguments.sets).map_err(wrong)?;
+    let held_out = partway_datasets::from_config(&config.data, config.seed).map_err(wrong)?.test;
+    let spec = config.model_spec(held_out.shape(), held_out.classes()).map_err(wrong)?;
+    config.check_depth(spec.len()).map_err(wrong)?;
+    let identity = identity(arguments)?;
+    eprintln!("calibrating this machine");
+    let profile = calibrate(&spec, &config)?;
+    let options = ServeOptions {
+        config,
+        spec,
+        test: held_out,
+        profile,
+        listen: arguments.listen,
+        identity,
+        out: arguments.state.clone(),
+        resume: arguments.resume,
+    };
+    let ca = ca_file(&arguments.state);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| failed(format!("cannot start threads: {error}")))?;
+    let ended = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let interrupt = async {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        serve(options, |event| report(event, &ca), interrupt).await.map_err(failed)
+    })?;
+    match ended {
+        Ended::Finished(summary) => {
+            if let Some(accuracy) = summary.final_accuracy {
+                println!(
+                    "accuracy {accuracy:.4} after {} rounds; outputs in {}",
+                    summary.rounds,
+                    arguments.state.display()
+                );
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Ended::Aborted { reason } => Err(failed(reason)),
+        Ended::Interrupted => {
+            eprintln!("interrupted: continue with --resume");
+            Ok(ExitCode::from(130))
+        }
+    }
+}
+
+fn ca_file(state: &Path) -> PathBuf {
+    state.join("tls").join("ca.pem")
+}
+
+/// The certificate that edges know: kept in the state folder, and made at the first start.
+fn identity(arguments: &Serve) -> Result<ServerIdentity, Failure> {
+    let folder = arguments.state.join("tls");
+    let (chain, key) = (folder.join("coordinator.pem"), folder.join("coordinator.key"));
+    if chain.exists() && key.exists() && arguments.names.is_empty() {
+        return ServerIdentity::load(&chain, &key).map_err(failed);
+    }
+    fs::create_dir_all(&folder)
+        .map_err(|error| failed(format!("cannot make {}: {error}", folder.display())))?;
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), arguments.listen.ip().to_string()];
+    names.extend(arguments.names.iter().cloned());
+    names.sort();
+    names.dedup();
+    let authority = Authority::generate().map_err(failed)?;
+    let identity = authority.issue(&names).map_err(wrong)?;
+    authority.save(&ca_file(&arguments.state)).map_err(failed)?;
+    identity.save(&chain, &key).map_err(failed)?;
+    Ok(identity)
+}
+
+fn calibrate(spec: &ModelSpec, config: &Config) -> Result<DeviceProfile, Failure> {
+    let compute = Compute::cpu(1).map_err(failed)?;
+    let batch = config.training.batch_size.get();
+    let batches = [batch, (batch / 2).max(1)];
+    let measurements =
+        measure(&Arc::new(spec.clone()), config.training.optimizer, &batches, CALIBRATION, &compute)
+            .map_err(failed)?;
+    fit(&measurements).map_err(failed)
+}
+
+/// Tells the operator what happens, a line each; steps are in the record.
+fn report(event: &Event, ca: &Path) {
+    match &event.kind {
+        EventKind::Listening { address } => {
+            println!("listening on {address}; edges need the CA file {}", ca.display());
+        }
+        EventKind::EdgeJoined { edge, samples, .. } => println!("{edge} joined with {samples} samples"),
+        EventKind::EdgeRefused { edge, reason } if edge.is_empty() => println!("turned away: {reason}"),
+        EventKind::EdgeRefused { edge, reason } => println!("{edge} was turned away: {reason}"),
+        EventKind::EdgeLost { edge, round } => println!("{edge} was lost in round {round}"),
+        EventKind::EdgeResumed { edge, round, .. } => println!("{edge} is back in round {round}"),
+        EventKind::EdgeDropped { edge, reason, .. } => println!("{edge} is left out: {reason}"),
+        EventKind::RoundDone { round, seconds } => println!("round {round}: {seconds:.2} s"),
+        EventKind::Evaluated { round, accuracy, loss, .. } => {
+            println!("aggregation after round {round}: accuracy {accuracy:.4}, loss {loss:.4}");
+        }
+        _ => {}
+    }
+}
