@@ -169,28 +169,31 @@ impl Coordinator {
 
     pub(super) fn handle_activations(&mut self, now: Duration, edge: &str, tensor: TensorMessage) {
         let header = tensor.header;
+        let layers = self.settings.spec.len();
         if !self.is_current(edge, header.round, header.attempt) {
             return;
         }
         let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
-        if header.step == round.next_step && header.step < round.plan.steps {
-            if !round.in_service {
-                round.arrived = Some(Arrived { tensor, at: now });
-                self.serve(edge);
-            }
-        } else if header.step + 1 == round.next_step {
-            // A replay after a lost connection: answered, not trained again.
-            if let Some(reply) = round.reply.clone() {
+        if header.step < round.next_step {
+            // A replay after a lost connection: answered, not trained again. An older one is a late copy.
+            if header.step + 1 == round.next_step
+                && let Some(reply) = round.reply.clone()
+            {
                 self.send_tensor(edge, reply);
             }
-        } else {
+        } else if round.is_trained(layers) || header.step > round.next_step {
             let reason = format!(
-                "it sent step {} of round {}, where step {} was due",
-                header.step + 1,
+                "it sent step {} of round {}, where {} of {} steps were served at cut {}",
+                u64::from(header.step) + 1,
                 header.round + 1,
-                round.next_step + 1
+                round.next_step,
+                round.plan.steps,
+                round.cut(),
             );
             self.refuse_edge(now, edge, &reason);
+        } else if !round.in_service {
+            round.arrived = Some(Arrived { tensor, at: now });
+            self.serve(edge);
         }
     }
 
@@ -248,7 +251,7 @@ impl Coordinator {
         seconds: f64,
     ) {
         let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
-        if step != round.next_step {
+        if step != round.next_step || !round.in_service {
             return;
         }
         round.in_service = false;
@@ -411,14 +414,24 @@ impl Coordinator {
                     self.serve(edge);
                 }
                 // Sent again after a lost connection.
-                moved => round.moved = moved,
+                None => {}
+                Some((range, rest)) => {
+                    let reason = format!("it sent layers {:?} where {range:?} were due", state.layers);
+                    round.moved = Some((range, rest));
+                    self.refuse_edge(now, edge, &reason);
+                }
             }
-        } else if state.layers == (0..round.cut()) {
+        } else if round.plan.aggregate && state.layers == (0..round.cut()) {
             round.upload = Some(state);
             self.end_member_round(now, edge);
         } else {
-            let reason =
-                format!("it sent layers {:?} for the aggregation, its cut is {}", state.layers, round.cut());
+            let reason = format!(
+                "it sent layers {:?} after step {} of round {}, its cut is {}",
+                state.layers,
+                header.step,
+                header.round + 1,
+                round.cut()
+            );
             self.refuse_edge(now, edge, &reason);
         }
     }
