@@ -68,21 +68,23 @@ impl Coordinator {
 
     /// Goes on with an edge that is ready again.
     pub(super) fn take_back(&mut self, now: Duration, edge: &str) {
-        let Some(member) = self.fleet.get_mut(edge) else { return };
+        let Some(member) = self.fleet.get(edge) else { return };
         let resume = member.request.resume;
         if member.out {
             // It takes part again from the next aggregation on.
             return;
         }
         let (current, layers) = (self.round, self.settings.spec.len());
-        let Some(round) = member.round.as_mut().filter(|round| round.plan.round == current) else { return };
+        let Some(round) = member.round.as_ref().filter(|round| round.plan.round == current) else { return };
         let plan = round.plan;
         // Preparing ends whatever round the process was in.
         let live = resume.filter(|resume| resume.prepared).and_then(|resume| resume.live);
         let completed = resume.and_then(|resume| resume.completed);
         let is_there = live == Some((plan.round, plan.attempt));
         let has_ended = completed == Some((plan.round, plan.attempt)) && round.is_trained(layers);
-        if is_there || has_ended {
+        // What is about to be aggregated needs nothing more of the edge, whatever it has lost.
+        let is_over = plan.aggregate && self.is_complete(round);
+        if is_there || has_ended || is_over {
             let may_lack_layers = round.next_step == 0 && !round.reported.contains(&true);
             self.send(edge, CloudMessage::Resumed);
             self.emit_resumed(now, edge, Recovery::Connection);

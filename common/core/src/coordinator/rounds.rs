@@ -57,7 +57,10 @@ impl Coordinator {
             let cut = prediction.cut;
             let start = match &before {
                 _ if fresh && round == 0 => StartFrom::Initial,
-                Some(before) if !fresh => StartFrom::Own { upload_moved: cut < before.cut() },
+                // Without layers of its own an edge has nothing to go on from, and nothing to lose.
+                Some(before) if !fresh && before.cut() > 0 => {
+                    StartFrom::Own { upload_moved: cut < before.cut() }
+                }
                 _ => StartFrom::Cloud,
             };
             let plan = RoundPlan {
@@ -73,8 +76,9 @@ impl Coordinator {
                 deadline_s: planned.deadline_s,
             };
             let mut next = MemberRound::new(plan, prediction);
-            match (start, before.and_then(|before| Some((before.cut(), before.exported?)))) {
-                (StartFrom::Own { .. }, Some((old, exported))) => {
+            let ended = before.filter(|_| !fresh).and_then(|before| Some((before.cut(), before.exported?)));
+            match ended {
+                Some((old, exported)) => {
                     let state = Arc::new(exported);
                     if cut < old {
                         next.moved = Some((cut..old, state));
@@ -83,7 +87,7 @@ impl Coordinator {
                         next.start = Some(Slice { state, layers: cut..layers });
                     }
                 }
-                _ => {
+                None => {
                     let state = self.global.clone();
                     next.block = (start == StartFrom::Cloud && cut > 0)
                         .then(|| Slice { state: state.clone(), layers: 0..cut });
@@ -474,7 +478,7 @@ impl Coordinator {
     }
 
     /// Whether an edge has nothing left to do or to send in this round.
-    fn is_complete(&self, round: &MemberRound) -> bool {
+    pub(super) fn is_complete(&self, round: &MemberRound) -> bool {
         let shared = self.settings.topology == Topology::Shared;
         round.done
             && (shared || round.exported.is_some())
