@@ -230,8 +230,10 @@ impl Coordinator {
 
     /// The time of the last [`Action::SetTimer`] has come.
     pub fn handle_timeout(&mut self, now: Duration) {
+        // It is used up, even if it came too early for anything to expire.
+        self.timer = None;
         match self.phase {
-            Phase::Ended => {}
+            Phase::Ended | Phase::Aggregate | Phase::LastEvaluation => {}
             Phase::Gather if now >= self.started_at + self.settings.gather_timeout => {
                 self.gather_is_over(now)
             }
@@ -335,7 +337,8 @@ impl Coordinator {
     /// Asks for a call at the next time at which something expires.
     fn set_timer(&mut self) {
         let next = match self.phase {
-            Phase::Ended => None,
+            // Whoever is away while a model is made or evaluated has done its part.
+            Phase::Ended | Phase::Aggregate | Phase::LastEvaluation => None,
             Phase::Gather => Some(self.started_at + self.settings.gather_timeout),
             _ => self
                 .fleet
