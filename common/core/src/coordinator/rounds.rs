@@ -547,9 +547,7 @@ impl Coordinator {
         self.global = Arc::new(state);
         self.global_rounds = round + 1;
         let last = self.global_rounds >= self.settings.max_rounds;
-        if let Some(standardizer) = self.standardizer.clone() {
-            self.push(Action::Compute(Job::Evaluate { round, state: self.global.clone(), standardizer }));
-        }
+        self.evaluate();
         if last || self.global_rounds.is_multiple_of(self.settings.checkpoint_every) {
             self.emit(now, EventKind::Checkpointed { round: self.global_rounds });
             self.push(Action::Checkpoint(Checkpoint {
@@ -563,6 +561,14 @@ impl Coordinator {
             self.phase = Phase::LastEvaluation;
         } else {
             self.start_round(now, round + 1);
+        }
+    }
+
+    /// Has the global model evaluated.
+    pub(super) fn evaluate(&mut self) {
+        if let Some(standardizer) = self.standardizer.clone() {
+            let (round, state) = (self.global_rounds.saturating_sub(1), self.global.clone());
+            self.push(Action::Compute(Job::Evaluate { round, state, standardizer }));
         }
     }
 
