@@ -302,7 +302,9 @@ impl Coordinator {
         let reason = reason.to_owned();
         self.emit(now, EventKind::EdgeRefused { edge: edge.to_owned(), reason: reason.clone() });
         self.send(edge, CloudMessage::Refused { reason: reason.clone() });
-        if let Some(connection) = self.fleet.get(edge).and_then(|member| member.connection) {
+        let Some(member) = self.fleet.get_mut(edge) else { return };
+        if let Some(connection) = member.connection {
+            member.refused = Some(reason.clone());
             self.push(Action::Close { connection, reason });
             self.connections.remove(&connection);
             self.handle_lost(now, edge, connection);

@@ -221,7 +221,7 @@ impl Coordinator {
     pub(super) fn attach(&mut self, edge: &str, connection: ConnectionId) {
         self.connections.insert(connection, Some(edge.to_owned()));
         let Some(member) = self.fleet.get_mut(edge) else { return };
-        member.lost_at = None;
+        (member.lost_at, member.refused) = (None, None);
         if let Some(old) = member.connection.replace(connection)
             && old != connection
         {

@@ -168,19 +168,24 @@ impl Coordinator {
         if lost.is_empty() {
             return;
         }
+        let mut stories = Vec::new();
         for edge in &lost {
-            if let Some(member) = self.fleet.get_mut(edge) {
-                member.out = true;
-                member.round = None;
+            let Some(member) = self.fleet.get_mut(edge) else { continue };
+            member.out = true;
+            member.round = None;
+            let mut reason = format!("did not come back within {window:?} (fleet.rejoin_window)");
+            if let Some(refused) = &member.refused {
+                reason = format!("{reason} after it was turned away because {refused}");
             }
-            let reason = format!("it did not come back within {window:?} (fleet.rejoin_window)");
+            stories.push(format!("edge `{edge}` {reason}"));
+            let reason = format!("it {reason}");
             self.emit(now, EventKind::EdgeDropped { round: self.round + 1, edge: edge.clone(), reason });
         }
         let (all, left) = (self.fleet.len(), self.fleet.values().filter(|member| !member.out).count());
         if left == 0 || (left as f64) < self.settings.quorum * all as f64 {
             let reason = format!(
-                "{} did not come back within {window:?} (fleet.rejoin_window): {left} of {all} edges are left, fleet.quorum = {} needs more. Start them again with --resume, or lower fleet.quorum",
-                lost.join(", "),
+                "{}: {left} of {all} edges are left, fleet.quorum = {} needs more. Continue with --resume once they are back, or lower fleet.quorum",
+                stories.join("; "),
                 self.settings.quorum
             );
             self.abort(now, reason);
