@@ -125,12 +125,14 @@ impl Coordinator {
 
     /// A connection was made; the edge speaks first.
     pub fn handle_connected(&mut self, _now: Duration, from: ConnectionId) {
-        self.connections.insert(from, None);
+        if !self.has_ended() {
+            self.connections.insert(from, None);
+        }
     }
 
     /// A control message came.
     pub fn handle_message(&mut self, now: Duration, from: ConnectionId, message: EdgeMessage) {
-        if !matches!(self.phase, Phase::Ended) && self.connections.contains_key(&from) {
+        if !self.has_ended() && self.connections.contains_key(&from) {
             self.dispatch_message(now, from, message);
             self.set_timer();
         }
@@ -171,7 +173,7 @@ impl Coordinator {
         received: Received,
     ) {
         let Some(Some(edge)) = self.connections.get(&from).cloned() else { return };
-        if matches!(self.phase, Phase::Ended) {
+        if self.has_ended() {
             return;
         }
         let transfer =
@@ -202,7 +204,7 @@ impl Coordinator {
 
     /// A job is done.
     pub fn handle_computed(&mut self, now: Duration, computed: Computed) {
-        if matches!(self.phase, Phase::Ended) {
+        if self.has_ended() {
             return;
         }
         match computed {
@@ -230,8 +232,10 @@ impl Coordinator {
 
     /// The time of the last [`Action::SetTimer`] has come.
     pub fn handle_timeout(&mut self, now: Duration) {
+        // It is used up, even if it came too early for anything to expire.
+        self.timer = None;
         match self.phase {
-            Phase::Ended => {}
+            Phase::Ended | Phase::Aggregate | Phase::LastEvaluation => {}
             Phase::Gather if now >= self.started_at + self.settings.gather_timeout => {
                 self.gather_is_over(now)
             }
@@ -300,7 +304,9 @@ impl Coordinator {
         let reason = reason.to_owned();
         self.emit(now, EventKind::EdgeRefused { edge: edge.to_owned(), reason: reason.clone() });
         self.send(edge, CloudMessage::Refused { reason: reason.clone() });
-        if let Some(connection) = self.fleet.get(edge).and_then(|member| member.connection) {
+        let Some(member) = self.fleet.get_mut(edge) else { return };
+        if let Some(connection) = member.connection {
+            member.refused = Some(reason.clone());
             self.push(Action::Close { connection, reason });
             self.connections.remove(&connection);
             self.handle_lost(now, edge, connection);
@@ -311,8 +317,7 @@ impl Coordinator {
     fn abort(&mut self, now: Duration, reason: String) {
         self.emit(now, EventKind::Aborted { reason: reason.clone() });
         self.say_goodbye(&CloudMessage::Aborted { reason: reason.clone() });
-        self.phase = Phase::Ended;
-        self.push(Action::Finish(Outcome::Aborted { reason }));
+        self.end(Outcome::Aborted { reason });
     }
 
     /// Ends the run with the global model.
@@ -320,9 +325,19 @@ impl Coordinator {
         let rounds = self.global_rounds;
         self.emit(now, EventKind::Finished { round: rounds, reason: reason.clone(), target_reached });
         self.say_goodbye(&CloudMessage::Finished { reason });
-        self.phase = Phase::Ended;
         let state = self.global.clone();
-        self.push(Action::Finish(Outcome::Finished { rounds, state, target_reached }));
+        self.end(Outcome::Finished { rounds, state, target_reached });
+    }
+
+    /// The last action: whatever happens from here on has no effect.
+    fn end(&mut self, outcome: Outcome) {
+        self.phase = Phase::Ended;
+        self.set_timer();
+        self.push(Action::Finish(outcome));
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended)
     }
 
     fn say_goodbye(&mut self, message: &CloudMessage) {
@@ -335,7 +350,8 @@ impl Coordinator {
     /// Asks for a call at the next time at which something expires.
     fn set_timer(&mut self) {
         let next = match self.phase {
-            Phase::Ended => None,
+            // Whoever is away while a model is made or evaluated has done its part.
+            Phase::Ended | Phase::Aggregate | Phase::LastEvaluation => None,
             Phase::Gather => Some(self.started_at + self.settings.gather_timeout),
             _ => self
                 .fleet

@@ -200,8 +200,15 @@ impl Coordinator {
     /// Starts the first round once every edge that takes part is ready.
     pub(super) fn train_when_ready(&mut self, now: Duration) {
         let waiting = self.fleet.values().any(|member| !member.out && !member.ready);
-        if matches!(self.phase, Phase::Standardize) && !waiting {
+        if !matches!(self.phase, Phase::Standardize) || waiting {
+            return;
+        }
+        if self.round < self.settings.max_rounds {
             self.start_round(now, self.round);
+        } else {
+            // The checkpoint is of the last round: only its evaluation is missing.
+            self.evaluate();
+            self.phase = Phase::LastEvaluation;
         }
     }
 
@@ -214,7 +221,7 @@ impl Coordinator {
     pub(super) fn attach(&mut self, edge: &str, connection: ConnectionId) {
         self.connections.insert(connection, Some(edge.to_owned()));
         let Some(member) = self.fleet.get_mut(edge) else { return };
-        member.lost_at = None;
+        (member.lost_at, member.refused) = (None, None);
         if let Some(old) = member.connection.replace(connection)
             && old != connection
         {

@@ -24,6 +24,8 @@ pub(super) struct Member {
     pub(super) connection: Option<ConnectionId>,
     /// Since when there is no connection.
     pub(super) lost_at: Option<Duration>,
+    /// Why its last connection was closed, if it was turned away.
+    pub(super) refused: Option<String>,
     pub(super) statistics: Option<Vec<ChannelStatistics>>,
     pub(super) ready: bool,
     /// Left out until the next aggregation.
@@ -39,6 +41,7 @@ impl Member {
             request,
             connection: Some(connection),
             lost_at: None,
+            refused: None,
             statistics: None,
             ready: false,
             out: false,

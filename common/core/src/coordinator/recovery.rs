@@ -68,21 +68,23 @@ impl Coordinator {
 
     /// Goes on with an edge that is ready again.
     pub(super) fn take_back(&mut self, now: Duration, edge: &str) {
-        let Some(member) = self.fleet.get_mut(edge) else { return };
+        let Some(member) = self.fleet.get(edge) else { return };
         let resume = member.request.resume;
         if member.out {
             // It takes part again from the next aggregation on.
             return;
         }
         let (current, layers) = (self.round, self.settings.spec.len());
-        let Some(round) = member.round.as_mut().filter(|round| round.plan.round == current) else { return };
+        let Some(round) = member.round.as_ref().filter(|round| round.plan.round == current) else { return };
         let plan = round.plan;
         // Preparing ends whatever round the process was in.
         let live = resume.filter(|resume| resume.prepared).and_then(|resume| resume.live);
         let completed = resume.and_then(|resume| resume.completed);
         let is_there = live == Some((plan.round, plan.attempt));
         let has_ended = completed == Some((plan.round, plan.attempt)) && round.is_trained(layers);
-        if is_there || has_ended {
+        // What is about to be aggregated needs nothing more of the edge, whatever it has lost.
+        let is_over = plan.aggregate && self.is_complete(round);
+        if is_there || has_ended || is_over {
             let may_lack_layers = round.next_step == 0 && !round.reported.contains(&true);
             self.send(edge, CloudMessage::Resumed);
             self.emit_resumed(now, edge, Recovery::Connection);
@@ -166,19 +168,24 @@ impl Coordinator {
         if lost.is_empty() {
             return;
         }
+        let mut stories = Vec::new();
         for edge in &lost {
-            if let Some(member) = self.fleet.get_mut(edge) {
-                member.out = true;
-                member.round = None;
+            let Some(member) = self.fleet.get_mut(edge) else { continue };
+            member.out = true;
+            member.round = None;
+            let mut reason = format!("did not come back within {window:?} (fleet.rejoin_window)");
+            if let Some(refused) = &member.refused {
+                reason = format!("{reason} after it was turned away because {refused}");
             }
-            let reason = format!("it did not come back within {window:?} (fleet.rejoin_window)");
+            stories.push(format!("edge `{edge}` {reason}"));
+            let reason = format!("it {reason}");
             self.emit(now, EventKind::EdgeDropped { round: self.round + 1, edge: edge.clone(), reason });
         }
         let (all, left) = (self.fleet.len(), self.fleet.values().filter(|member| !member.out).count());
         if left == 0 || (left as f64) < self.settings.quorum * all as f64 {
             let reason = format!(
-                "{} did not come back within {window:?} (fleet.rejoin_window): {left} of {all} edges are left, fleet.quorum = {} needs more. Start them again with --resume, or lower fleet.quorum",
-                lost.join(", "),
+                "{}: {left} of {all} edges are left, fleet.quorum = {} needs more. Continue with --resume once they are back, or lower fleet.quorum",
+                stories.join("; "),
                 self.settings.quorum
             );
             self.abort(now, reason);

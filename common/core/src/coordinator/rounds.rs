@@ -57,7 +57,10 @@ impl Coordinator {
             let cut = prediction.cut;
             let start = match &before {
                 _ if fresh && round == 0 => StartFrom::Initial,
-                Some(before) if !fresh => StartFrom::Own { upload_moved: cut < before.cut() },
+                // Without layers of its own an edge has nothing to go on from, and nothing to lose.
+                Some(before) if !fresh && before.cut() > 0 => {
+                    StartFrom::Own { upload_moved: cut < before.cut() }
+                }
                 _ => StartFrom::Cloud,
             };
             let plan = RoundPlan {
@@ -73,8 +76,9 @@ impl Coordinator {
                 deadline_s: planned.deadline_s,
             };
             let mut next = MemberRound::new(plan, prediction);
-            match (start, before.and_then(|before| Some((before.cut(), before.exported?)))) {
-                (StartFrom::Own { .. }, Some((old, exported))) => {
+            let ended = before.filter(|_| !fresh).and_then(|before| Some((before.cut(), before.exported?)));
+            match ended {
+                Some((old, exported)) => {
                     let state = Arc::new(exported);
                     if cut < old {
                         next.moved = Some((cut..old, state));
@@ -83,7 +87,7 @@ impl Coordinator {
                         next.start = Some(Slice { state, layers: cut..layers });
                     }
                 }
-                _ => {
+                None => {
                     let state = self.global.clone();
                     next.block = (start == StartFrom::Cloud && cut > 0)
                         .then(|| Slice { state: state.clone(), layers: 0..cut });
@@ -169,28 +173,31 @@ impl Coordinator {
 
     pub(super) fn handle_activations(&mut self, now: Duration, edge: &str, tensor: TensorMessage) {
         let header = tensor.header;
+        let layers = self.settings.spec.len();
         if !self.is_current(edge, header.round, header.attempt) {
             return;
         }
         let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
-        if header.step == round.next_step && header.step < round.plan.steps {
-            if !round.in_service {
-                round.arrived = Some(Arrived { tensor, at: now });
-                self.serve(edge);
-            }
-        } else if header.step + 1 == round.next_step {
-            // A replay after a lost connection: answered, not trained again.
-            if let Some(reply) = round.reply.clone() {
+        if header.step < round.next_step {
+            // A replay after a lost connection: answered, not trained again. An older one is a late copy.
+            if header.step + 1 == round.next_step
+                && let Some(reply) = round.reply.clone()
+            {
                 self.send_tensor(edge, reply);
             }
-        } else {
+        } else if round.is_trained(layers) || header.step > round.next_step {
             let reason = format!(
-                "it sent step {} of round {}, where step {} was due",
-                header.step + 1,
+                "it sent step {} of round {}, where {} of {} steps were served at cut {}",
+                u64::from(header.step) + 1,
                 header.round + 1,
-                round.next_step + 1
+                round.next_step,
+                round.plan.steps,
+                round.cut(),
             );
             self.refuse_edge(now, edge, &reason);
+        } else if !round.in_service {
+            round.arrived = Some(Arrived { tensor, at: now });
+            self.serve(edge);
         }
     }
 
@@ -248,7 +255,7 @@ impl Coordinator {
         seconds: f64,
     ) {
         let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
-        if step != round.next_step {
+        if step != round.next_step || !round.in_service {
             return;
         }
         round.in_service = false;
@@ -411,14 +418,24 @@ impl Coordinator {
                     self.serve(edge);
                 }
                 // Sent again after a lost connection.
-                moved => round.moved = moved,
+                None => {}
+                Some((range, rest)) => {
+                    let reason = format!("it sent layers {:?} where {range:?} were due", state.layers);
+                    round.moved = Some((range, rest));
+                    self.refuse_edge(now, edge, &reason);
+                }
             }
-        } else if state.layers == (0..round.cut()) {
+        } else if round.plan.aggregate && state.layers == (0..round.cut()) {
             round.upload = Some(state);
             self.end_member_round(now, edge);
         } else {
-            let reason =
-                format!("it sent layers {:?} for the aggregation, its cut is {}", state.layers, round.cut());
+            let reason = format!(
+                "it sent layers {:?} after step {} of round {}, its cut is {}",
+                state.layers,
+                header.step,
+                header.round + 1,
+                round.cut()
+            );
             self.refuse_edge(now, edge, &reason);
         }
     }
@@ -461,7 +478,7 @@ impl Coordinator {
     }
 
     /// Whether an edge has nothing left to do or to send in this round.
-    fn is_complete(&self, round: &MemberRound) -> bool {
+    pub(super) fn is_complete(&self, round: &MemberRound) -> bool {
         let shared = self.settings.topology == Topology::Shared;
         round.done
             && (shared || round.exported.is_some())
@@ -530,9 +547,7 @@ impl Coordinator {
         self.global = Arc::new(state);
         self.global_rounds = round + 1;
         let last = self.global_rounds >= self.settings.max_rounds;
-        if let Some(standardizer) = self.standardizer.clone() {
-            self.push(Action::Compute(Job::Evaluate { round, state: self.global.clone(), standardizer }));
-        }
+        self.evaluate();
         if last || self.global_rounds.is_multiple_of(self.settings.checkpoint_every) {
             self.emit(now, EventKind::Checkpointed { round: self.global_rounds });
             self.push(Action::Checkpoint(Checkpoint {
@@ -546,6 +561,14 @@ impl Coordinator {
             self.phase = Phase::LastEvaluation;
         } else {
             self.start_round(now, round + 1);
+        }
+    }
+
+    /// Has the global model evaluated.
+    pub(super) fn evaluate(&mut self) {
+        if let Some(standardizer) = self.standardizer.clone() {
+            let (round, state) = (self.global_rounds.saturating_sub(1), self.global.clone());
+            self.push(Action::Compute(Job::Evaluate { round, state, standardizer }));
         }
     }
 
