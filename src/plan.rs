@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use partway_core::config::{ConfigError, EdgeConfig, Mbps};
+use partway_core::config::{Clock, ConfigError, EdgeConfig, Mbps};
 use partway_core::coordinator::{Cuts, Outlook, Settings, forecast_edges};
 use partway_core::link::ASSUMED_BYTES_PER_S;
 use partway_core::plan::{Plan, PlanError};
@@ -92,14 +92,17 @@ pub(crate) fn plan(args: &PlanArgs) -> Result<(), Failure> {
 fn make(experiment: &Experiment) -> Result<Planned, PlanningError> {
     let config = &experiment.config;
     let edges = config.edges();
+    let virtual_clock = config.clock == Clock::Virtual;
     let own = |edge: &EdgeConfig| match &edge.profile {
-        Some(path) => read_profile(&format!("profile of edge `{}`", edge.name), path).map(Some),
-        None => Ok(None),
+        Some(path) if virtual_clock => {
+            read_profile(&format!("profile of edge `{}`", edge.name), path).map(Some)
+        }
+        _ => Ok(None),
     };
     let own: Vec<Option<DeviceProfile>> = edges.iter().map(own).collect::<Result<_, _>>()?;
     let cloud = match &config.cloud.profile {
-        Some(path) => Some(read_profile("cloud.profile", path)?),
-        None => None,
+        Some(path) if virtual_clock => Some(read_profile("cloud.profile", path)?),
+        _ => None,
     };
     // Where every device has a profile this machine has no part in the plan.
     let machine = match &cloud {
@@ -136,14 +139,15 @@ fn outlook(edge: &EdgeConfig, own: Option<DeviceProfile>, machine: &DeviceProfil
 /// Where the seconds come from, a line each.
 fn sources(experiment: &Experiment, edges: &[EdgeConfig]) -> Vec<String> {
     let calibrated = "a calibration of this machine";
+    let virtual_clock = experiment.config.clock == Clock::Virtual;
     let cloud = match &experiment.config.cloud.profile {
-        Some(path) => path.display().to_string(),
-        None => calibrated.to_owned(),
+        Some(path) if virtual_clock => path.display().to_string(),
+        _ => calibrated.to_owned(),
     };
     let mut lines = vec![format!("cloud: {cloud}")];
     lines.extend(edges.iter().map(|edge| match &edge.profile {
-        Some(path) => format!("{}: {}", edge.name, path.display()),
-        None => format!("{}: {calibrated}, {} times as fast", edge.name, edge.speed),
+        Some(path) if virtual_clock => format!("{}: {}", edge.name, path.display()),
+        _ => format!("{}: {calibrated}, at {} of its speed", edge.name, edge.speed),
     }));
     lines
 }

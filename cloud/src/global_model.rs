@@ -41,6 +41,7 @@ pub(crate) fn aggregate(
 }
 
 /// What evaluates the global model: the cloud's test set and a thread of its own.
+#[derive(Clone)]
 pub(crate) struct Evaluator {
     pub(crate) spec: Arc<ModelSpec>,
     pub(crate) optimizer: Optimizer,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,10 +12,10 @@ use partway_core::coordinator::{
     Action, Checkpoint, Computed, ConnectionId, Coordinator, Job, Outcome, Received, Settings,
 };
 use partway_core::event::{Event, EventKind};
-use partway_core::model::{ModelCost, ModelSpec};
-use partway_core::optimizer::Optimizer;
+use partway_core::model::{LayerState, ModelCost, ModelSpec};
 use partway_core::profile::DeviceProfile;
-use partway_core::wire::{EdgeMessage, message};
+use partway_core::standardize::Standardizer;
+use partway_core::wire::{EdgeMessage, MessageError, message};
 use partway_core::workload;
 use partway_datasets::Samples;
 use partway_model::memory::peak_rss_bytes;
@@ -33,6 +34,9 @@ use crate::workers::{Blueprint, Done, Workers};
 
 /// Events that may wait for the loop.
 const QUEUE: usize = 1024;
+
+/// Largest tensor of a connection that has not asked to take part, in bytes.
+const FIRST_LIMIT: usize = 64 << 10;
 
 /// How long edges may take to read the last words.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -90,6 +94,9 @@ pub enum ServeError {
     /// The run's record cannot be written.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// What is to be said does not fit a control message.
+    #[error("a message to an edge cannot be sent: {0}")]
+    Message(#[from] MessageError),
     /// `resume` was asked for and there is nothing to resume.
     #[error("{}: there is no checkpoint to resume from; leave out --resume to start anew", out.display())]
     NothingToResume {
@@ -140,7 +147,7 @@ pub async fn serve(
             Some(arrived) = input.recv() => match arrived {
                 Input::Connected(connection) => driver.handle_connection(connection, &peer_events),
                 Input::Turned(error) => driver.handle_turned(&error)?,
-                Input::Global(computed) => driver.handle_computed(computed),
+                Input::Global(computed) => driver.handle_global(computed),
             },
             () = expired(driver.begun, driver.timer) => driver.handle_timeout(),
         }
@@ -160,12 +167,14 @@ struct Driver<E> {
     timer: Option<Duration>,
     peers: BTreeMap<u64, Peer>,
     connections: u64,
+    /// Connections that have not asked to take part, with what they may send until then.
+    limits: BTreeMap<u64, BodyLimit>,
     body_limit: usize,
     workers: Workers,
-    evaluator: Compute,
+    evaluator: Evaluator,
+    is_evaluating: bool,
+    next_evaluation: Option<(u32, Arc<LayerState>, Standardizer)>,
     spec: Arc<ModelSpec>,
-    optimizer: Optimizer,
-    test: Arc<Samples>,
     inputs: mpsc::Sender<Input>,
     record: RunRecord,
     on_event: E,
@@ -203,12 +212,18 @@ impl<E: FnMut(&Event)> Driver<E> {
             timer: None,
             peers: BTreeMap::new(),
             connections: 0,
+            limits: BTreeMap::new(),
             body_limit,
             workers,
-            evaluator: Compute::cpu(1)?,
+            evaluator: Evaluator {
+                spec: spec.clone(),
+                optimizer,
+                test: Arc::new(test),
+                compute: Compute::cpu(1)?,
+            },
+            is_evaluating: false,
+            next_evaluation: None,
             spec,
-            optimizer,
-            test: Arc::new(test),
             inputs,
             record,
             on_event,
@@ -232,7 +247,8 @@ impl<E: FnMut(&Event)> Driver<E> {
         while let Some(action) = self.coordinator.poll_action() {
             match action {
                 Action::Send { to, message } => {
-                    if let (Some(peer), Ok(bytes)) = (self.peers.get(&to.0), message::encode(&message)) {
+                    let bytes = message::encode(&message)?;
+                    if let Some(peer) = self.peers.get(&to.0) {
                         peer.send(bytes);
                     }
                 }
@@ -269,22 +285,40 @@ impl<E: FnMut(&Event)> Driver<E> {
                 self.in_background(move || global_model::aggregate(&spec, round, parts, reset_moments));
             }
             Job::Evaluate { round, state, standardizer } => {
-                let evaluator = Evaluator {
-                    spec: self.spec.clone(),
-                    optimizer: self.optimizer,
-                    test: self.test.clone(),
-                    compute: self.evaluator.clone(),
-                };
-                self.in_background(move || evaluator.evaluate(round, &state, &standardizer));
+                // Of the models that wait only the newest can still end the run.
+                self.next_evaluation = Some((round, state, standardizer));
+                self.evaluate_next();
             }
         }
+    }
+
+    /// Starts the waiting evaluation, unless one is running.
+    fn evaluate_next(&mut self) {
+        if self.is_evaluating {
+            return;
+        }
+        let Some((round, state, standardizer)) = self.next_evaluation.take() else { return };
+        self.is_evaluating = true;
+        let evaluator = self.evaluator.clone();
+        self.in_background(move || evaluator.evaluate(round, &state, &standardizer));
+    }
+
+    fn handle_global(&mut self, computed: Computed) {
+        if matches!(computed, Computed::Evaluated { .. }) {
+            self.is_evaluating = false;
+            self.evaluate_next();
+        }
+        self.handle_computed(computed);
     }
 
     fn in_background(&self, work: impl FnOnce() -> Computed + Send + 'static) {
         let inputs = self.inputs.clone();
         tokio::task::spawn_blocking(move || {
             // The receiver is gone when the run has ended.
-            let _ = inputs.blocking_send(Input::Global(work()));
+            let computed = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Computed::Failed {
+                reason: "work on the global model panicked; the log says where".into(),
+            });
+            let _ = inputs.blocking_send(Input::Global(computed));
         });
     }
 
@@ -310,8 +344,10 @@ impl<E: FnMut(&Event)> Driver<E> {
     ) {
         self.connections += 1;
         let number = self.connections;
-        let peer = Peer::start(number, connection, BodyLimit::new(self.body_limit), events.clone());
+        let limit = BodyLimit::new(FIRST_LIMIT);
+        let peer = Peer::start(number, connection, limit.clone(), events.clone());
         self.peers.insert(number, peer);
+        self.limits.insert(number, limit);
         self.coordinator.handle_connected(self.now(), ConnectionId(number));
     }
 
@@ -323,13 +359,20 @@ impl<E: FnMut(&Event)> Driver<E> {
     fn handle_peer(&mut self, number: u64, event: PeerEvent<EdgeMessage>) {
         let (now, from) = (self.now(), ConnectionId(number));
         match event {
-            PeerEvent::Message(message) => self.coordinator.handle_message(now, from, message),
+            PeerEvent::Message(message) => {
+                // Whoever was turned away has no connection any more; the others may send more now.
+                if let Some(limit) = self.limits.remove(&number) {
+                    limit.set(self.body_limit);
+                }
+                self.coordinator.handle_message(now, from, message);
+            }
             PeerEvent::Tensor { tensor, seconds, rtt_s } => {
                 self.coordinator.handle_tensor(now, from, tensor, Received { seconds, rtt_s });
             }
             PeerEvent::Malformed(reason) => self.coordinator.handle_malformed(now, from, &reason),
             PeerEvent::Closed(_) => {
                 self.peers.remove(&number);
+                self.limits.remove(&number);
                 self.coordinator.handle_disconnect(now, from);
             }
         }

@@ -4,6 +4,7 @@
 //! to a free thread, and takes both back when the thread reports. Nothing is shared.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
@@ -70,7 +71,13 @@ impl Workers {
             let (blueprint, done) = (blueprint.clone(), done.clone());
             let run = move || {
                 while let Ok(Assigned { replica, half, job }) = assigned.recv() {
-                    let (half, computed) = train(&blueprint, &compute, half, job);
+                    let work = || train(&blueprint, &compute, half, job);
+                    let (half, computed) = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+                        (
+                            None,
+                            Some(Computed::Failed { reason: "a worker panicked; its log says where".into() }),
+                        )
+                    });
                     if done.blocking_send(Done { worker, replica, half, computed }).is_err() {
                         return;
                     }

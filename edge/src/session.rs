@@ -2,6 +2,7 @@
 //! clock.
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc as thread_mpsc};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use partway_core::model::ModelCost;
 use partway_core::participant::{Action, Computed, Job, Outcome, Participant, Progress};
 use partway_core::profile::DeviceProfile;
-use partway_core::wire::{CloudMessage, PROTOCOL_VERSION, TrainingRequest, message};
+use partway_core::wire::{CloudMessage, MessageError, PROTOCOL_VERSION, TrainingRequest, message};
 use partway_core::workload;
 use partway_datasets::{Samples, ShardError, shard};
 use partway_model::{Compute, ComputeError};
@@ -84,6 +85,9 @@ pub enum JoinError {
     /// The emulated link makes no sense.
     #[error(transparent)]
     Link(#[from] ProfileError),
+    /// What is to be said does not fit a control message.
+    #[error("a message to the coordinator cannot be sent: {0}")]
+    Message(#[from] MessageError),
     /// The compute thread could not be started, or has died.
     #[error("the compute thread {0}")]
     Thread(String),
@@ -131,7 +135,8 @@ pub async fn join(
             match action {
                 Action::Connect => connect(&options, &authority, link.as_ref(), inputs.clone()),
                 Action::Send(message) => {
-                    if let (Some(peer), Ok(bytes)) = (&peer, message::encode(&message)) {
+                    let bytes = message::encode(&message)?;
+                    if let Some(peer) = &peer {
                         peer.send(bytes);
                     }
                 }
@@ -220,7 +225,10 @@ fn spawn_worker(
     let (jobs, queue) = thread_mpsc::sync_channel::<Job>(QUEUE);
     std::thread::Builder::new().name("jobs".into()).spawn(move || {
         while let Ok(job) = queue.recv() {
-            if inputs.blocking_send(Input::Computed(worker.handle(job))).is_err() {
+            let computed = catch_unwind(AssertUnwindSafe(|| worker.handle(job))).unwrap_or_else(|_| {
+                Computed::Failed { reason: "the compute thread panicked; the log says where".into() }
+            });
+            if inputs.blocking_send(Input::Computed(computed)).is_err() {
                 return;
             }
         }

@@ -148,7 +148,9 @@ impl StateFolder {
                 file.write_all(part)?;
             }
             file.sync_data()?;
-            fs::rename(&fresh, &path)
+            fs::rename(&fresh, &path)?;
+            // The new name is durable only once the folder is.
+            File::open(&self.path)?.sync_all()
         };
         write().map_err(|source| Self::io("write", &path, source))
     }

@@ -140,7 +140,14 @@ impl Worker {
                     let rest = state.split_off(&training.spec, cut);
                     moved = upload_moved.then(|| encode_state(plan.round, plan.attempt, 0, rest));
                 } else if let Some(block) = block {
-                    state.append(state_of(&training.spec, moments, block)?);
+                    let block = state_of(&training.spec, moments, block)?;
+                    if block.layers.start != state.layers.end {
+                        return Err(format!(
+                            "the cloud sent layers {:?} after {:?}",
+                            block.layers, state.layers
+                        ));
+                    }
+                    state.append(block);
                 }
                 Some(state)
             }

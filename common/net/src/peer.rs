@@ -30,7 +30,7 @@ pub enum PeerEvent<M> {
     Tensor {
         /// The tensor.
         tensor: TensorMessage,
-        /// From its first byte to its last, in seconds.
+        /// How long its transfer took, in seconds.
         seconds: f64,
         /// Round-trip time of the path without queues, in seconds.
         rtt_s: f64,
@@ -249,7 +249,8 @@ async fn receive(stream: TensorStream, limit: usize) -> Result<(TensorMessage, f
         TensorError::Closed(_) | TensorError::Reset { .. } => None,
         other => Some(other.to_string()),
     })?;
-    let Incoming { header, body, first_byte_at, last_byte_at, .. } = incoming;
+    let seconds = incoming.transfer_time().as_secs_f64();
+    let Incoming { header, body, .. } = incoming;
     let header: [u8; HEADER_BYTES] = header.as_ref().try_into().map_err(|_| {
         Some(format!("a tensor's header has {} bytes instead of {HEADER_BYTES}", header.len()))
     })?;
@@ -259,5 +260,5 @@ async fn receive(stream: TensorStream, limit: usize) -> Result<(TensorMessage, f
         .into_f32()
         .map_err(|_| Some(format!("a tensor's body of {length} bytes is not whole values")))?;
     let tensor = TensorMessage::received(header, words).map_err(|error| Some(error.to_string()))?;
-    Ok((tensor, last_byte_at.saturating_duration_since(first_byte_at).as_secs_f64()))
+    Ok((tensor, seconds))
 }

@@ -15,8 +15,8 @@ section! {
         pub algorithm: Algorithm = Algorithm::SplitFedV1,
         /// Samples per step, from 1 to 65536. Default 64. Example: `batch_size = 32`.
         pub batch_size: Whole<1, 65_536> = literal(Whole::new(64)),
-        /// Steps that each edge makes per round, at least 1. Default 10. Example: `steps_per_round = 20`.
-        pub steps_per_round: AtLeastOne = literal(AtLeastOne::new(10)),
+        /// Steps that each edge makes per round, from 1 to 10000. Default 10. Example: `steps_per_round = 20`.
+        pub steps_per_round: Whole<1, 10_000> = literal(Whole::new(10)),
         /// Rounds from one aggregation to the next, at least 1. Default 5. Example: `aggregate_every = 1`.
         pub aggregate_every: AtLeastOne = literal(AtLeastOne::new(5)),
         /// Rounds after which the run ends, at least 1. Default 100. Example: `max_rounds = 40`.

@@ -187,6 +187,20 @@ pub struct Incoming {
     pub last_byte_at: Instant,
     /// Bytes of frame, header and body.
     pub len: u64,
+    /// When the first part of the body had been read, and how many bytes came after that.
+    timed: (Instant, usize),
+}
+
+impl Incoming {
+    /// How long the whole tensor takes at the rate at which it came: what had arrived before this side
+    /// looked says nothing about the rate, and is counted at that of the rest.
+    pub fn transfer_time(&self) -> Duration {
+        let (since, bytes) = self.timed;
+        if bytes == 0 {
+            return Duration::ZERO;
+        }
+        self.last_byte_at.saturating_duration_since(since).mul_f64(self.len as f64 / bytes as f64)
+    }
 }
 
 /// Why a tensor could not be received. But for [`Closed`](Self::Closed) it concerns this stream only.
@@ -314,7 +328,9 @@ impl TensorStream {
             return Err(TensorError::Truncated { expected: FRAME + header_len, got: FRAME + got });
         }
         let mut body = AlignedBytes::zeroed(expected);
-        let got = self.fill(body.as_bytes_mut()).await?;
+        let first = self.stream.read(body.as_bytes_mut()).await?.unwrap_or(0);
+        let timed = (Instant::now(), expected - first);
+        let got = first + self.fill(&mut body.as_bytes_mut()[first..]).await?;
         if got < expected {
             return Err(TensorError::Short { expected, got });
         }
@@ -328,6 +344,7 @@ impl TensorStream {
             first_byte_at: self.first_byte_at,
             last_byte_at,
             len: (FRAME + header_len + expected) as u64,
+            timed,
         })
     }
 
