@@ -22,6 +22,11 @@ const TRANSFER_OVERHEAD_S: f64 = 1e-3;
 /// Round-trip time assumed before the first sample, in seconds.
 const ASSUMED_RTT_S: f64 = 0.01;
 
+/// Rates that a plan can be made with, in bytes per second. An edge reports its downlink itself, and what
+/// it says must not stop the others.
+const LEAST_RATE: f64 = 1.0;
+const MOST_RATE: f64 = 1e15;
+
 /// What a device and its link are taken to be.
 #[derive(Clone, Debug)]
 pub struct Outlook {
@@ -283,8 +288,8 @@ impl Forecast {
                     name: name.clone(),
                     profile: edge.profile.clone(),
                     corrections: edge.corrections,
-                    up: edge.up.rate(),
-                    down: edge.down.rate(),
+                    up: edge.up.rate().clamp(LEAST_RATE, MOST_RATE),
+                    down: edge.down.rate().clamp(LEAST_RATE, MOST_RATE),
                     rtt_s: edge.rtt.rtt_s().unwrap_or(ASSUMED_RTT_S),
                     memory_limit: edge.memory_limit,
                     current_cut,

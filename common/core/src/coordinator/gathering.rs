@@ -139,6 +139,11 @@ impl Coordinator {
             self.refuse_edge(now, edge, &reason);
             return;
         }
+        // Found here, it concerns one edge; in the merged statistics it would concern them all.
+        if let Err(error) = Standardizer::fit(self.settings.standardization, &channels) {
+            self.refuse_edge(now, edge, &format!("its data cannot be standardized: {error}"));
+            return;
+        }
         if let Some(member) = self.fleet.get_mut(edge) {
             member.statistics = Some(channels);
         }
