@@ -1,7 +1,7 @@
 //! The edge worker: drives the participant's state machine with a real clock, QUIC and tensors.
 //!
-//! [`join`] is the whole worker. [`session`] is its event loop, [`worker`] its compute thread, and
-//! [`state_folder`] what it keeps across a crash.
+//! [`join`] is the whole worker. `session` is its event loop, `worker` its compute thread, and
+//! `state_folder` what it keeps across a crash.
 
 mod emulation;
 pub mod profile;

@@ -44,6 +44,9 @@ struct Join {
     /// This edge's name, unique in the fleet. Default: the name of the data folder.
     #[arg(long)]
     name: Option<String>,
+    /// Let raw samples leave this device, if the coordinator asks for them.
+    #[arg(long)]
+    allow_raw_data: bool,
     /// Threads that compute.
     #[arg(long, default_value_t = 1)]
     threads: usize,
@@ -107,6 +110,7 @@ fn run_join(arguments: Join) -> ExitCode {
         profile,
         memory: None,
         uplink_hint: None,
+        allow_raw_data: arguments.allow_raw_data,
         patience: Duration::from_secs(arguments.patience),
         idle_timeout: Duration::from_secs(15),
         emulation: None,

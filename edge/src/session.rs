@@ -59,6 +59,8 @@ pub struct JoinOptions {
     pub memory: Option<u64>,
     /// What the operator thinks of the uplink, in bytes per second.
     pub uplink_hint: Option<f64>,
+    /// Whether raw samples may leave this device, if the coordinator asks for them.
+    pub allow_raw_data: bool,
     /// How long to try to reach the coordinator before giving up.
     pub patience: Duration,
     /// A silent connection is dead after this time.
@@ -125,7 +127,8 @@ pub async fn join(
 
     let begun = Instant::now();
     let now = || begun.elapsed();
-    let mut participant = Participant::new(now(), request, restored, options.patience);
+    let mut participant =
+        Participant::new(now(), request, restored, options.patience).with_raw_data(options.allow_raw_data);
     let limit = BodyLimit::new(FIRST_LIMIT);
     let mut peer: Option<Peer> = None;
     let mut connection_number = 0;

@@ -161,6 +161,7 @@ pub(crate) fn edge(args: &EdgeArgs) -> Result<(), Failure> {
         memory: edge.memory.map(partway_core::config::ByteSize::bytes),
         // The coordinator is told nothing that is emulated.
         uplink_hint: None,
+        allow_raw_data: config.data.allow_raw_data,
         idle_timeout: config.fleet.idle_timeout,
         patience: config.fleet.rejoin_window.max(config.fleet.gather_timeout),
         emulation: emulation::emulation(&edge, config.seed, elapsed),

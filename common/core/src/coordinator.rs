@@ -155,8 +155,10 @@ impl Coordinator {
             EdgeMessage::Declined { reason } => {
                 self.refuse_edge(now, &edge, &format!("it cannot take part: {reason}"));
             }
-            EdgeMessage::StepDone { round, attempt, report } => {
-                self.handle_step_done(now, &edge, round, attempt, report);
+            EdgeMessage::StepsDone { round, attempt, reports } => {
+                for report in reports {
+                    self.handle_step_done(now, &edge, round, attempt, report);
+                }
             }
             EdgeMessage::RoundDone { round, attempt, peak_rss_bytes } => {
                 self.handle_round_done(now, &edge, round, attempt, peak_rss_bytes);
@@ -176,8 +178,9 @@ impl Coordinator {
         if self.has_ended() {
             return;
         }
-        let transfer =
-            Transfer { bytes: tensor.wire_bytes(), seconds: received.seconds, paced_at: self.pace_up(&edge) };
+        let is_paced = tensor.header.kind == TensorKind::Activations;
+        let paced_at = self.pace_up(&edge).filter(|_| is_paced);
+        let transfer = Transfer { bytes: tensor.wire_bytes(), seconds: received.seconds, paced_at };
         if tensor.header.kind == TensorKind::Probe {
             self.forecast.observe_probe_up(&edge, transfer, received.rtt_s);
         } else {
@@ -237,7 +240,7 @@ impl Coordinator {
         match self.phase {
             Phase::Ended | Phase::Aggregate | Phase::LastEvaluation => {}
             Phase::Gather if now >= self.started_at + self.settings.gather_timeout => {
-                self.gather_is_over(now)
+                self.gather_is_over(now);
             }
             _ => self.drop_the_lost(now),
         }
@@ -269,7 +272,9 @@ impl Coordinator {
 
     /// Sends a tensor to an edge, if it is connected.
     fn send_tensor(&mut self, edge: &str, tensor: TensorMessage) {
-        let pace = self.forecast.pace_down(edge);
+        // What is reserved is reserved for the split layer's data.
+        let is_gradient = tensor.header.kind == TensorKind::CutGradient;
+        let pace = self.forecast.pace_down(edge).filter(|_| is_gradient);
         if let Some(to) = self.fleet.get(edge).and_then(|member| member.connection) {
             self.push(Action::SendTensor { to, tensor, pace });
         }

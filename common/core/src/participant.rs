@@ -27,9 +27,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The edge's state machine.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other, not one state")]
 pub struct Participant {
     /// What it asks with; `resume` is filled in for each connection.
     request: TrainingRequest,
+    /// Whether the operator lets raw samples leave: cut 0.
+    raw_data_may_leave: bool,
     /// How long it tries to reach the coordinator before it gives up.
     patience: Duration,
     connected: bool,
@@ -73,6 +76,7 @@ impl Participant {
     ) -> Self {
         let mut participant = Self {
             request,
+            raw_data_may_leave: false,
             patience,
             connected: false,
             lost_at: now,
@@ -97,6 +101,13 @@ impl Participant {
         };
         participant.push(Action::Connect);
         participant
+    }
+
+    /// Lets raw samples leave this edge, which cut 0 sends.
+    #[must_use]
+    pub fn with_raw_data(mut self, may_leave: bool) -> Self {
+        self.raw_data_may_leave = may_leave;
+        self
     }
 
     /// The next thing to do, or `None` until something else happens.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::member::Member;
 use super::settings::{Cuts, Replan, Settings};
 use crate::event::{PlannedEdge, TermsMs};
-use crate::link::{LinkEstimator, RttFilter, Transfer};
+use crate::link::{LinkEstimator, LinkState, RttFilter, Transfer};
 use crate::model::ModelCost;
 use crate::plan::{self, CloudInput, EdgeInput, EdgePlan, Plan, PlanError, PlanInput};
 use crate::profile::{Correction, DeviceProfile, LayerWork, StepCorrections};
@@ -18,6 +18,9 @@ const HYSTERESIS: f64 = 0.05;
 
 /// Streams, framing and thread switches of a step's two transfers, in seconds.
 const TRANSFER_OVERHEAD_S: f64 = 1e-3;
+
+/// Weight of the newest step in the mean wait for a worker.
+const WAIT_WEIGHT: f64 = 0.1;
 
 /// Round-trip time assumed before the first sample, in seconds.
 const ASSUMED_RTT_S: f64 = 0.01;
@@ -165,9 +168,8 @@ pub(super) struct Planned {
 struct EdgeOutlook {
     profile: DeviceProfile,
     corrections: StepCorrections,
-    /// How long a step stays in the cloud, against the time that its share promises: first come first
-    /// served is mostly quicker.
-    residence: Correction,
+    /// How long a step waits for a worker, in seconds: mostly less than its share allows for.
+    wait_s: Option<f64>,
     up: LinkEstimator,
     down: LinkEstimator,
     rtt: RttFilter,
@@ -194,7 +196,7 @@ impl Forecast {
         let outlook = EdgeOutlook {
             profile: request.profile.clone(),
             corrections: StepCorrections::default(),
-            residence: Correction::default(),
+            wait_s: None,
             up: LinkEstimator::new(request.uplink_hint),
             down: LinkEstimator::new(None),
             rtt: RttFilter::default(),
@@ -243,13 +245,13 @@ impl Forecast {
         self.cloud.observe(predicted_s, measured_s);
     }
 
-    /// Takes in one step: the edge's times, and how long the cloud kept it.
+    /// Takes in one step: the edge's times, and how long it waited for a worker.
     pub(super) fn observe_step(
         &mut self,
         edge: &str,
         prediction: &Prediction,
         report: &StepReport,
-        residence_s: f64,
+        wait_s: f64,
     ) {
         if let Some(outlook) = self.edges.get_mut(edge) {
             let corrections = &mut outlook.corrections;
@@ -261,8 +263,8 @@ impl Forecast {
             }
             corrections.edge_forward.observe(prediction.edge_forward_s, report.forward_s);
             corrections.edge_backward.observe(prediction.edge_backward_s, report.backward_s);
-            let promised = prediction.terms_ms.cloud / 1e3 / outlook.residence.factor();
-            outlook.residence.observe(promised, residence_s);
+            let before = outlook.wait_s.unwrap_or(wait_s);
+            outlook.wait_s = Some(before + WAIT_WEIGHT * (wait_s - before));
         }
     }
 
@@ -333,7 +335,7 @@ impl Forecast {
             .collect();
         for edge in &plan.edges {
             if let Some(outlook) = self.edges.get_mut(&edge.name) {
-                outlook.pace_down = rate(edge.reserved_down);
+                outlook.pace_down = if is_measured(&outlook.down) { rate(edge.reserved_down) } else { None };
             }
         }
         self.last = Some((names, plan));
@@ -355,7 +357,6 @@ impl Forecast {
     fn predict(&self, settings: &Settings, edge: &EdgePlan) -> Prediction {
         let cut = edge.cut;
         let outlook = self.edges.get(&edge.name);
-        let residence = outlook.map_or(1.0, |outlook| outlook.residence.factor());
         let sum = |profile: &DeviceProfile, works: &[LayerWork]| {
             let forward: f64 = works.iter().map(|work| profile.seconds_forward(work)).sum();
             let backward: f64 = works.iter().map(|work| profile.seconds_backward(work)).sum();
@@ -365,10 +366,16 @@ impl Forecast {
         let (edge_forward_s, edge_backward_s) =
             outlook.map_or((0.0, 0.0), |outlook| sum(&outlook.profile, &works[..cut]));
         let (cloud_forward_s, cloud_backward_s) = sum(&settings.cloud_profile, &works[cut..]);
+        let service_s = cloud_forward_s + cloud_backward_s;
+        // Before the first step what the share promises is the best that is known.
+        let cloud_s = match outlook.and_then(|outlook| outlook.wait_s) {
+            Some(wait_s) if service_s > 0.0 => service_s * self.cloud.factor() + wait_s,
+            _ => edge.terms.cloud,
+        };
         let terms_ms = TermsMs {
             edge_forward: edge.terms.edge_forward * 1e3,
             uplink: edge.terms.uplink * 1e3,
-            cloud: edge.terms.cloud * 1e3 * residence,
+            cloud: cloud_s * 1e3,
             downlink: edge.terms.downlink * 1e3,
             edge_backward: edge.terms.edge_backward * 1e3,
         };
@@ -376,12 +383,17 @@ impl Forecast {
             cut,
             terms_ms,
             step_ms: terms_ms.sum(),
-            pace_up: rate(edge.reserved_up),
+            // A probe underestimates a fast link; pacing to it would hide that.
+            pace_up: outlook.filter(|outlook| is_measured(&outlook.up)).and(rate(edge.reserved_up)),
             edge_forward_s,
             edge_backward_s,
-            cloud_service_s: cloud_forward_s + cloud_backward_s,
+            cloud_service_s: service_s,
         }
     }
+}
+
+fn is_measured(link: &LinkEstimator) -> bool {
+    link.state() == LinkState::Measured
 }
 
 fn rate(bytes_per_s: f64) -> Option<f64> {

@@ -58,6 +58,8 @@ pub(super) struct Served {
     pub(super) correct: u32,
     /// From the last byte of the activations to the reply, in seconds.
     pub(super) residence_s: f64,
+    /// The computation alone, in seconds.
+    pub(super) service_s: f64,
     pub(super) bytes_up: u64,
     pub(super) bytes_down: u64,
 }

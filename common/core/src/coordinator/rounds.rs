@@ -124,19 +124,14 @@ impl Coordinator {
                 ..TensorHeader::new(TensorKind::State, Codec::F32)
             };
             let tensor = TensorMessage::encode(header, values, &[]);
-            self.emit_state_moved(now, edge, &tensor, "down");
+            self.emit_state_moved(now, edge, tensor.header.round, tensor.wire_bytes(), "down");
             self.send_tensor(edge, tensor);
         }
     }
 
-    fn emit_state_moved(&mut self, now: Duration, edge: &str, tensor: &TensorMessage, direction: &str) {
-        let kind = EventKind::StateMoved {
-            round: tensor.header.round + 1,
-            edge: edge.to_owned(),
-            direction: direction.to_owned(),
-            bytes: tensor.wire_bytes(),
-        };
-        self.emit(now, kind);
+    fn emit_state_moved(&mut self, now: Duration, edge: &str, round: u32, bytes: u64, direction: &str) {
+        let (edge, direction) = (edge.to_owned(), direction.to_owned());
+        self.emit(now, EventKind::StateMoved { round: round + 1, edge, direction, bytes });
     }
 
     /// Makes the edge's replica what it is at the start of the round, once that is known.
@@ -180,7 +175,7 @@ impl Coordinator {
         let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
         if header.step < round.next_step {
             // A replay after a lost connection: answered, not trained again. An older one is a late copy.
-            if header.step + 1 == round.next_step
+            if header.step.checked_add(1) == Some(round.next_step)
                 && let Some(reply) = round.reply.clone()
             {
                 self.send_tensor(edge, reply);
@@ -266,6 +261,7 @@ impl Coordinator {
             loss,
             correct,
             residence_s: now.as_secs_f64() - arrived_s,
+            service_s: seconds,
             bytes_down: reply.wire_bytes(),
             ..*served
         };
@@ -301,6 +297,10 @@ impl Coordinator {
         if !self.is_current(edge, round, attempt) {
             return;
         }
+        if !report.is_sound() {
+            self.refuse_edge(now, edge, "it reported times or a loss that are negative or not finite");
+            return;
+        }
         let Some(member) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
         let step = report.step as usize;
         if step >= member.reported.len() || std::mem::replace(&mut member.reported[step], true) {
@@ -315,7 +315,7 @@ impl Coordinator {
         if let Some(transfer) = report.downlink {
             self.forecast.observe_downlink(edge, transfer);
         }
-        self.forecast.observe_step(edge, &prediction, &report, served.residence_s);
+        self.forecast.observe_step(edge, &prediction, &report, served.residence_s - served.service_s);
         let predicted = prediction.terms_ms;
         let network_ms =
             (report.latency_s - report.forward_s - report.backward_s - served.residence_s).max(0.0) * 1e3;
@@ -383,7 +383,8 @@ impl Coordinator {
         if !self.is_current(edge, header.round, header.attempt) {
             return;
         }
-        let decoded = tensor.clone().decode().map_err(|error| error.to_string()).and_then(|(values, _)| {
+        let bytes = tensor.wire_bytes();
+        let decoded = tensor.decode().map_err(|error| error.to_string()).and_then(|(values, _)| {
             if header.layers().end > self.settings.spec.len() {
                 return Err(format!("it sent a state of layers {:?}", header.layers()));
             }
@@ -405,7 +406,7 @@ impl Coordinator {
                 return;
             }
         };
-        self.emit_state_moved(now, edge, &tensor, "up");
+        self.emit_state_moved(now, edge, header.round, bytes, "up");
         let layers = self.settings.spec.len();
         let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
         if header.step == 0 {

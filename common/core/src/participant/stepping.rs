@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Participant;
 use super::action::{Action, Completed, Computed, Job, Progress};
 use crate::link::Transfer;
+use crate::model::ModelCost;
 use crate::wire::{EdgeMessage, RoundPlan, StartFrom, StepReport, TensorMessage};
 
 /// Where an edge is in a round.
@@ -45,6 +46,15 @@ impl Participant {
         };
         if plan.cut as usize > assignment.model.len() || plan.steps == 0 {
             self.fail("the coordinator sent a plan that does not fit the model");
+            return;
+        }
+        // Layers without parameters hide nothing: what they make of a sample is the sample.
+        let first_trained = ModelCost::of(&assignment.model).first_trained().unwrap_or(0);
+        if plan.cut as usize <= first_trained && !self.raw_data_may_leave {
+            self.fail(&format!(
+                "the coordinator asked for raw data (cut {} of `{}`), which this edge was not told to send",
+                plan.cut, assignment.model.name
+            ));
             return;
         }
         let id = (plan.round, plan.attempt);
@@ -212,7 +222,7 @@ impl Participant {
         let report = StepReport { latency_s: now.saturating_sub(at.started_at).as_secs_f64(), ..report };
         at.reports.push(report);
         let (round, attempt) = (at.plan.round, at.plan.attempt);
-        self.push(Action::Send(EdgeMessage::StepDone { round, attempt, report }));
+        self.push(Action::Send(EdgeMessage::StepsDone { round, attempt, reports: vec![report] }));
         self.start_step(now, report.step + 1);
     }
 
@@ -262,10 +272,13 @@ impl Participant {
         };
         let RoundPlan { round, attempt, pace, .. } = at.plan;
         let (reports, moved, activations) = (at.reports.clone(), at.moved.clone(), at.activations.clone());
-        for report in reports {
-            self.push(Action::Send(EdgeMessage::StepDone { round, attempt, report }));
+        if !reports.is_empty() {
+            self.push(Action::Send(EdgeMessage::StepsDone { round, attempt, reports }));
         }
-        for tensor in moved.into_iter().chain(activations) {
+        if let Some(tensor) = moved {
+            self.push(Action::SendTensor { tensor, pace: None });
+        }
+        if let Some(tensor) = activations {
             self.push(Action::SendTensor { tensor, pace });
         }
         if at_stage(self.round.as_ref(), Stage::Done) {

@@ -19,6 +19,10 @@ pub const PROTOCOL_VERSION: u32 = 1;
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
 /// What an edge says to the cloud.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "requests are one per connection, and none is kept as a message"
+)]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum EdgeMessage {
     /// The first message on every connection. It stays the first variant and its `version` the first
@@ -36,14 +40,14 @@ pub enum EdgeMessage {
         /// Why, for the operator.
         reason: String,
     },
-    /// One step is finished.
-    StepDone {
+    /// Steps are finished: one, or all of the round once more after a lost connection.
+    StepsDone {
         /// Which round.
         round: u32,
         /// Which attempt at it.
         attempt: u32,
-        /// What was measured.
-        report: StepReport,
+        /// What was measured of each.
+        reports: Vec<StepReport>,
     },
     /// All steps of the round are done and their result is durable on the edge.
     RoundDone {
@@ -92,7 +96,7 @@ pub struct ResumePoint {
     pub live: Option<(u32, u32)>,
 }
 
-/// What was measured of one step, on the edge. Times in seconds.
+/// What was measured of one step, on the edge. Times in seconds, finite and not negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
     /// Step within the round, from 0.
@@ -107,6 +111,15 @@ pub struct StepReport {
     pub downlink: Option<Transfer>,
     /// Mean loss and correct predictions, where the edge ran the last layer itself.
     pub local: Option<(f32, u32)>,
+}
+
+impl StepReport {
+    /// Whether every number is one that a clock can give.
+    pub fn is_sound(&self) -> bool {
+        let times = [self.forward_s, self.backward_s, self.latency_s];
+        let loss = self.local.map_or(0.0, |(loss, _)| f64::from(loss));
+        times.iter().chain([&loss]).all(|number| number.is_finite() && *number >= 0.0)
+    }
 }
 
 /// What the cloud says to an edge.
