@@ -18,7 +18,7 @@ use crate::wire::{
 
 /// Values of the probe that gives the first estimate of a link: enough to be limited by its rate,
 /// a fraction of a second on most.
-const PROBE_VALUES: usize = 32 * 1024;
+const PROBE_VALUES: usize = 64 * 1024;
 
 impl Coordinator {
     pub(super) fn handle_request(&mut self, now: Duration, from: ConnectionId, request: TrainingRequest) {

@@ -187,13 +187,14 @@ pub struct Incoming {
     pub last_byte_at: Instant,
     /// Bytes of frame, header and body.
     pub len: u64,
-    /// When the first part of the body had been read, and how many bytes came after that.
+    /// When half of the body had been read, and how many bytes came after that.
     timed: (Instant, usize),
 }
 
 impl Incoming {
-    /// How long the whole tensor takes at the rate at which it came: what had arrived before this side
-    /// looked says nothing about the rate, and is counted at that of the rest.
+    /// How long the whole tensor takes at the rate at which its second half came. The first half says
+    /// less about the link: some of it had arrived before this side looked, or the sender's congestion
+    /// window had to grow.
     pub fn transfer_time(&self) -> Duration {
         let (since, bytes) = self.timed;
         if bytes == 0 {
@@ -306,7 +307,7 @@ impl TensorStream {
 
     async fn read(&mut self, limit: usize) -> Result<Incoming, TensorError> {
         let mut frame = [0; FRAME];
-        let got = self.fill(&mut frame).await?;
+        let got = self.fill(&mut frame, FRAME).await?;
         if got < FRAME {
             return Err(TensorError::Truncated { expected: FRAME, got });
         }
@@ -323,14 +324,14 @@ impl TensorStream {
         let expected = usize::try_from(announced).ok().filter(|len| *len <= limit).ok_or(over)?;
 
         let mut header = vec![0; header_len];
-        let got = self.fill(&mut header).await?;
+        let got = self.fill(&mut header, header_len).await?;
         if got < header_len {
             return Err(TensorError::Truncated { expected: FRAME + header_len, got: FRAME + got });
         }
         let mut body = AlignedBytes::zeroed(expected);
-        let first = self.stream.read(body.as_bytes_mut()).await?.unwrap_or(0);
-        let timed = (Instant::now(), expected - first);
-        let got = first + self.fill(&mut body.as_bytes_mut()[first..]).await?;
+        let half = self.fill(body.as_bytes_mut(), expected / 2).await?;
+        let timed = (Instant::now(), expected - half);
+        let got = half + self.fill(&mut body.as_bytes_mut()[half..], expected - half).await?;
         if got < expected {
             return Err(TensorError::Short { expected, got });
         }
@@ -348,10 +349,11 @@ impl TensorStream {
         })
     }
 
-    /// Reads until `target` is full or the stream ends; returns how much was read.
-    async fn fill(&mut self, target: &mut [u8]) -> Result<usize, ReadError> {
+    /// Reads what there is until at least `least` bytes of `target` are filled or the stream ends;
+    /// returns how much was read.
+    async fn fill(&mut self, target: &mut [u8], least: usize) -> Result<usize, ReadError> {
         let mut got = 0;
-        while got < target.len() {
+        while got < least {
             match self.stream.read(&mut target[got..]).await? {
                 Some(count) => got += count,
                 None => break,
