@@ -1,0 +1,6 @@
+//! The whole system: `partway` with its real processes over QUIC on this machine, and the coordinator as a
+//! library against edges that break the rules.
+
+mod exactness;
+mod experiment;
+mod recovery;
