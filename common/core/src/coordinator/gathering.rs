@@ -139,6 +139,11 @@ impl Coordinator {
             self.refuse_edge(now, edge, &reason);
             return;
         }
+        // Alone they must make sense too: merged, one edge's would stop everyone.
+        if let Err(error) = Standardizer::fit(self.settings.standardization, &channels) {
+            self.refuse_edge(now, edge, &format!("its data cannot be standardized: {error}"));
+            return;
+        }
         if let Some(member) = self.fleet.get_mut(edge) {
             member.statistics = Some(channels);
         }
