@@ -113,7 +113,7 @@ impl Coordinator {
         let plan = again.plan;
         let recoverable = match plan.start {
             StartFrom::Initial | StartFrom::Cloud => true,
-            StartFrom::Own { .. } => completed.map(|round| round + 1) == Some(plan.round),
+            StartFrom::Own { .. } => completed.and_then(|round| round.checked_add(1)) == Some(plan.round),
         };
         if recoverable {
             if let StartFrom::Own { .. } = plan.start {

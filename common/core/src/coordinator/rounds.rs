@@ -170,7 +170,7 @@ impl Coordinator {
                 round.arrived = Some(Arrived { tensor, at: now });
                 self.serve(edge);
             }
-        } else if header.step + 1 == round.next_step {
+        } else if header.step.checked_add(1) == Some(round.next_step) {
             // A replay after a lost connection: answered, not trained again.
             if let Some(reply) = round.reply.clone() {
                 self.send_tensor(edge, reply);
@@ -178,7 +178,7 @@ impl Coordinator {
         } else {
             let reason = format!(
                 "it sent step {} of round {}, where step {} was due",
-                header.step + 1,
+                header.step.saturating_add(1),
                 header.round + 1,
                 round.next_step + 1
             );
