@@ -4,5 +4,6 @@
 mod bad_input;
 mod exactness;
 mod experiment;
+mod hostile;
 mod outputs;
 mod recovery;
