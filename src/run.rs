@@ -56,7 +56,14 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let edges = experiment.parts.iter().map(|(name, _)| name.clone()).collect();
     // The processes have read their own parts; this one needs no samples any more.
     drop(experiment);
-    match supervise(&folder.layout, edges, args.resume)? {
+    let ended = supervise(&folder.layout, edges, args.resume).map_err(|failure| match failure {
+        Failure::Failed(reason) if folder.is_resumable() => Failure::Failed(format!(
+            "{reason}\nto go on from the last checkpoint: `{}`",
+            resume_command(args)
+        )),
+        other => other,
+    })?;
+    match ended {
         End::Finished => {
             let summary = RunSummary::read(&folder.layout.summary())?;
             output::print(&summary.table());

@@ -24,6 +24,7 @@ mod shares;
 use serde::{Deserialize, Serialize};
 
 pub use input::{CloudInput, EdgeInput, PlanError, PlanInput};
+pub(crate) use input::{LEAST_RATE, MOST_RATE, MOST_SECONDS};
 
 use budget::Standing;
 use options::EdgeOptions;

@@ -65,6 +65,13 @@ pub enum Fault {
         /// What is allowed.
         allowed: String,
     },
+    /// A value that may stand there and does not go with the model or the data.
+    Unusable {
+        /// The value, as TOML.
+        value: String,
+        /// Why.
+        reason: String,
+    },
     /// A value that the design knows and this version does not.
     Unsupported {
         /// The value, as TOML.
@@ -101,6 +108,9 @@ impl fmt::Display for Problem {
             Fault::Missing { allowed } => write!(f, "`{key}`{edge} is missing; allowed: {allowed}"),
             Fault::NotAllowed { value, allowed } => {
                 write!(f, "`{key} = {value}`{edge} is not allowed; allowed: {allowed}")
+            }
+            Fault::Unusable { value, reason } => {
+                write!(f, "`{key} = {value}`{edge} cannot be used: {reason}")
             }
             Fault::Unsupported { value, now } => {
                 write!(f, "`{key} = {value}`{edge} is not available in this version; allowed now: {now}")

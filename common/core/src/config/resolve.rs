@@ -34,7 +34,9 @@ impl Config {
         }
         match &self.model.source {
             ModelSource::Arch(name) => builtin::builtin(name.as_str(), input, wanted).map_err(|error| {
-                fault("model.arch", Some(format!("\"{}\"", name.as_str())), error.to_string())
+                let value = format!("\"{}\"", name.as_str());
+                let fault = Fault::Unusable { value, reason: error.to_string() };
+                self.origin.error(vec![("model.arch".into(), fault)])
             }),
             ModelSource::File(path) => {
                 let value = Some(format!("\"{}\"", path.display()));

@@ -7,7 +7,9 @@ use super::settings::{Cuts, Replan, Settings};
 use crate::event::{PlannedEdge, TermsMs};
 use crate::link::{LinkEstimator, LinkState, RttFilter, Transfer};
 use crate::model::ModelCost;
-use crate::plan::{self, CloudInput, EdgeInput, EdgePlan, Plan, PlanError, PlanInput};
+use crate::plan::{
+    self, CloudInput, EdgeInput, EdgePlan, LEAST_RATE, MOST_RATE, MOST_SECONDS, Plan, PlanError, PlanInput,
+};
 use crate::profile::{Correction, DeviceProfile, LayerWork, StepCorrections};
 use crate::random;
 use crate::wire::{StepReport, TrainingRequest};
@@ -24,11 +26,6 @@ const WAIT_WEIGHT: f64 = 0.1;
 
 /// Round-trip time assumed before the first sample, in seconds.
 const ASSUMED_RTT_S: f64 = 0.01;
-
-/// Rates that a plan can be made with, in bytes per second. An edge reports its downlink itself, and what
-/// it says must not stop the others.
-const LEAST_RATE: f64 = 1.0;
-const MOST_RATE: f64 = 1e15;
 
 /// What a device and its link are taken to be.
 #[derive(Clone, Debug)]
@@ -88,12 +85,15 @@ impl Workload {
         }
     }
 
-    /// Forward and backward seconds of each layer on a device.
+    /// Forward and backward seconds of each layer on a device. Profiles and measurements come from edges:
+    /// what they claim beyond all bounds is taken for the bound, so that no claim stops everyone's plan.
     fn seconds(&self, profile: &DeviceProfile, forward: f64, backward: f64) -> (Vec<f64>, Vec<f64>) {
-        self.works
-            .iter()
-            .map(|work| (forward * profile.seconds_forward(work), backward * profile.seconds_backward(work)))
-            .unzip()
+        let bounded = |seconds: f64| seconds.min(MOST_SECONDS);
+        let both = |work| {
+            let (forward_s, backward_s) = (profile.seconds_forward(work), profile.seconds_backward(work));
+            (bounded(forward * forward_s), bounded(backward * backward_s))
+        };
+        self.works.iter().map(both).unzip()
     }
 
     fn plan(&self, settings: &Settings, outlooks: &[Outlook], cloud: &Correction) -> Result<Plan, PlanError> {
@@ -109,8 +109,8 @@ impl Workload {
                 name: outlook.name.clone(),
                 forward_s,
                 backward_s,
-                up_bytes_per_s: outlook.up,
-                down_bytes_per_s: outlook.down,
+                up_bytes_per_s: outlook.up.clamp(LEAST_RATE, MOST_RATE),
+                down_bytes_per_s: outlook.down.clamp(LEAST_RATE, MOST_RATE),
                 rtt_s: outlook.rtt_s,
                 latency_overhead_s: TRANSFER_OVERHEAD_S,
                 memory_limit: outlook.memory_limit,
@@ -290,8 +290,8 @@ impl Forecast {
                     name: name.clone(),
                     profile: edge.profile.clone(),
                     corrections: edge.corrections,
-                    up: edge.up.rate().clamp(LEAST_RATE, MOST_RATE),
-                    down: edge.down.rate().clamp(LEAST_RATE, MOST_RATE),
+                    up: edge.up.rate(),
+                    down: edge.down.rate(),
                     rtt_s: edge.rtt.rtt_s().unwrap_or(ASSUMED_RTT_S),
                     memory_limit: edge.memory_limit,
                     current_cut,

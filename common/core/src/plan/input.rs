@@ -123,8 +123,13 @@ struct Range {
 }
 
 /// Sums of thousands of such times stay finite and exact enough.
-const SECONDS: Range = Range { least: 0.0, most: 1e9, words: "finite and within 0..=1e9 seconds" };
-const RATE: Range = Range { least: 1.0, most: 1e15, words: "finite and within 1..=1e15 bytes per second" };
+pub(crate) const MOST_SECONDS: f64 = 1e9;
+/// Bytes per second that can be planned with.
+pub(crate) const LEAST_RATE: f64 = 1.0;
+pub(crate) const MOST_RATE: f64 = 1e15;
+const SECONDS: Range = Range { least: 0.0, most: MOST_SECONDS, words: "finite and within 0..=1e9 seconds" };
+const RATE: Range =
+    Range { least: LEAST_RATE, most: MOST_RATE, words: "finite and within 1..=1e15 bytes per second" };
 const FLOPS: Range = Range { least: 0.0, most: 1e24, words: "finite and within 0..=1e24 FLOPs" };
 const MARGIN: Range = Range { least: 0.0, most: 100.0, words: "finite and within 0..=100" };
 const HYSTERESIS: Range = Range { least: 0.0, most: 0.999, words: "within 0..=0.999" };

@@ -92,13 +92,13 @@ pub enum TensorError {
     #[error("a tensor's header is not valid: {0}")]
     Header(&'static str),
     /// The body is longer or shorter than the header says.
-    #[error("the {kind} of round {round}, step {step} have {actual} bytes, but their header says {expected}")]
+    #[error("the {kind} of round {}, step {} have {actual} bytes, but their header says {expected}", round.saturating_add(1), step.saturating_add(1))]
     Length {
         /// What it is.
         kind: TensorKind,
-        /// Its round.
+        /// Its round, from 0.
         round: u32,
-        /// Its step.
+        /// Its step, from 0.
         step: u32,
         /// Bytes by the header.
         expected: usize,

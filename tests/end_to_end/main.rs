@@ -1,0 +1,9 @@
+//! The whole system: `partway` with its real processes over QUIC on this machine, and the coordinator as a
+//! library against edges that break the rules.
+
+mod bad_input;
+mod exactness;
+mod experiment;
+mod hostile;
+mod outputs;
+mod recovery;

@@ -1,0 +1,119 @@
+//! Killed processes, cut connections and interruptions leave no trace in the weights.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use partway_core::event::Recovery;
+use rustix::process::Signal;
+
+use crate::experiment::{Experiment, Record, SMALL, is_alive};
+
+/// Makes one edge slow: its rounds take the better part of a second, nearly all of it waiting, so that
+/// what happens as soon as a round has begun happens in the middle of it.
+const SLOW: &str = "edge.gateway.speed=0.02";
+
+/// The weights that all of these runs must end with.
+fn undisturbed() -> String {
+    static WEIGHTS: OnceLock<String> = OnceLock::new();
+    WEIGHTS.get_or_init(|| Experiment::new(SMALL).run(&["plan.fixed_cut=4"]).weights()).clone()
+}
+
+#[test]
+fn an_edge_that_is_killed_repeats_its_round() {
+    let sets = [SLOW, "plan.fixed_cut=4"];
+    let experiment = Experiment::new(SMALL);
+    let mut run = experiment.start(&sets);
+    // As soon as the round after it has begun, then some steps into it.
+    for (round, steps_later) in [("round 1:", 0), ("round 3:", 300), ("round 5:", 0)] {
+        run.wait_for(round);
+        std::thread::sleep(Duration::from_millis(steps_later));
+        run.kill_edge("gateway");
+        run.wait_for("edge gateway: back");
+    }
+    let record = run.finish();
+    let recoveries = record.recoveries("gateway");
+    assert_eq!(recoveries.len(), 3);
+    assert!(recoveries.contains(&Recovery::RolledBack), "{recoveries:?}");
+    assert!(!recoveries.contains(&Recovery::StateLost), "{recoveries:?}");
+    assert_eq!(record.weights(), undisturbed());
+}
+
+#[test]
+fn edges_that_are_killed_while_cuts_move_repeat_their_rounds() {
+    let sets = [SLOW, "plan.fixed_cut=random"];
+    let experiment = Experiment::new(SMALL);
+    let mut run = experiment.start(&sets);
+    run.wait_for("round 2:");
+    run.kill_edge("gateway");
+    run.kill_edge("camera-0");
+    run.wait_for("edge gateway: back");
+    run.wait_for("round 4:");
+    run.kill_edge("camera-1");
+    run.wait_for("edge camera-1: back");
+    let record = run.finish();
+    let recoveries: Vec<Recovery> =
+        ["camera-0", "camera-1", "gateway"].into_iter().flat_map(|edge| record.recoveries(edge)).collect();
+    assert_eq!(recoveries.len(), 3);
+    assert!(record.recoveries("gateway").contains(&Recovery::RolledBack), "{recoveries:?}");
+    assert_eq!(record.weights(), undisturbed());
+}
+
+#[test]
+fn a_lost_connection_goes_on_where_it_was() {
+    let down = "edge.gateway.down=[[\"2s\", \"5s\"]]";
+    let sets = [SLOW, "plan.fixed_cut=4", "fleet.idle_timeout=1s", down];
+    let record = Experiment::new(SMALL).run(&sets);
+    let recoveries = record.recoveries("gateway");
+    assert!(recoveries.contains(&Recovery::Connection), "{recoveries:?}");
+    assert_eq!(record.weights(), undisturbed());
+}
+
+fn resumed(experiment: &Experiment, sets: &[&str]) -> Record {
+    let record = experiment.resume(sets).finish();
+    assert_eq!(record.number("rounds"), 7);
+    assert_eq!(record.weights(), undisturbed());
+    record
+}
+
+#[test]
+fn an_interrupted_run_is_resumed() {
+    let sets = [SLOW, "plan.fixed_cut=4"];
+    let experiment = Experiment::new(SMALL);
+    let mut run = experiment.start(&sets);
+    run.wait_for("aggregation after round 5");
+    let processes = run.processes("");
+    assert_eq!(processes.len(), 4, "a coordinator and three edges");
+    run.signal(Signal::INT);
+    let ended = run.end();
+    assert_eq!(ended.code, Some(130), "{}", ended.said);
+    assert!(ended.said.contains("--resume"), "it says how to go on: {}", ended.said);
+    assert!(!processes.into_iter().any(is_alive), "nobody is left");
+    resumed(&experiment, &sets);
+}
+
+#[test]
+fn a_run_whose_coordinator_is_killed_is_resumed() {
+    let sets = [SLOW, "plan.fixed_cut=4"];
+    let experiment = Experiment::new(SMALL);
+    let mut run = experiment.start(&sets);
+    run.wait_for("aggregation after round 5");
+    let edges = run.processes("edge-process");
+    run.kill("cloud-process");
+    let ended = run.end();
+    assert_eq!(ended.code, Some(1), "{}", ended.said);
+    assert!(ended.said.contains("the coordinator was killed by signal 9"), "{}", ended.said);
+    assert!(ended.said.contains("--resume"), "it says how to go on: {}", ended.said);
+    assert!(!edges.into_iter().any(is_alive), "nobody is left");
+    resumed(&experiment, &sets);
+}
+
+#[test]
+fn a_run_whose_runner_is_killed_is_resumed() {
+    let sets = [SLOW, "plan.fixed_cut=4"];
+    let experiment = Experiment::new(SMALL);
+    let mut run = experiment.start(&sets);
+    run.wait_for("aggregation after round 5");
+    run.signal(Signal::KILL);
+    assert_eq!(run.end().code, None, "it was killed");
+    resumed(&experiment, &sets);
+}
