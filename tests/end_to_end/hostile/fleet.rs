@@ -121,7 +121,7 @@ impl Fleet {
             memory: None,
             uplink_hint: None,
             allow_raw_data: false,
-            patience: Duration::from_secs(60),
+            patience: Duration::from_mins(1),
             idle_timeout: self.config.fleet.idle_timeout,
             emulation: None,
         };
