@@ -6,7 +6,7 @@ use partway_model::Spent;
 use partway_net::LinkProfile;
 
 /// What to pretend this device is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Emulation {
     /// Speed, as a share of one thread of this machine.
     pub speed: f64,
