@@ -120,7 +120,7 @@ impl Fleet {
             profile: DeviceProfile::default(),
             memory: None,
             uplink_hint: None,
-            patience: Duration::from_secs(60),
+            patience: Duration::from_mins(1),
             idle_timeout: self.config.fleet.idle_timeout,
             emulation: None,
         };
