@@ -178,7 +178,9 @@ mod tests {
         let (cloud, edge) = (format!("cloud.profile={path}"), format!("edge.camera.profile={path}"));
         let sets: Vec<&str> =
             [cloud.as_str(), edge.as_str()].into_iter().chain(sets.iter().copied()).collect();
-        make(&load(SMALL, &sets)?).map_err(|error| error.to_string())
+        let mut experiment = load(SMALL, &sets)?;
+        experiment.config.clock = Clock::Virtual;
+        make(&experiment).map_err(|error| error.to_string())
     }
 
     #[test]

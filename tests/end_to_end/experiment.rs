@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use partway_core::event::{Event, EventKind, Recovery};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -82,6 +82,11 @@ impl Experiment {
     /// Runs it to its end, which must be a good one.
     pub(crate) fn run(&self, sets: &[&str]) -> Record {
         self.start(sets).finish()
+    }
+
+    /// How many processes are at work for it.
+    pub(crate) fn processes(&self) -> usize {
+        processes(&self.out(), "").len()
     }
 
     /// Runs what is refused before anything starts; returns its one error.
@@ -160,29 +165,15 @@ impl Running {
         }
     }
 
-    /// The processes that it started, by what is in their command lines.
-    pub(crate) fn processes(&self, part: &str) -> Vec<Pid> {
-        let out = format!("--out={}", self.out.display());
-        let is_ours = |line: &str| line.split('\0').any(|argument| argument == out) && line.contains(part);
-        let folders = fs::read_dir("/proc").expect("this is Linux").filter_map(Result::ok);
-        let pids = folders.filter_map(|folder| {
-            let pid = folder.file_name().to_str()?.parse().ok()?;
-            let line = fs::read(folder.path().join("cmdline")).ok()?;
-            is_ours(&String::from_utf8_lossy(&line)).then(|| Pid::from_raw(pid))?
-        });
-        pids.collect()
-    }
-
     /// `kill -9` of the one process with this in its command line.
-    pub(crate) fn kill(&self, part: &str) -> Pid {
-        let [pid] = self.processes(part)[..] else { panic!("not one process with `{part}`") };
+    pub(crate) fn kill(&self, part: &str) {
+        let [pid] = processes(&self.out, part)[..] else { panic!("not one process with `{part}`") };
         kill_process(pid, Signal::KILL).expect("it is at work");
-        pid
     }
 
     /// `kill -9` of an edge.
-    pub(crate) fn kill_edge(&self, name: &str) -> Pid {
-        self.kill(&format!("--name={name}\0"))
+    pub(crate) fn kill_edge(&self, name: &str) {
+        self.kill(&format!("--name={name}\0"));
     }
 
     /// Signals the runner itself.
@@ -215,9 +206,17 @@ impl Drop for Running {
     }
 }
 
-/// Whether a process is there, if only as a zombie.
-pub(crate) fn is_alive(pid: Pid) -> bool {
-    test_kill_process(pid).is_ok()
+/// The processes at work for the run in this folder, by what is in their command lines.
+fn processes(out: &Path, part: &str) -> Vec<Pid> {
+    let out = format!("--out={}", out.display());
+    let is_ours = |line: &str| line.split('\0').any(|argument| argument == out) && line.contains(part);
+    let folders = fs::read_dir("/proc").expect("this is Linux").filter_map(Result::ok);
+    let pids = folders.filter_map(|folder| {
+        let pid = folder.file_name().to_str()?.parse().ok()?;
+        let line = fs::read(folder.path().join("cmdline")).ok()?;
+        is_ours(&String::from_utf8_lossy(&line)).then(|| Pid::from_raw(pid))?
+    });
+    pids.collect()
 }
 
 /// What a run left in its folder.
@@ -242,7 +241,15 @@ impl Record {
     }
 
     pub(crate) fn accuracy(&self) -> f64 {
-        self.summary["final_accuracy"].as_f64().expect("the last model was evaluated")
+        self.share("final_accuracy")
+    }
+
+    pub(crate) fn best_accuracy(&self) -> f64 {
+        self.share("best_accuracy")
+    }
+
+    fn share(&self, key: &str) -> f64 {
+        self.summary[key].as_f64().unwrap_or_else(|| panic!("{key} is a number"))
     }
 
     pub(crate) fn number(&self, key: &str) -> u64 {

@@ -1,6 +1,7 @@
 //! The whole system: `partway` with its real processes over QUIC on this machine, and the coordinator as a
 //! library against edges that break the rules.
 
+mod accuracy;
 mod bad_input;
 mod exactness;
 mod experiment;
