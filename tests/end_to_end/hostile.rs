@@ -188,7 +188,7 @@ const MISDEEDS: &[(&str, &str)] = &[
     ("announces-too-much", "a tensor's body has 1099511627776 bytes, at most"),
     ("ends-at-once", "it ended its round after 0 of 2 steps"),
     ("infinite", "value 0 of the activations at cut 3 is inf, which is not a finite number"),
-    ("last-of-all-steps", "it sent step 4294967295 of round 1, where step 1 was due"),
+    ("last-of-all-steps", "it sent step 4294967296 of round 1, where 0 of 2 steps were served"),
     ("late-step", "it sent step 2 of round 1, where step 1 was due"),
     ("long-body", "a tensor's body goes on after its 4128 bytes"),
     ("long-message", "ends after"),

@@ -1,0 +1,286 @@
+//! An edge device: processes that come and go, jobs one after the other, a folder that stays.
+//!
+//! Follows the contract of the real driver: `edge/src/{session,worker,state_folder}.rs`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use partway_core::codec::Codec;
+use partway_core::model::LayerState;
+use partway_core::participant::{Completed, Computed, Job, Outcome, Participant, Restored};
+use partway_core::statistics::ChannelStatistics;
+use partway_core::wire::{Assignment, RoundPlan, StartFrom, TensorHeader, TensorKind, TensorMessage};
+
+use crate::fake_model::{Context, FakeModel, MOMENTS, Tape, batch, from_values, to_values};
+use crate::ledger::Ledger;
+
+/// What survives a crash.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Folder {
+    session: Option<u64>,
+    round: Option<(u64, Completed, LayerState)>,
+}
+
+impl Folder {
+    pub(crate) fn restore(&self) -> Option<Restored> {
+        let session = self.session?;
+        let completed =
+            self.round.as_ref().filter(|(of, _, _)| *of == session).map(|(_, completed, _)| *completed);
+        Some(Restored { session, completed })
+    }
+
+    fn begin_session(&mut self, session: u64) {
+        if self.session != Some(session) {
+            self.round = None;
+            self.session = Some(session);
+        }
+    }
+
+    fn load_round(&self, session: u64, completed: Completed) -> Result<LayerState, String> {
+        match &self.round {
+            Some((of, found, state)) if *of == session && *found == completed => Ok(state.clone()),
+            other => {
+                let found = other.as_ref().map(|(of, completed, _)| (of, completed));
+                Err(format!("the folder holds {found:?} instead of {session}, {completed:?}"))
+            }
+        }
+    }
+}
+
+/// One edge and what became of it.
+#[derive(Debug)]
+pub(crate) struct Edge {
+    pub(crate) name: String,
+    pub(crate) samples: u64,
+    pub(crate) memory_limit: Option<u64>,
+    /// A step of the run whose activations are not finite, once or always.
+    pub(crate) poison: Option<Poison>,
+    pub(crate) folder: Folder,
+    pub(crate) process: Option<Process>,
+    /// Processes so far: tells the results of a crashed one apart.
+    pub(crate) processes: u32,
+    pub(crate) outcome: Option<Outcome>,
+}
+
+/// A step that goes wrong.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Poison {
+    pub(crate) step: u64,
+    pub(crate) once: bool,
+}
+
+/// A running process: the state machine, its compute thread, its timer.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) participant: Participant,
+    pub(crate) worker: Worker,
+    pub(crate) jobs: VecDeque<Job>,
+    pub(crate) connection: Option<u64>,
+    /// Counts the timers: only the last one set counts.
+    pub(crate) timers: u64,
+}
+
+/// The compute thread's memory.
+#[derive(Debug, Default)]
+pub(crate) struct Worker {
+    training: Option<Training>,
+}
+
+#[derive(Debug)]
+struct Training {
+    assignment: Box<Assignment>,
+    half: Option<LayerState>,
+    completed: Option<Completed>,
+    pending: Option<(u32, Tape)>,
+}
+
+/// What a job may touch beside the worker's own memory.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) folder: &'a mut Folder,
+    pub(crate) poison: &'a mut Option<Poison>,
+    pub(crate) model: &'a Arc<FakeModel>,
+    pub(crate) ledger: &'a mut Ledger,
+}
+
+impl Worker {
+    /// Does a job. What cannot be done is an answer too.
+    pub(crate) fn handle(&mut self, around: &mut Surroundings<'_>, job: Job) -> Computed {
+        self.compute(around, job).unwrap_or_else(|reason| Computed::Failed { reason })
+    }
+
+    fn compute(&mut self, around: &mut Surroundings<'_>, job: Job) -> Result<Computed, String> {
+        match job {
+            Job::Statistics => {
+                let mut channel = ChannelStatistics::default();
+                channel.push_all(&[around.name.len() as f32, 0.0, 1.0]);
+                Ok(Computed::Statistics(vec![channel]))
+            }
+            Job::Prepare { assignment, .. } => {
+                around.folder.begin_session(assignment.session);
+                let completed = around.folder.restore().and_then(|restored| restored.completed);
+                self.training = Some(Training { assignment, half: None, completed, pending: None });
+                Ok(Computed::Prepared)
+            }
+            Job::Begin { plan, block, rolled_back } => self.begin(around, plan, block, rolled_back),
+            Job::Forward { plan, step } => self.forward(around, plan, step),
+            Job::Backward { plan, step, gradient } => self.backward(around, plan, step, gradient),
+            Job::LocalStep { plan, step } => {
+                let training = self.training()?;
+                let context = training.context(around.name, &plan, step);
+                let half = training.half.as_mut().ok_or("a local step began before its round")?;
+                around.model.step(half, &context, around.ledger);
+                let RoundPlan { round, attempt, .. } = plan;
+                Ok(Computed::LocalStepped { round, attempt, step, loss: 1.0, correct: 1, seconds: 0.01 })
+            }
+            Job::EndRound { plan } => self.end_round(around, plan),
+            Job::Upload(completed) => {
+                let Completed { round, attempt, cut, aggregate, steps } = completed;
+                let session = self.training()?.assignment.session;
+                let upload = if aggregate && cut > 0 {
+                    Some(encode_state(round, attempt, steps, around.folder.load_round(session, completed)?))
+                } else {
+                    None
+                };
+                Ok(Computed::RoundEnded { round, attempt, upload, peak_rss_bytes: 1 })
+            }
+        }
+    }
+
+    fn training(&mut self) -> Result<&mut Training, String> {
+        self.training.as_mut().ok_or_else(|| "a job came before there was a model".into())
+    }
+
+    fn begin(
+        &mut self,
+        around: &Surroundings<'_>,
+        plan: RoundPlan,
+        block: Option<TensorMessage>,
+        rolled_back: bool,
+    ) -> Result<Computed, String> {
+        let training = self.training()?;
+        let spec = &around.model.spec;
+        let cut = plan.cut as usize;
+        training.pending = None;
+        let mut moved = None;
+        let state = match plan.start {
+            StartFrom::Initial => LayerState::initial(spec, 0..cut, MOMENTS, training.assignment.seed),
+            StartFrom::Cloud => match block {
+                Some(block) => decode_state(around.model, block)?,
+                None => LayerState { layers: 0..0, moments: MOMENTS, values: Vec::new() },
+            },
+            StartFrom::Own { upload_moved } => {
+                let mut state = match training.half.take() {
+                    Some(half) if !rolled_back => half,
+                    _ => {
+                        let completed = training.completed.ok_or("no completed round to go back to")?;
+                        around.folder.load_round(training.assignment.session, completed)?
+                    }
+                };
+                if cut < state.layers.end {
+                    let rest = state.split_off(spec, cut);
+                    moved = upload_moved.then(|| encode_state(plan.round, plan.attempt, 0, rest));
+                } else if let Some(block) = block {
+                    state.append(decode_state(around.model, block)?);
+                }
+                state
+            }
+        };
+        if state.layers != (0..cut) {
+            return Err(format!("the state has layers {:?} where the cut is {cut}", state.layers));
+        }
+        training.half = Some(state);
+        Ok(Computed::Begun { round: plan.round, attempt: plan.attempt, moved })
+    }
+
+    fn forward(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        plan: RoundPlan,
+        step: u32,
+    ) -> Result<Computed, String> {
+        let training = self.training()?;
+        let context = training.context(around.name, &plan, step);
+        let (input, labels) = batch(&context);
+        let half = training.half.as_mut().ok_or("a step began before its round")?;
+        let tape = around.model.forward(half, input, &context, around.ledger);
+        let mut values = to_values(tape.output);
+        if let Some(poison) = *around.poison
+            && poison.step == context.step
+        {
+            values[0] = f32::NAN;
+            if poison.once {
+                *around.poison = None;
+            }
+        }
+        training.pending = Some((step, tape));
+        let RoundPlan { round, attempt, .. } = plan;
+        let header = TensorHeader {
+            round,
+            attempt,
+            step,
+            ..TensorHeader::new(TensorKind::Activations, plan.activations)
+        };
+        let activations = TensorMessage::encode(header, values, &labels);
+        Ok(Computed::Forwarded { round, attempt, step, activations, seconds: 0.01 })
+    }
+
+    fn backward(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        plan: RoundPlan,
+        step: u32,
+        gradient: TensorMessage,
+    ) -> Result<Computed, String> {
+        let training = self.training()?;
+        let (values, _) = gradient.decode().map_err(|error| error.to_string())?;
+        let tape = match training.pending.take() {
+            Some((at, tape)) if at == step => tape,
+            _ => return Err(format!("the gradient of step {} has no forward pass", step + 1)),
+        };
+        let context = training.context(around.name, &plan, step);
+        let half = training.half.as_mut().ok_or("a gradient came before its round")?;
+        around.model.backward(half, &tape, from_values(&values)?, &context, around.ledger);
+        let RoundPlan { round, attempt, .. } = plan;
+        Ok(Computed::Backwarded { round, attempt, step, seconds: 0.01 })
+    }
+
+    fn end_round(&mut self, around: &mut Surroundings<'_>, plan: RoundPlan) -> Result<Computed, String> {
+        let training = self.training()?;
+        let RoundPlan { round, attempt, cut, aggregate, steps, .. } = plan;
+        let completed = Completed { round, attempt, cut, aggregate, steps };
+        let state = training.half.clone().ok_or("a round ended before it began")?;
+        around.folder.round = Some((training.assignment.session, completed, state.clone()));
+        training.completed = Some(completed);
+        let upload = (aggregate && cut > 0).then(|| encode_state(round, attempt, steps, state));
+        Ok(Computed::RoundEnded { round, attempt, upload, peak_rss_bytes: 1 })
+    }
+}
+
+impl Training {
+    fn context<'a>(&self, name: &'a str, plan: &RoundPlan, step: u32) -> Context<'a> {
+        Context {
+            edge: name,
+            step: u64::from(plan.round) * u64::from(self.assignment.steps_per_round) + u64::from(step),
+            optimizer_step: plan.optimizer_steps + u64::from(step) + 1,
+        }
+    }
+}
+
+fn encode_state(round: u32, attempt: u32, step: u32, state: LayerState) -> TensorMessage {
+    let header = TensorHeader {
+        round,
+        attempt,
+        step,
+        first_layer: state.layers.start as u16,
+        last_layer: state.layers.end as u16,
+        ..TensorHeader::new(TensorKind::State, Codec::F32)
+    };
+    TensorMessage::encode(header, state.values, &[])
+}
+
+fn decode_state(model: &FakeModel, tensor: TensorMessage) -> Result<LayerState, String> {
+    let layers = tensor.header.layers();
+    let (values, _) = tensor.decode().map_err(|error| error.to_string())?;
+    LayerState::new(&model.spec, layers, MOMENTS, values).map_err(|error| error.to_string())
+}

@@ -1,0 +1,307 @@
+//! A topology, its settings and what goes wrong: one run of the simulation, named by its seed.
+
+use std::ops::RangeInclusive;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use partway_core::codec::Codec;
+use partway_core::coordinator::{Checkpoint, Cuts, Outcome, Replan, Settings, Topology};
+use partway_core::event::{Event, EventKind, Recovery};
+use partway_core::model::LayerState;
+use partway_core::optimizer::Optimizer;
+use partway_core::participant;
+use partway_core::plan::{Deadline, Objective};
+use partway_core::profile::{DeviceProfile, KindModel, Line};
+use partway_core::standardize::Method;
+
+use crate::edge::Poison;
+use crate::fake_model::{Context, FakeModel, MOMENTS};
+use crate::ledger::Ledger;
+use crate::world::World;
+
+/// How long an edge tries to reach the coordinator.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long a lost edge may stay away.
+pub(crate) const REJOIN_WINDOW: Duration = Duration::from_secs(60);
+
+/// All layers.
+pub(crate) const LAYERS: usize = 7;
+
+static MODEL: LazyLock<Arc<FakeModel>> = LazyLock::new(|| Arc::new(FakeModel::new()));
+
+/// Something that goes wrong.
+#[derive(Clone, Debug)]
+pub(crate) enum Fault {
+    /// The connection of an edge is lost, and there is no other for a while.
+    Cut { edge: usize, unreachable: Duration },
+    /// An edge's process dies; it may come back, and its folder with it.
+    Crash { edge: usize, restart: Option<Duration>, folder_lost: bool },
+    /// An edge is started, if it does not run.
+    Start { edge: usize },
+    /// The coordinator's process dies and continues from its last checkpoint.
+    CrashCloud { restart: Duration },
+}
+
+/// One edge of the topology.
+#[derive(Clone, Debug)]
+pub(crate) struct EdgeSetup {
+    pub(crate) name: String,
+    pub(crate) samples: u64,
+    pub(crate) memory_limit: Option<u64>,
+    pub(crate) poison: Option<Poison>,
+    pub(crate) starts_at: Option<Duration>,
+}
+
+/// One run.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) seed: u64,
+    pub(crate) edges: Vec<EdgeSetup>,
+    pub(crate) topology: Topology,
+    pub(crate) cuts: Cuts,
+    pub(crate) depth: RangeInclusive<usize>,
+    pub(crate) rounds: u32,
+    pub(crate) aggregate_every: u32,
+    pub(crate) steps: u32,
+    pub(crate) reset_moments: bool,
+    pub(crate) quorum: f64,
+    pub(crate) min_edges: usize,
+    pub(crate) workers: usize,
+    pub(crate) target_accuracy: Option<f64>,
+    pub(crate) evaluation_ms: (u64, u64),
+    pub(crate) copies: f64,
+    pub(crate) faults: Vec<(Duration, Fault)>,
+}
+
+/// How it went.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) outcome: Outcome,
+    pub(crate) checkpoint: Option<Checkpoint>,
+    pub(crate) events: Vec<Event>,
+    /// When the coordinator ended.
+    pub(crate) ended_at: Duration,
+    pub(crate) edges: Vec<Option<participant::Outcome>>,
+}
+
+/// Prints the scenario when its test fails, so that it can be run again.
+struct Replay<'a>(&'a Scenario);
+
+impl Drop for Replay<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("this run fails: {:?}", self.0);
+        }
+    }
+}
+
+impl Scenario {
+    /// Three edges of different sizes that cut anywhere within `1..L`, anew in every round.
+    pub(crate) fn new(seed: u64) -> Self {
+        let edge = |(name, samples): (&str, u64)| EdgeSetup {
+            name: name.into(),
+            samples,
+            memory_limit: None,
+            poison: None,
+            starts_at: None,
+        };
+        Self {
+            seed,
+            edges: [("attic", 30), ("barn", 10), ("cellar", 25)].map(edge).into(),
+            topology: Topology::ReplicaPerEdge,
+            cuts: Cuts::Random,
+            depth: 1..=LAYERS - 1,
+            rounds: 5,
+            aggregate_every: 3,
+            steps: 3,
+            reset_moments: false,
+            quorum: 1.0,
+            min_edges: 3,
+            workers: 2,
+            target_accuracy: None,
+            evaluation_ms: (1, 100),
+            copies: 0.0,
+            faults: Vec::new(),
+        }
+    }
+
+    pub(crate) fn centralized(seed: u64) -> Self {
+        Self { topology: Topology::Shared, cuts: Cuts::Fixed(0), depth: 0..=0, ..Self::new(seed) }
+    }
+
+    pub(crate) fn cut_at(self, cut: usize) -> Self {
+        Self { cuts: Cuts::Fixed(cut), depth: cut..=cut, ..self }
+    }
+
+    /// Random cuts from raw data to plain federated learning.
+    pub(crate) fn any_depth(self) -> Self {
+        Self { depth: 0..=LAYERS, ..self }
+    }
+
+    pub(crate) fn fault(mut self, at: Duration, fault: Fault) -> Self {
+        self.faults.push((at, fault));
+        self
+    }
+
+    pub(crate) fn shared(&self) -> bool {
+        self.topology == Topology::Shared
+    }
+
+    /// Runs it.
+    ///
+    /// # Panics
+    /// If the run hangs, never ends, or counts a step twice; prints the scenario then.
+    pub(crate) fn run(&self) -> Report {
+        let _replay = Replay(self);
+        self.simulate()
+    }
+
+    fn simulate(&self) -> Report {
+        World::new(self.clone(), MODEL.clone()).run()
+    }
+
+    /// Runs it, which must give the model that undisturbed unsplit training gives.
+    pub(crate) fn run_exactly(&self) -> Report {
+        let _replay = Replay(self);
+        let report = self.simulate();
+        let expected = self.expected(self.rounds);
+        match &report.outcome {
+            Outcome::Finished { state, rounds, .. } => {
+                assert_eq!(*rounds, self.rounds, "every round counts");
+                assert!(bits(state) == bits(&expected), "the final model is not the undisturbed one");
+            }
+            Outcome::Aborted { reason } => panic!("the run was aborted: {reason}"),
+        }
+        report
+    }
+
+    /// The global model after so many rounds, by training one unsplit model after the other.
+    pub(crate) fn expected(&self, rounds: u32) -> LayerState {
+        let model = &*MODEL;
+        let mut ledger = Ledger::default();
+        let mut global = self.initial(model);
+        let mut edges: Vec<&EdgeSetup> = self.edges.iter().collect();
+        edges.sort_by(|left, right| left.name.cmp(&right.name));
+        let mut trained = 0;
+        let settings = self.settings(model, 1);
+        let whole = edges.iter().map(|edge| (*edge, global.clone()));
+        let mut replicas: Vec<(&EdgeSetup, LayerState)> = whole.collect();
+        for round in 0..rounds {
+            for step in 0..self.steps {
+                for (edge, replica) in &mut replicas {
+                    let context = Context {
+                        edge: &edge.name,
+                        step: u64::from(round * self.steps + step),
+                        optimizer_step: settings.optimizer_steps(round) + u64::from(step) + 1,
+                    };
+                    let state = if self.shared() { &mut global } else { replica };
+                    model.step(state, &context, &mut ledger);
+                }
+            }
+            trained += self.steps;
+            if settings.aggregates(round) {
+                if !self.shared() {
+                    let parts = replicas
+                        .iter()
+                        .map(|(edge, state)| (edge.samples as f64 * f64::from(trained), state.clone(), None));
+                    global = model.average(parts.collect());
+                }
+                if self.reset_moments {
+                    global.reset_moments(&model.spec);
+                }
+                replicas.iter_mut().for_each(|(_, state)| *state = global.clone());
+                trained = 0;
+            }
+        }
+        global
+    }
+
+    pub(crate) fn initial(&self, model: &FakeModel) -> LayerState {
+        LayerState::initial(&model.spec, 0..model.spec.len(), MOMENTS, self.seed)
+    }
+
+    /// How good the global model is after a round (from 0): by turns good and bad.
+    pub(crate) fn accuracy(&self, round: u32) -> f64 {
+        if (round / self.aggregate_every).is_multiple_of(2) { 0.9 } else { 0.1 }
+    }
+
+    pub(crate) fn settings(&self, model: &FakeModel, run: u32) -> Settings {
+        Settings {
+            session: u64::from(run),
+            seed: self.seed,
+            spec: model.spec.clone(),
+            standardization: Method::Zscore,
+            optimizer: Optimizer::Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.0 },
+            batch_size: 2,
+            steps_per_round: self.steps,
+            aggregate_every: self.aggregate_every,
+            max_rounds: self.rounds,
+            target_accuracy: self.target_accuracy,
+            reset_moments: self.reset_moments,
+            topology: self.topology,
+            cuts: self.cuts,
+            depth: self.depth.clone(),
+            replan: Replan::EveryRound,
+            deadline: Deadline::Auto,
+            objective: Objective::Deepest,
+            margin: 0.15,
+            min_edges: self.min_edges,
+            gather_timeout: Duration::from_secs(30),
+            quorum: self.quorum,
+            rejoin_window: REJOIN_WINDOW,
+            checkpoint_every: self.aggregate_every,
+            activations: Codec::F32,
+            gradients: Codec::F32,
+            workers: self.workers,
+            capacity: None,
+            cloud_profile: device(),
+        }
+    }
+}
+
+impl Report {
+    /// How edges came back, in order.
+    pub(crate) fn recoveries(&self) -> Vec<(&str, Recovery)> {
+        let recoveries = self.events.iter().filter_map(|event| match &event.kind {
+            EventKind::EdgeResumed { edge, how, .. } => Some((edge.as_str(), *how)),
+            _ => None,
+        });
+        recoveries.collect()
+    }
+
+    /// When an event of some kind first happened.
+    pub(crate) fn first(&self, is_it: impl Fn(&EventKind) -> bool) -> Duration {
+        let event = self.events.iter().find(|event| is_it(&event.kind));
+        Duration::from_secs_f64(event.expect("it happens in every run").at)
+    }
+
+    /// When the last edge had joined.
+    pub(crate) fn gathered_at(&self) -> Duration {
+        self.first(|kind| matches!(kind, EventKind::ModelDetermined { .. }))
+    }
+
+    /// When the first round began.
+    pub(crate) fn trained_at(&self) -> Duration {
+        self.first(|kind| matches!(kind, EventKind::Planned { .. }))
+    }
+
+    pub(crate) fn aborted(&self) -> Option<&str> {
+        match &self.outcome {
+            Outcome::Aborted { reason } => Some(reason),
+            Outcome::Finished { .. } => None,
+        }
+    }
+}
+
+/// A state's values as bits, so that every difference counts.
+pub(crate) fn bits(state: &LayerState) -> Vec<u32> {
+    state.values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// A device whose layers take a millisecond and more.
+pub(crate) fn device() -> DeviceProfile {
+    let line = Line { per_flop: 1e-6, per_byte: 0.0, fixed: 1e-3 };
+    let other = Some(KindModel { forward: line, backward: line });
+    DeviceProfile { source: "simulated".into(), other, ..DeviceProfile::default() }
+}
