@@ -117,6 +117,9 @@ impl Participant {
 
     /// A connection was made.
     pub fn handle_connected(&mut self, _now: Duration) {
+        if self.ended {
+            return;
+        }
         self.connected = true;
         (self.assigned, self.owes_ready) = (false, false);
         self.probe = None;
@@ -271,7 +274,9 @@ impl Participant {
 
     /// A message or tensor came that cannot be understood.
     pub fn handle_malformed(&mut self, reason: &str) {
-        self.fail(reason);
+        if !self.ended {
+            self.fail(reason);
+        }
     }
 
     /// A job is done.

@@ -46,7 +46,7 @@ pub(crate) struct Link {
 }
 
 /// How much later than the first a copy may come.
-const LATEST_COPY: Duration = Duration::from_millis(2000);
+const LATEST_COPY: Duration = Duration::from_secs(2);
 
 impl Link {
     pub(crate) fn drawn(dice: &mut Dice) -> Self {

@@ -20,10 +20,10 @@ use crate::ledger::Ledger;
 use crate::world::World;
 
 /// How long an edge tries to reach the coordinator.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// How long a lost edge may stay away.
-pub(crate) const REJOIN_WINDOW: Duration = Duration::from_secs(60);
+pub(crate) const REJOIN_WINDOW: Duration = Duration::from_mins(1);
 
 /// All layers.
 pub(crate) const LAYERS: usize = 7;
@@ -210,7 +210,9 @@ impl Scenario {
                 if self.reset_moments {
                     global.reset_moments(&model.spec);
                 }
-                replicas.iter_mut().for_each(|(_, state)| *state = global.clone());
+                for (_, state) in &mut replicas {
+                    *state = global.clone();
+                }
                 trained = 0;
             }
         }

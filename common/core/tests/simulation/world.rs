@@ -175,8 +175,8 @@ impl World {
                     participant.handle_disconnect(now, "nobody listens there");
                 });
             }
-            Happening::ToCloud { connection, payload } => self.to_cloud(connection, payload),
-            Happening::ToEdge { connection, payload } => self.to_edge(connection, payload),
+            Happening::ToCloud { connection, payload } => self.reach_cloud(connection, payload),
+            Happening::ToEdge { connection, payload } => self.reach_edge(connection, payload),
             Happening::CloudNotices { connection } => {
                 let run = self.connections[&connection].run;
                 self.coordinator(run, |coordinator, now| {
@@ -283,7 +283,7 @@ impl World {
         let now = self.now;
         match action {
             participant::Action::Connect => self.connect(edge, process),
-            participant::Action::Send(message) => self.send_up(edge, process, message),
+            participant::Action::Send(message) => self.send_up(edge, process, &message),
             participant::Action::SendTensor { tensor, .. } => self.send_tensor_up(edge, process, tensor),
             participant::Action::Compute(job) => {
                 let Some(alive) = self.process(edge, process) else { return };
@@ -372,7 +372,7 @@ impl World {
         use coordinator::Action;
         let (now, run) = (self.now, self.run);
         match action {
-            Action::Send { to, message } => self.send_down(to.0, message),
+            Action::Send { to, message } => self.send_down(to.0, &message),
             Action::SendTensor { to, tensor, .. } => self.send_tensor_down(to.0, tensor),
             Action::Compute(job @ (Job::Aggregate { .. } | Job::Evaluate { .. })) => {
                 let takes = match job {
@@ -500,9 +500,9 @@ impl World {
         self.participant(edge, process, Participant::handle_connected);
     }
 
-    fn send_up(&mut self, edge: usize, process: u32, message: EdgeMessage) {
+    fn send_up(&mut self, edge: usize, process: u32, message: &EdgeMessage) {
         let Some(connection) = self.process(edge, process).and_then(|alive| alive.connection) else { return };
-        let bytes = message::encode(&message).expect("it is short");
+        let bytes = message::encode(message).expect("it is short");
         let message: EdgeMessage = message::decode(&bytes).expect("it was encoded");
         let Some(at) = self.connections.get_mut(&connection) else { return };
         let link = at.link;
@@ -513,8 +513,8 @@ impl World {
         self.deliver(arrives, copy, Happening::ToCloud { connection, payload: Payload::Message(message) });
     }
 
-    fn send_down(&mut self, connection: u64, message: CloudMessage) {
-        let bytes = message::encode(&message).expect("it is short");
+    fn send_down(&mut self, connection: u64, message: &CloudMessage) {
+        let bytes = message::encode(message).expect("it is short");
         let message: CloudMessage = message::decode(&bytes).expect("it was encoded");
         let Some(at) = self.connections.get_mut(&connection) else { return };
         let link = at.link;
@@ -551,7 +551,7 @@ impl World {
         self.schedule(at, happening);
     }
 
-    fn to_cloud(&mut self, connection: u64, payload: Payload<EdgeMessage>) {
+    fn reach_cloud(&mut self, connection: u64, payload: Payload<EdgeMessage>) {
         let Connection { run, up, link, .. } = self.connections[&connection];
         if up.dead_from <= self.now {
             return;
@@ -567,7 +567,7 @@ impl World {
         });
     }
 
-    fn to_edge(&mut self, connection: u64, payload: Payload<CloudMessage>) {
+    fn reach_edge(&mut self, connection: u64, payload: Payload<CloudMessage>) {
         let Connection { edge, process, down, .. } = self.connections[&connection];
         let Some(alive) = self.process(edge, process) else { return };
         if alive.connection != Some(connection) || down.dead_from <= self.now {
