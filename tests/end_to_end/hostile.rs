@@ -169,9 +169,12 @@ fn wrong_certificates_and_other_protocols_are_turned_away() {
         assert!(refused.is_err(), "another protocol");
         train(fleet).await
     });
-    let [(_, certificate), (_, protocol)] = &trained.refused[..] else { panic!("{:?}", trained.refused) };
-    assert!(certificate.contains("does not trust this coordinator's certificate"), "{certificate}");
-    assert!(protocol.contains("does not speak \"partway/1\""), "{protocol}");
+    // The coordinator hears of failed handshakes in either order.
+    let refused: Vec<&str> = trained.refused.iter().map(|(_, reason)| reason.as_str()).collect();
+    assert_eq!(refused.len(), 2, "{refused:?}");
+    for expected in ["does not trust this coordinator's certificate", "does not speak \"partway/1\""] {
+        assert!(refused.iter().any(|reason| reason.contains(expected)), "{refused:?} without {expected:?}");
+    }
     assert_eq!(trained.summary.weights_sha256, weights_without_others());
 }
 
