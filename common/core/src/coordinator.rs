@@ -5,12 +5,14 @@
 //! then takes what is to be done with [`Coordinator::poll_action`] until there is nothing left.
 
 mod action;
+mod aggregation;
 mod forecast;
 mod gathering;
 mod member;
 mod recovery;
 mod rounds;
 mod settings;
+mod steps;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

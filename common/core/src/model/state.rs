@@ -142,6 +142,11 @@ impl LayerState {
         self.values.extend(next.values);
     }
 
+    /// Whether every value is a number that can be trained on.
+    pub fn is_finite(&self) -> bool {
+        self.values.iter().all(|value| value.is_finite())
+    }
+
     /// Sets every moment to zero: `aggregate_moments = "reset"`.
     pub fn reset_moments(&mut self, spec: &ModelSpec) {
         for slot in slots(spec, self.layers.clone(), self.moments) {

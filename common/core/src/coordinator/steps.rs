@@ -1,0 +1,193 @@
+//! The steps of a round: activations in, turns, cut gradients out, and what edges report of them.
+
+use std::time::Duration;
+
+use super::Coordinator;
+use super::action::{Action, Job, Replica, StepJob};
+use super::member::{Arrived, Served};
+use super::settings::Topology;
+use crate::event::{EventKind, TermsMs};
+use crate::wire::{StepReport, TensorMessage};
+
+impl Coordinator {
+    pub(super) fn handle_activations(&mut self, now: Duration, edge: &str, tensor: TensorMessage) {
+        let header = tensor.header;
+        let layers = self.settings.spec.len();
+        if !self.is_current(edge, header.round, header.attempt) {
+            return;
+        }
+        let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
+        if header.step < round.next_step {
+            // A replay after a lost connection: answered, not trained again. An older one is a late copy.
+            if header.step.checked_add(1) == Some(round.next_step)
+                && let Some(reply) = round.reply.clone()
+            {
+                self.send_tensor(edge, reply);
+            }
+        } else if round.is_trained(layers) || header.step > round.next_step {
+            let reason = format!(
+                "it sent step {} of round {}, where {} of {} steps were served at cut {}",
+                u64::from(header.step) + 1,
+                header.round + 1,
+                round.next_step,
+                round.plan.steps,
+                round.cut(),
+            );
+            self.refuse_edge(now, edge, &reason);
+        } else if !round.in_service {
+            round.arrived = Some(Arrived { tensor, at: now });
+            self.serve(edge);
+        }
+    }
+
+    /// Hands the edge's waiting activations to its replica, if it is their turn.
+    pub(super) fn serve(&mut self, edge: &str) {
+        let shared = self.settings.topology == Topology::Shared;
+        if shared && self.turn().as_deref() != Some(edge) {
+            return;
+        }
+        let settings = &self.settings;
+        let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
+        if round.in_service || (round.start.is_none() && !shared) {
+            return;
+        }
+        let Some(Arrived { tensor, at }) = round.arrived.take() else { return };
+        let step = round.next_step;
+        round.in_service = true;
+        let served = &mut round.served[step as usize];
+        served.residence_s = at.as_secs_f64();
+        served.bytes_up = tensor.wire_bytes();
+        let plan = round.plan;
+        let job = StepJob {
+            replica: if shared { Replica::Shared } else { Replica::Of(edge.to_owned()) },
+            edge: edge.to_owned(),
+            round: plan.round,
+            attempt: plan.attempt,
+            step,
+            global_step: u64::from(plan.round) * u64::from(settings.steps_per_round) + u64::from(step),
+            optimizer_step: plan.optimizer_steps + u64::from(step) + 1,
+            tensor,
+            gradients: settings.gradients,
+        };
+        self.push(Action::Compute(Job::Step(job)));
+    }
+
+    /// Whose step the shared model takes next: steps in order, edges in name order within a step.
+    fn turn(&self) -> Option<String> {
+        let active = self.fleet.iter().filter(|(_, member)| !member.out);
+        active
+            .filter_map(|(name, member)| Some((member.round.as_ref()?.next_step, name)))
+            .filter(|(step, _)| *step < self.settings.steps_per_round)
+            .min()
+            .map(|(_, name)| name.clone())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of Computed::Stepped")]
+    pub(super) fn handle_stepped(
+        &mut self,
+        now: Duration,
+        edge: &str,
+        step: u32,
+        reply: TensorMessage,
+        loss: f32,
+        correct: u32,
+        seconds: f64,
+    ) {
+        let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
+        if step != round.next_step || !round.in_service {
+            return;
+        }
+        round.in_service = false;
+        round.next_step += 1;
+        let served = &mut round.served[step as usize];
+        let arrived_s = served.residence_s;
+        *served = Served {
+            loss,
+            correct,
+            residence_s: now.as_secs_f64() - arrived_s,
+            service_s: seconds,
+            bytes_down: reply.wire_bytes(),
+            ..*served
+        };
+        round.reply = Some(reply.clone());
+        let predicted = round.prediction.cloud_service_s;
+        self.forecast.observe_cloud(predicted, seconds);
+        self.send_tensor(edge, reply);
+        if self.settings.topology == Topology::Shared
+            && let Some(next) = self.turn()
+        {
+            self.serve(&next);
+        }
+        self.end_member_round(now, edge);
+    }
+
+    /// A step's activations cannot be trained on.
+    pub(super) fn handle_rejected(&mut self, now: Duration, edge: &str, reason: &str) {
+        if let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) {
+            round.in_service = false;
+        }
+        let reason = format!("round {}: {reason}", self.round + 1);
+        self.refuse_edge(now, edge, &reason);
+    }
+
+    pub(super) fn handle_step_done(
+        &mut self,
+        now: Duration,
+        edge: &str,
+        round: u32,
+        attempt: u32,
+        report: StepReport,
+    ) {
+        if !self.is_current(edge, round, attempt) {
+            return;
+        }
+        if !report.is_sound() {
+            self.refuse_edge(now, edge, "it reported times or a loss that are negative or not finite");
+            return;
+        }
+        let Some(member) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
+        let step = report.step as usize;
+        if step >= member.reported.len() || std::mem::replace(&mut member.reported[step], true) {
+            return;
+        }
+        let mut served = member.served[step];
+        if let Some((loss, correct)) = report.local {
+            (served.loss, served.correct) = (loss, correct);
+        }
+        let prediction = member.prediction.clone();
+        let plan = member.plan;
+        if let Some(transfer) = report.downlink {
+            self.forecast.observe_downlink(edge, transfer);
+        }
+        self.forecast.observe_step(edge, &prediction, &report, served.residence_s - served.service_s);
+        let predicted = prediction.terms_ms;
+        let network_ms =
+            (report.latency_s - report.forward_s - report.backward_s - served.residence_s).max(0.0) * 1e3;
+        let network_predicted = predicted.uplink + predicted.downlink;
+        let up_share = if network_predicted > 0.0 { predicted.uplink / network_predicted } else { 0.0 };
+        self.emit(
+            now,
+            EventKind::Step {
+                round: round + 1,
+                attempt,
+                edge: edge.to_owned(),
+                step: report.step + 1,
+                cut: plan.cut,
+                latency_ms: report.latency_s * 1e3,
+                predicted_ms: prediction.step_ms,
+                deadline_ms: plan.deadline_s * 1e3,
+                terms_ms: TermsMs {
+                    edge_forward: report.forward_s * 1e3,
+                    uplink: network_ms * up_share,
+                    cloud: served.residence_s * 1e3,
+                    downlink: network_ms * (1.0 - up_share),
+                    edge_backward: report.backward_s * 1e3,
+                },
+                loss: served.loss,
+                correct: served.correct,
+                bytes_up: served.bytes_up,
+                bytes_down: served.bytes_down,
+            },
+        );
+    }
+}
