@@ -87,9 +87,10 @@ fn message() -> impl Strategy<Value = EdgeMessage> {
         proptest::collection::vec(channel, 0..3).prop_map(EdgeMessage::Statistics),
         proptest::option::of(transfer()).prop_map(|downlink| EdgeMessage::Ready { downlink }),
         Just(EdgeMessage::Declined { reason: "no".into() }),
-        (ids(), report).prop_map(|((round, attempt, step), (forward_s, backward_s, latency_s, downlink))| {
+        (ids(), report, 0..100usize).prop_map(|((round, attempt, step), times, count)| {
+            let (forward_s, backward_s, latency_s, downlink) = times;
             let report = StepReport { step, forward_s, backward_s, latency_s, downlink, local: None };
-            EdgeMessage::StepsDone { round, attempt, reports: vec![report] }
+            EdgeMessage::StepsDone { round, attempt, reports: vec![report; count] }
         }),
         ids().prop_map(|(round, attempt, _)| EdgeMessage::RoundDone { round, attempt, peak_rss_bytes: 1 }),
     ]
