@@ -159,6 +159,10 @@ impl Coordinator {
             }
             EdgeMessage::StepsDone { round, attempt, reports } => {
                 for report in reports {
+                    // One that makes no sense ends the connection, and what it brought.
+                    if !self.connections.contains_key(&from) {
+                        break;
+                    }
                     self.handle_step_done(now, &edge, round, attempt, report);
                 }
             }

@@ -22,6 +22,7 @@ mod network;
 mod scenario;
 mod world;
 
+mod anything;
 mod connections;
 mod coordinator_crashes;
 mod copies;

@@ -1,0 +1,351 @@
+//! A coordinator with well-behaved edges around it, one operation after the other.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use partway_core::aggregate;
+use partway_core::codec::Codec;
+use partway_core::coordinator::{
+    Action, Computed, ConnectionId, Coordinator, Job, Received, Replica, Settings,
+};
+use partway_core::model::{LayerState, state::state_len};
+use partway_core::statistics::ChannelStatistics;
+use partway_core::wire::{
+    CloudMessage, EdgeMessage, PROTOCOL_VERSION, RoundPlan, StartFrom, TensorHeader, TensorKind,
+    TensorMessage, TrainingRequest,
+};
+
+use crate::fake_model::{FakeModel, MOMENTS};
+use crate::scenario::{LAYERS, REJOIN_WINDOW, device};
+
+/// More than any one operation asks for.
+const MOST_ACTIONS: usize = 60;
+
+/// The edges' names; none must be empty.
+pub(super) const NAMES: [&str; 4] = ["attic", "barn", "cellar", ""];
+
+/// One operation. Connections and jobs are picked by number, modulo how many there are.
+#[derive(Clone, Debug)]
+pub(super) enum Operation {
+    Connect,
+    Disconnect(usize),
+    /// What an honest edge does next.
+    Proceed(usize),
+    /// The result of a job that was asked for.
+    Finish(usize),
+    /// A result that was given before.
+    Repeat(usize),
+    /// A job goes wrong.
+    Spoil(usize),
+    Wait(u64),
+    Say(usize, EdgeMessage),
+    Send(usize, TensorMessage),
+    Malformed(usize),
+}
+
+pub(super) fn request(name: &str, samples: u64) -> TrainingRequest {
+    TrainingRequest {
+        version: PROTOCOL_VERSION,
+        name: name.into(),
+        samples,
+        labels: vec![samples],
+        shape: [1, 2, 2],
+        profile: device(),
+        memory_limit: None,
+        uplink_hint: None,
+        resume: None,
+    }
+}
+
+/// The far end of a connection, which does what it should when it is asked to proceed.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    name: usize,
+    asked: bool,
+    owes_statistics: bool,
+    owes_ready: bool,
+    pub(super) plan: Option<RoundPlan>,
+    /// The cut of the round before.
+    before: u32,
+    step: u32,
+    ended: bool,
+}
+
+/// The coordinator with everything around it.
+pub(super) struct Bench {
+    pub(super) coordinator: Coordinator,
+    model: FakeModel,
+    now: Duration,
+    timer: Option<Duration>,
+    pub(super) peers: BTreeMap<u64, Peer>,
+    connections: u64,
+    jobs: Vec<Job>,
+    given: Vec<Computed>,
+    /// Where each replica's layers begin.
+    placed: BTreeMap<Replica, usize>,
+    pub(super) finished: bool,
+}
+
+impl Bench {
+    pub(super) fn new(settings: Settings) -> Self {
+        let mut bench = Self {
+            coordinator: Coordinator::new(Duration::ZERO, settings, None),
+            model: FakeModel::new(),
+            now: Duration::ZERO,
+            timer: None,
+            peers: BTreeMap::new(),
+            connections: 0,
+            jobs: Vec::new(),
+            given: Vec::new(),
+            placed: BTreeMap::new(),
+            finished: false,
+        };
+        bench.act();
+        bench
+    }
+
+    fn pick(&self, number: usize) -> Option<u64> {
+        self.peers.keys().nth(number % self.peers.len().max(1)).copied()
+    }
+
+    pub(super) fn operate(&mut self, operation: Operation) {
+        self.now += Duration::from_millis(1);
+        match operation {
+            Operation::Connect => {
+                self.connections += 1;
+                let name = self.connections as usize % 3;
+                self.peers.insert(self.connections, Peer { name, ..Peer::default() });
+                self.coordinator.handle_connected(self.now, ConnectionId(self.connections));
+            }
+            Operation::Disconnect(number) => {
+                if let Some(connection) = self.pick(number) {
+                    self.peers.remove(&connection);
+                    self.coordinator.handle_disconnect(self.now, ConnectionId(connection));
+                }
+            }
+            Operation::Proceed(number) => {
+                if let Some(connection) = self.pick(number) {
+                    self.proceed(connection);
+                }
+            }
+            Operation::Finish(number) if !self.jobs.is_empty() => {
+                let job = self.jobs.remove(number % self.jobs.len());
+                if let Some(computed) = self.compute(job) {
+                    self.given.push(computed.clone());
+                    self.coordinator.handle_computed(self.now, computed);
+                }
+            }
+            Operation::Repeat(number) if !self.given.is_empty() => {
+                let computed = self.given[number % self.given.len()].clone();
+                self.coordinator.handle_computed(self.now, computed);
+            }
+            Operation::Spoil(number) if !self.jobs.is_empty() => {
+                let at = number % self.jobs.len();
+                if let Job::Step(step) = self.jobs[at].clone() {
+                    self.jobs.remove(at);
+                    let (edge, round, attempt) = (step.edge, step.round, step.attempt);
+                    let rejected = Computed::Rejected { edge, round, attempt, reason: "NaN".into() };
+                    self.coordinator.handle_computed(self.now, rejected);
+                }
+            }
+            Operation::Finish(_) | Operation::Repeat(_) | Operation::Spoil(_) => {}
+            Operation::Wait(ms) => {
+                self.now += Duration::from_millis(ms);
+                if self.timer.is_some_and(|at| at <= self.now) {
+                    self.timer = None;
+                    self.coordinator.handle_timeout(self.now);
+                }
+            }
+            Operation::Say(number, message) => {
+                if let Some(connection) = self.pick(number) {
+                    self.say(connection, message);
+                }
+            }
+            Operation::Send(number, tensor) => {
+                if let Some(connection) = self.pick(number) {
+                    self.send(connection, tensor);
+                }
+            }
+            Operation::Malformed(number) => {
+                if let Some(connection) = self.pick(number) {
+                    self.coordinator.handle_malformed(self.now, ConnectionId(connection), "noise");
+                }
+            }
+        }
+        self.act();
+    }
+
+    fn say(&mut self, connection: u64, message: EdgeMessage) {
+        self.coordinator.handle_message(self.now, ConnectionId(connection), message);
+    }
+
+    fn send(&mut self, connection: u64, tensor: TensorMessage) {
+        let received = Received { seconds: 0.01, rtt_s: 0.01 };
+        self.coordinator.handle_tensor(self.now, ConnectionId(connection), tensor, received);
+    }
+
+    /// Takes what the coordinator asks for.
+    fn act(&mut self) {
+        let mut actions = 0;
+        while let Some(action) = self.coordinator.poll_action() {
+            actions += 1;
+            assert!(actions < MOST_ACTIONS, "one operation asks for more and more");
+            assert!(!self.finished, "{action:?} follows the end");
+            match action {
+                Action::Send { to, message } => self.hear(to.0, message),
+                Action::SendTensor { to, tensor, .. } => {
+                    if let Some(peer) = self.peers.get_mut(&to.0)
+                        && tensor.header.kind == TensorKind::CutGradient
+                        && peer.plan.is_some_and(|plan| {
+                            (plan.round, plan.attempt) == (tensor.header.round, tensor.header.attempt)
+                        })
+                    {
+                        peer.step = tensor.header.step + 1;
+                    }
+                }
+                Action::Compute(Job::Place { replica, from, .. }) => {
+                    self.placed.insert(replica, from);
+                }
+                Action::Compute(job) => self.jobs.push(job),
+                Action::SetTimer(at) => self.timer = at,
+                Action::Close { connection, .. } => {
+                    self.peers.remove(&connection.0);
+                    self.coordinator.handle_disconnect(self.now, connection);
+                }
+                Action::Checkpoint(_) | Action::Emit(_) => {}
+                Action::Finish(_) => self.finished = true,
+            }
+        }
+        let waits = self.timer.is_some() || !self.jobs.is_empty() || !self.peers.is_empty();
+        assert!(self.finished || waits, "nothing can wake it");
+    }
+
+    fn hear(&mut self, connection: u64, message: CloudMessage) {
+        let Some(peer) = self.peers.get_mut(&connection) else { return };
+        match message {
+            CloudMessage::Assignment(assignment) => {
+                peer.owes_statistics = assignment.standardizer.is_none();
+                peer.owes_ready = !peer.owes_statistics;
+            }
+            CloudMessage::Standardize(_) => peer.owes_ready = true,
+            CloudMessage::Round(plan) => {
+                peer.before = peer
+                    .plan
+                    .map_or(0, |before| if before.round == plan.round { peer.before } else { before.cut });
+                (peer.plan, peer.step, peer.ended) = (Some(plan), 0, false);
+            }
+            _ => {}
+        }
+    }
+
+    /// Does what is next for an honest edge.
+    fn proceed(&mut self, connection: u64) {
+        let Some(peer) = self.peers.get_mut(&connection) else { return };
+        if !peer.asked {
+            peer.asked = true;
+            let request = request(NAMES[peer.name], 20);
+            self.say(connection, EdgeMessage::TrainingRequest(request));
+        } else if std::mem::take(&mut peer.owes_statistics) {
+            let mut channel = ChannelStatistics::default();
+            channel.push_all(&[0.0, 1.0, 4.0]);
+            self.say(connection, EdgeMessage::Statistics(vec![channel]));
+        } else if std::mem::take(&mut peer.owes_ready) {
+            self.say(connection, EdgeMessage::Ready { downlink: None });
+        } else if let Some(plan) = peer.plan {
+            let (step, before, ended) = (peer.step, peer.before, peer.ended);
+            let local = plan.cut as usize == LAYERS;
+            if step == 0 && plan.start == (StartFrom::Own { upload_moved: true }) {
+                self.send(connection, self.state(&plan, 0, plan.cut as usize..before as usize));
+            }
+            if step < plan.steps && !local {
+                let ids = TensorHeader::new(TensorKind::Activations, Codec::F32);
+                let header = TensorHeader { round: plan.round, attempt: plan.attempt, step, ..ids };
+                self.send(connection, TensorMessage::encode(header, vec![1.0], &[1]));
+            } else if !ended {
+                if let Some(peer) = self.peers.get_mut(&connection) {
+                    peer.ended = true;
+                }
+                if plan.aggregate && plan.cut > 0 {
+                    self.send(connection, self.state(&plan, plan.steps, 0..plan.cut as usize));
+                }
+                let RoundPlan { round, attempt, .. } = plan;
+                self.say(connection, EdgeMessage::RoundDone { round, attempt, peak_rss_bytes: 0 });
+            }
+        }
+    }
+
+    fn state(&self, plan: &RoundPlan, step: u32, layers: std::ops::Range<usize>) -> TensorMessage {
+        let header = TensorHeader {
+            round: plan.round,
+            attempt: plan.attempt,
+            step,
+            first_layer: layers.start as u16,
+            last_layer: layers.end.max(layers.start) as u16,
+            ..TensorHeader::new(TensorKind::State, Codec::F32)
+        };
+        let values = state_len(&self.model.spec, layers.start..layers.end.max(layers.start), MOMENTS);
+        TensorMessage::encode(header, vec![0.25; values], &[])
+    }
+
+    fn compute(&self, job: Job) -> Option<Computed> {
+        Some(match job {
+            Job::Place { .. } => return None,
+            Job::Step(step) => {
+                let ids = TensorHeader::new(TensorKind::CutGradient, step.gradients);
+                let (round, attempt) = (step.round, step.attempt);
+                let header = TensorHeader { round, attempt, step: step.step, ..ids };
+                Computed::Stepped {
+                    edge: step.edge,
+                    round,
+                    attempt,
+                    step: step.step,
+                    reply: TensorMessage::encode(header, vec![1.0], &[]),
+                    loss: 1.0,
+                    correct: 1,
+                    seconds: 0.01,
+                }
+            }
+            Job::Export { replica, round, attempt } => {
+                let from = *self.placed.get(&replica).expect("only placed replicas are exported");
+                let values = vec![0.5; state_len(&self.model.spec, from..LAYERS, MOMENTS)];
+                let state = LayerState { layers: from..LAYERS, moments: MOMENTS, values };
+                Computed::Exported { replica, round, attempt, state }
+            }
+            Job::Aggregate { round, parts, .. } => {
+                let whole: Vec<(f64, LayerState)> = parts
+                    .into_iter()
+                    .map(|(weight, mut lower, upper)| {
+                        if let Some(upper) = upper {
+                            lower.append(upper);
+                        }
+                        (weight, lower)
+                    })
+                    .collect();
+                let parts: Vec<(f64, &LayerState)> =
+                    whole.iter().map(|(weight, state)| (*weight, state)).collect();
+                let state = aggregate::average(&self.model.spec, &parts).expect("whole finite models");
+                Computed::Aggregated { round, state }
+            }
+            Job::Evaluate { round, .. } => {
+                Computed::Evaluated { round, accuracy: 0.1 * f64::from(round), loss: 1.0, samples: 1 }
+            }
+        })
+    }
+
+    /// Everybody leaves, everything that was begun is computed, every timer fires.
+    pub(super) fn wind_down(&mut self) {
+        for _ in 0..1000 {
+            if self.finished {
+                return;
+            }
+            if !self.peers.is_empty() {
+                self.operate(Operation::Disconnect(0));
+            } else if !self.jobs.is_empty() {
+                self.operate(Operation::Finish(0));
+            } else {
+                self.operate(Operation::Wait(REJOIN_WINDOW.as_millis() as u64));
+            }
+        }
+        panic!("everybody is gone, and it still goes on");
+    }
+}

@@ -1,0 +1,135 @@
+//! The coordinator's process: what happens to it, and what it asks for.
+
+use std::time::Duration;
+
+use partway_core::coordinator::{Action, Computed, Coordinator, Job};
+use partway_core::model::LayerState;
+
+use super::{Happening, MOST_ACTIONS, World};
+use crate::cloud::{Cloud, Workers};
+
+impl World {
+    pub(super) fn start_cloud(&mut self) {
+        self.run += 1;
+        let settings = self.scenario.settings(&self.model, self.run);
+        let coordinator = Coordinator::new(self.now, settings, self.checkpoint.clone());
+        let workers = Workers::new(self.scenario.workers);
+        if self.checkpoint.is_none() {
+            let initial = self.scenario.initial(&self.model);
+            self.ledger.begin(&self.model, &initial);
+        }
+        self.cloud = Some(Cloud { coordinator, workers, timers: 0 });
+        self.coordinator(self.run, |_, _| {});
+    }
+
+    /// Tells the coordinator something, then does what it asks for.
+    pub(super) fn coordinator(&mut self, run: u32, tell: impl FnOnce(&mut Coordinator, Duration)) {
+        let now = self.now;
+        let Some(cloud) = self.cloud.as_mut().filter(|_| self.run == run) else { return };
+        tell(&mut cloud.coordinator, now);
+        for count in 0.. {
+            assert!(count < MOST_ACTIONS, "the coordinator asks for too much");
+            let Some(action) = self.cloud.as_mut().and_then(|cloud| cloud.coordinator.poll_action()) else {
+                break;
+            };
+            self.act_for_cloud(action);
+        }
+        let started = self.cloud.as_mut().map(|cloud| cloud.workers.dispatch()).unwrap_or_default();
+        for replica in started {
+            let takes = self.dice.ms(1, 15);
+            self.schedule(now + takes, Happening::ReplicaComputed { run, replica });
+        }
+    }
+
+    pub(super) fn act_for_cloud(&mut self, action: Action) {
+        let (now, run) = (self.now, self.run);
+        match action {
+            Action::Send { to, message } => self.send_down(to.0, &message),
+            Action::SendTensor { to, tensor, .. } => self.send_tensor_down(to.0, tensor),
+            Action::Compute(job @ (Job::Aggregate { .. } | Job::Evaluate { .. })) => {
+                let takes = match job {
+                    Job::Evaluate { .. } => {
+                        let (least, most) = self.scenario.evaluation_ms;
+                        self.dice.ms(least, most)
+                    }
+                    _ => self.dice.ms(1, 20),
+                };
+                self.schedule(now + takes, Happening::GlobalComputed { run, job: Box::new(job) });
+            }
+            Action::Compute(job) => {
+                if let Some(cloud) = &mut self.cloud {
+                    cloud.workers.submit(job);
+                }
+            }
+            Action::SetTimer(at) => {
+                let Some(cloud) = &mut self.cloud else { return };
+                cloud.timers += 1;
+                let timer = cloud.timers;
+                if let Some(at) = at {
+                    self.schedule(at.max(now), Happening::CloudTimer { run, timer });
+                }
+            }
+            Action::Checkpoint(checkpoint) => self.checkpoint = Some(checkpoint),
+            Action::Emit(event) => self.events.push(event),
+            Action::Close { connection, reason } => {
+                let Some(at) = self.connections.get(&connection.0) else { return };
+                let heard = at.down.busy_until.max(now);
+                let heard = heard + self.dice.ms(1, 50);
+                self.schedule(heard, Happening::EdgeNotices { connection: connection.0, reason });
+                let gone = heard + self.dice.ms(1, 50);
+                self.schedule(gone, Happening::CloudNotices { connection: connection.0 });
+            }
+            Action::Finish(outcome) => {
+                self.outcome = Some(outcome);
+                self.ended_at = now;
+                self.cloud = None;
+                for (connection, at) in self.connections.clone() {
+                    let heard = at.down.busy_until.max(now) + self.dice.ms(10, 50);
+                    let reason = "the run is over".to_owned();
+                    self.schedule(heard, Happening::EdgeNotices { connection, reason });
+                }
+            }
+        }
+    }
+
+    pub(super) fn compute_global(&mut self, job: Job) -> Computed {
+        match job {
+            Job::Aggregate { round, parts, reset_moments } => {
+                self.check_parts(&parts);
+                let mut state = self.model.average(parts);
+                if reset_moments {
+                    state.reset_moments(&self.model.spec);
+                }
+                self.ledger.begin(&self.model, &state);
+                Computed::Aggregated { round, state }
+            }
+            Job::Evaluate { round, .. } => {
+                let accuracy = self.scenario.accuracy(round);
+                Computed::Evaluated { round, accuracy, loss: 1.0, samples: 10 }
+            }
+            _ => panic!("workers do the rest"),
+        }
+    }
+
+    /// Both halves of every contribution have seen the same steps, each once, and its weight counts
+    /// exactly these.
+    pub(super) fn check_parts(&self, parts: &[(f64, LayerState, Option<LayerState>)]) {
+        for (weight, lower, upper) in parts {
+            let mut whole = lower.clone();
+            if let Some(upper) = upper.clone() {
+                whole.append(upper);
+            }
+            let steps = self.ledger.steps(&self.model, &whole);
+            if !self.scenario.shared() {
+                let edge = &steps.first().expect("a contribution without a step").edge;
+                assert!(steps.iter().all(|step| step.edge == *edge), "steps of two edges in one replica");
+                let samples = self.edges.iter().find(|at| at.name == *edge).map_or(0, |at| at.samples);
+                let expected = samples as f64 * steps.len() as f64;
+                assert!(
+                    (weight - expected).abs() < 1e-9,
+                    "edge {edge} has the weight {weight} for {steps:?} with {samples} samples"
+                );
+            }
+        }
+    }
+}
