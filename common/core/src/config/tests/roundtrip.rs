@@ -51,7 +51,7 @@ fn all_keys() -> Vec<BoxedStrategy<String>> {
         one_of("data.allow_raw_data", &["true", "false"]),
         one_of("training.algorithm", &["splitfed-v1", "splitfed-v2", "sequential", "fedavg"]),
         set("training.batch_size", 1..=65_536usize),
-        set("training.steps_per_round", 1..=u32::MAX),
+        set("training.steps_per_round", 1..=10_000usize),
         set("training.aggregate_every", 1..=u32::MAX),
         set("training.max_rounds", 1..=u32::MAX),
         set("training.target_accuracy", 1e-6..=1.0f64),
