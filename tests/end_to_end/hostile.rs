@@ -192,7 +192,7 @@ const MISDEEDS: &[(&str, &str)] = &[
     ("ends-at-once", "it ended its round after 0 of 2 steps"),
     ("infinite", "value 0 of the activations at cut 3 is inf, which is not a finite number"),
     ("last-of-all-steps", "it sent step 4294967296 of round 1, where 0 of 2 steps were served"),
-    ("late-step", "it sent step 2 of round 1, where step 1 was due"),
+    ("late-step", "it sent step 2 of round 1, where 0 of 2 steps were served"),
     ("long-body", "a tensor's body goes on after its 4128 bytes"),
     ("long-message", "ends after"),
     ("no-tensor", "a tensor's stream begins with [47, 45], not with [50, 57]"),
