@@ -19,17 +19,7 @@ pub(crate) fn aggregate(
     parts: Vec<(f64, LayerState, Option<LayerState>)>,
     reset_moments: bool,
 ) -> Computed {
-    let whole: Vec<(f64, LayerState)> = parts
-        .into_iter()
-        .map(|(weight, mut lower, upper)| {
-            if let Some(upper) = upper {
-                lower.append(upper);
-            }
-            (weight, lower)
-        })
-        .collect();
-    let weighted: Vec<(f64, &LayerState)> = whole.iter().map(|(weight, state)| (*weight, state)).collect();
-    match aggregate::average(spec, &weighted) {
+    match aggregate::average_halves(spec, parts) {
         Ok(mut state) => {
             if reset_moments {
                 state.reset_moments(spec);

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use partway_core::codec::Codec;
 use partway_core::model::{LayerState, ModelSpec};
 use partway_core::participant::{Completed, Computed, Job};
 use partway_core::standardize::Standardizer;
 use partway_core::statistics::{self, ChannelStatistics};
-use partway_core::wire::{Assignment, RoundPlan, StartFrom, TensorHeader, TensorKind, TensorMessage};
+use partway_core::wire::{
+    Assignment, RoundPlan, StartFrom, TensorHeader, TensorKind, TensorMessage, decode_state, encode_state,
+};
 use partway_datasets::{BatchOrder, Samples};
 use partway_model::memory::peak_rss_bytes;
 use partway_model::{Compute, Half, Pending, Spent, StepContext};
@@ -122,7 +123,9 @@ impl Worker {
             StartFrom::Own { .. } if unchanged => None,
             StartFrom::Initial => Some(LayerState::initial(&training.spec, 0..cut, moments, training.seed)),
             StartFrom::Cloud => Some(match block {
-                Some(block) => state_of(&training.spec, moments, block)?,
+                Some(block) => {
+                    decode_state(&training.spec, moments, block).map_err(|error| error.to_string())?
+                }
                 None => LayerState { layers: 0..0, moments, values: Vec::new() },
             }),
             StartFrom::Own { upload_moved } => {
@@ -140,7 +143,8 @@ impl Worker {
                     let rest = state.split_off(&training.spec, cut);
                     moved = upload_moved.then(|| encode_state(plan.round, plan.attempt, 0, rest));
                 } else if let Some(block) = block {
-                    let block = state_of(&training.spec, moments, block)?;
+                    let block =
+                        decode_state(&training.spec, moments, block).map_err(|error| error.to_string())?;
                     if block.layers.start != state.layers.end {
                         return Err(format!(
                             "the cloud sent layers {:?} after {:?}",
@@ -294,25 +298,4 @@ impl Training {
         let labels = indices.iter().map(|index| shard.labels()[*index]).collect();
         Ok((values, labels, context))
     }
-}
-
-fn encode_state(round: u32, attempt: u32, step: u32, state: LayerState) -> TensorMessage {
-    let header = TensorHeader {
-        round,
-        attempt,
-        step,
-        first_layer: state.layers.start as u16,
-        last_layer: state.layers.end as u16,
-        ..TensorHeader::new(TensorKind::State, Codec::F32)
-    };
-    TensorMessage::encode(header, state.values, &[])
-}
-
-fn state_of(spec: &ModelSpec, moments: usize, tensor: TensorMessage) -> Result<LayerState, String> {
-    let layers = tensor.header.layers();
-    if layers.end > spec.len() {
-        return Err(format!("the cloud sent layers {layers:?} of a model of {} layers", spec.len()));
-    }
-    let (values, _) = tensor.decode().map_err(|error| error.to_string())?;
-    LayerState::new(spec, layers, moments, values).map_err(|error| error.to_string())
 }

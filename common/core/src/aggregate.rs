@@ -71,6 +71,23 @@ pub enum AggregateError {
     },
 }
 
+/// As [`average`], for full models that come as their two halves; an absent upper half is part of the
+/// lower.
+pub fn average_halves(
+    spec: &ModelSpec,
+    parts: Vec<(f64, LayerState, Option<LayerState>)>,
+) -> Result<LayerState, AggregateError> {
+    let joined = |(weight, mut lower, upper): (f64, LayerState, Option<LayerState>)| {
+        if let Some(upper) = upper {
+            lower.append(upper);
+        }
+        (weight, lower)
+    };
+    let whole: Vec<(f64, LayerState)> = parts.into_iter().map(joined).collect();
+    let weighted: Vec<(f64, &LayerState)> = whole.iter().map(|(weight, state)| (*weight, state)).collect();
+    average(spec, &weighted)
+}
+
 /// The weighted average of states of the same layers (full models `[0, L)`, or client halves that
 /// share a cut), summed in f64 in the given order. Pass the contributors in edge-id order: the result
 /// then depends on who contributes, never on who came first.

@@ -1,10 +1,13 @@
-//! What crosses the wire: control messages ([`message`]) and tensors ([`tensor`]).
+//! What crosses the wire: control messages ([`message`]) and tensors ([`tensor`]), states among them
+//! ([`state`]).
 
 pub mod message;
+pub mod state;
 pub mod tensor;
 
 pub use message::{
     Assignment, CloudMessage, EdgeMessage, MAX_MESSAGE_BYTES, MessageError, PROTOCOL_VERSION, ResumePoint,
     RoundPlan, StartFrom, StepReport, TrainingRequest,
 };
+pub use state::{StateTensorError, decode_state, encode_state};
 pub use tensor::{Body, HEADER_BYTES, TensorError, TensorHeader, TensorKind, TensorMessage};

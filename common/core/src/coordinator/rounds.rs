@@ -7,10 +7,9 @@ use super::action::{Action, Job, Replica};
 use super::member::{MemberRound, Slice};
 use super::settings::Topology;
 use super::{Coordinator, Phase};
-use crate::codec::Codec;
 use crate::event::EventKind;
 use crate::model::LayerState;
-use crate::wire::{CloudMessage, RoundPlan, StartFrom, TensorHeader, TensorKind, TensorMessage};
+use crate::wire::{CloudMessage, RoundPlan, StartFrom, TensorMessage, decode_state, encode_state};
 
 impl Coordinator {
     /// Plans round `round` and starts it for every edge that takes part.
@@ -115,15 +114,8 @@ impl Coordinator {
         let Some(round) = member.round.as_ref() else { return };
         let plan = round.plan;
         if let Some(Slice { state, layers }) = round.block.clone() {
-            let values = state.slice(&self.settings.spec, layers.clone()).values;
-            let header = TensorHeader {
-                round: plan.round,
-                attempt: plan.attempt,
-                first_layer: layers.start as u16,
-                last_layer: layers.end as u16,
-                ..TensorHeader::new(TensorKind::State, Codec::F32)
-            };
-            let tensor = TensorMessage::encode(header, values, &[]);
+            let block = state.slice(&self.settings.spec, layers);
+            let tensor = encode_state(plan.round, plan.attempt, 0, block);
             self.emit_state_moved(now, edge, tensor.header.round, tensor.wire_bytes(), "down");
             self.send_tensor(edge, tensor);
         }
@@ -203,21 +195,14 @@ impl Coordinator {
             return;
         }
         let bytes = tensor.wire_bytes();
-        let decoded = tensor.decode().map_err(|error| error.to_string()).and_then(|(values, _)| {
-            if header.layers().end > self.settings.spec.len() {
-                return Err(format!("it sent a state of layers {:?}", header.layers()));
-            }
-            LayerState::new(&self.settings.spec, header.layers(), self.settings.moments(), values)
-                .map_err(|error| error.to_string())
-        });
-        let state = match decoded {
+        let state = match decode_state(&self.settings.spec, self.settings.moments(), tensor) {
             Ok(state) if state.is_finite() => state,
             Ok(_) => {
                 self.refuse_edge(now, edge, &diverged(header.round));
                 return;
             }
-            Err(reason) => {
-                self.refuse_edge(now, edge, &reason);
+            Err(error) => {
+                self.refuse_edge(now, edge, &error.to_string());
                 return;
             }
         };

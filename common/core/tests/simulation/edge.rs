@@ -5,11 +5,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use partway_core::codec::Codec;
 use partway_core::model::LayerState;
 use partway_core::participant::{Completed, Computed, Job, Outcome, Participant, Restored};
 use partway_core::statistics::ChannelStatistics;
-use partway_core::wire::{Assignment, RoundPlan, StartFrom, TensorHeader, TensorKind, TensorMessage};
+use partway_core::wire::{
+    Assignment, RoundPlan, StartFrom, TensorHeader, TensorKind, TensorMessage, decode_state, encode_state,
+};
 
 use crate::fake_model::{Context, FakeModel, MOMENTS, Tape, batch, from_values, to_values};
 use crate::ledger::Ledger;
@@ -166,7 +167,9 @@ impl Worker {
         let state = match plan.start {
             StartFrom::Initial => LayerState::initial(spec, 0..cut, MOMENTS, training.assignment.seed),
             StartFrom::Cloud => match block {
-                Some(block) => decode_state(around.model, block)?,
+                Some(block) => {
+                    decode_state(&around.model.spec, MOMENTS, block).map_err(|error| error.to_string())?
+                }
                 None => LayerState { layers: 0..0, moments: MOMENTS, values: Vec::new() },
             },
             StartFrom::Own { upload_moved } => {
@@ -181,7 +184,10 @@ impl Worker {
                     let rest = state.split_off(spec, cut);
                     moved = upload_moved.then(|| encode_state(plan.round, plan.attempt, 0, rest));
                 } else if let Some(block) = block {
-                    state.append(decode_state(around.model, block)?);
+                    state.append(
+                        decode_state(&around.model.spec, MOMENTS, block)
+                            .map_err(|error| error.to_string())?,
+                    );
                 }
                 state
             }
@@ -265,22 +271,4 @@ impl Training {
             optimizer_step: plan.optimizer_steps + u64::from(step) + 1,
         }
     }
-}
-
-fn encode_state(round: u32, attempt: u32, step: u32, state: LayerState) -> TensorMessage {
-    let header = TensorHeader {
-        round,
-        attempt,
-        step,
-        first_layer: state.layers.start as u16,
-        last_layer: state.layers.end as u16,
-        ..TensorHeader::new(TensorKind::State, Codec::F32)
-    };
-    TensorMessage::encode(header, state.values, &[])
-}
-
-fn decode_state(model: &FakeModel, tensor: TensorMessage) -> Result<LayerState, String> {
-    let layers = tensor.header.layers();
-    let (values, _) = tensor.decode().map_err(|error| error.to_string())?;
-    LayerState::new(&model.spec, layers, MOMENTS, values).map_err(|error| error.to_string())
 }

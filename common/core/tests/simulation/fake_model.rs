@@ -172,18 +172,7 @@ impl FakeModel {
 
     /// Averages full models as the cloud does.
     pub(crate) fn average(&self, parts: Vec<(f64, LayerState, Option<LayerState>)>) -> LayerState {
-        let whole: Vec<(f64, LayerState)> = parts
-            .into_iter()
-            .map(|(weight, mut lower, upper)| {
-                if let Some(upper) = upper {
-                    lower.append(upper);
-                }
-                (weight, lower)
-            })
-            .collect();
-        let weighted: Vec<(f64, &LayerState)> =
-            whole.iter().map(|(weight, state)| (*weight, state)).collect();
-        aggregate::average(&self.spec, &weighted).expect("finite full models with weights")
+        aggregate::average_halves(&self.spec, parts).expect("finite full models with weights")
     }
 }
 

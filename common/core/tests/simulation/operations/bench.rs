@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use partway_core::aggregate;
 use partway_core::codec::Codec;
 use partway_core::coordinator::{
     Action, Computed, ConnectionId, Coordinator, Job, Received, Replica, Settings,
@@ -312,18 +311,7 @@ impl Bench {
                 Computed::Exported { replica, round, attempt, state }
             }
             Job::Aggregate { round, parts, .. } => {
-                let whole: Vec<(f64, LayerState)> = parts
-                    .into_iter()
-                    .map(|(weight, mut lower, upper)| {
-                        if let Some(upper) = upper {
-                            lower.append(upper);
-                        }
-                        (weight, lower)
-                    })
-                    .collect();
-                let parts: Vec<(f64, &LayerState)> =
-                    whole.iter().map(|(weight, state)| (*weight, state)).collect();
-                let state = aggregate::average(&self.model.spec, &parts).expect("whole finite models");
+                let state = self.model.average(parts);
                 Computed::Aggregated { round, state }
             }
             Job::Evaluate { round, .. } => {
