@@ -86,9 +86,10 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
     let held_out = partway_datasets::from_config(&config.data, config.seed).map_err(wrong)?.test;
     let spec = config.model_spec(held_out.shape(), held_out.classes()).map_err(wrong)?;
     config.check_depth(spec.len()).map_err(wrong)?;
+    let compute = Compute::new(config.cloud.device, 1).map_err(wrong)?;
     let identity = identity(arguments)?;
-    eprintln!("calibrating this machine");
-    let profile = calibrate(&spec, &config)?;
+    eprintln!("calibrating this machine: {}", compute.name());
+    let profile = calibrate(&spec, &config, &compute)?;
     let options = ServeOptions {
         config,
         spec,
@@ -158,12 +159,11 @@ fn identity(arguments: &Serve) -> Result<ServerIdentity, Failure> {
     Ok(identity)
 }
 
-fn calibrate(spec: &ModelSpec, config: &Config) -> Result<DeviceProfile, Failure> {
-    let compute = Compute::cpu(1).map_err(failed)?;
+fn calibrate(spec: &ModelSpec, config: &Config, compute: &Compute) -> Result<DeviceProfile, Failure> {
     let batch = config.training.batch_size.get();
     let batches = [batch, (batch / 2).max(1)];
     let measurements =
-        measure(&Arc::new(spec.clone()), config.training.optimizer, &batches, CALIBRATION, &compute)
+        measure(&Arc::new(spec.clone()), config.training.optimizer, &batches, CALIBRATION, compute)
             .map_err(failed)?;
     fit(&measurements).map_err(failed)
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use partway_core::config::{Config, ConfigError};
+use partway_core::config::{CloudConfig, Config, ConfigError};
 use partway_core::coordinator::{
     Action, Checkpoint, Computed, ConnectionId, Coordinator, Job, Outcome, Received, Settings,
 };
@@ -199,8 +199,8 @@ impl<E: FnMut(&Event)> Driver<E> {
             seed: settings.seed,
             batch_size: settings.batch_size as usize,
         };
-        let workers =
-            Workers::start(config.cloud.workers.get(), config.cloud.threads.get(), &blueprint, done)?;
+        let CloudConfig { device, workers, threads, .. } = &config.cloud;
+        let workers = Workers::start(*device, workers.get(), threads.get(), &blueprint, done)?;
         let restored = if resume { Some(restore(&out, &spec, moments)?) } else { None };
         let record = begin_record(&out, &config, &settings, restored.as_ref())?;
         let cost = ModelCost::of(&spec);
@@ -219,7 +219,7 @@ impl<E: FnMut(&Event)> Driver<E> {
                 spec: spec.clone(),
                 optimizer,
                 test: Arc::new(test),
-                compute: Compute::cpu(1)?,
+                compute: Compute::new(config.cloud.device, 1)?,
             },
             is_evaluating: false,
             next_evaluation: None,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use partway_core::config::{Config, EdgeConfig};
+use partway_core::config::{Config, DeviceKind, EdgeConfig};
 use partway_core::random;
 use partway_edge::Emulation;
 use partway_net::LinkProfile;
@@ -44,8 +44,12 @@ pub(crate) fn slowdown(edge: &EdgeConfig) -> f64 {
 pub(crate) fn warnings(config: &Config, processors: usize) -> Vec<String> {
     let mut warnings = Vec::new();
     let edges = config.edges();
-    let devices: f64 = edges.iter().map(|edge| edge.speed.get() * edge.threads.get() as f64).sum();
-    let cloud = (config.cloud.workers.get() * config.cloud.threads.get()) as f64;
+    let on_cpu = edges.iter().filter(|edge| edge.device == DeviceKind::Cpu);
+    let devices: f64 = on_cpu.map(|edge| edge.speed.get() * edge.threads.get() as f64).sum();
+    let cloud = match config.cloud.device {
+        DeviceKind::Cpu => (config.cloud.workers.get() * config.cloud.threads.get()) as f64,
+        DeviceKind::Wgpu => 0.0,
+    };
     if devices + cloud > processors as f64 * (1.0 + 1e-9) {
         warnings.push(format!(
             "the edges need {devices:.2} processors at their speeds and the cloud {cloud:.0}, {:.2} in all, but this \
@@ -85,6 +89,8 @@ mod tests {
         let threads = config("[[edge]]\nname = \"a\"\nspeed = 0.5\nthreads = 4\n");
         assert_eq!(warnings(&threads, 2).len(), 1);
         assert_eq!(warnings(&threads, 3).len(), 0);
+        let elsewhere = config("[[edge]]\nname = \"a\"\ncount = 4\ndevice = \"wgpu\"\n");
+        assert_eq!(warnings(&elsewhere, 1), Vec::<String>::new());
     }
 
     #[test]

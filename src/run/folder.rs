@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use partway_core::config::DeviceKind;
 use partway_core::profile::DeviceProfile;
 use partway_datasets::{ShardError, shard};
 use partway_net::{Authority, TlsError};
@@ -113,14 +114,21 @@ impl RunFolder {
     }
 
     /// Writes everything that the processes read. A run that is resumed keeps the edges' states.
-    pub(crate) fn fill(&self, experiment: &Experiment, profile: &DeviceProfile) -> Result<(), FolderError> {
+    pub(crate) fn fill(
+        &self,
+        experiment: &Experiment,
+        profiles: &[(DeviceKind, DeviceProfile)],
+    ) -> Result<(), FolderError> {
         let layout = &self.layout;
         write(&layout.config(), &experiment.config.to_toml())?;
-        let calibration = toml::to_string(profile).map_err(|error| FolderError::Calibration {
-            path: layout.calibration(),
-            reason: error.to_string(),
-        })?;
-        write(&layout.calibration(), &calibration)?;
+        for (device, profile) in profiles {
+            let path = layout.calibration(*device);
+            let calibration = toml::to_string(profile).map_err(|error| FolderError::Calibration {
+                path: path.clone(),
+                reason: error.to_string(),
+            })?;
+            write(&path, &calibration)?;
+        }
         for folder in [layout.tls(), layout.logs()] {
             fs::create_dir_all(&folder).map_err(io_error("make", &folder))?;
         }
@@ -142,9 +150,9 @@ impl RunFolder {
     }
 }
 
-/// The profile that [`RunFolder::fill`] wrote.
-pub(crate) fn read_calibration(layout: &Layout) -> Result<DeviceProfile, FolderError> {
-    let path = layout.calibration();
+/// The profile of a device that [`RunFolder::fill`] wrote.
+pub(crate) fn read_calibration(layout: &Layout, device: DeviceKind) -> Result<DeviceProfile, FolderError> {
+    let path = layout.calibration(device);
     let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
     toml::from_str(&text).map_err(|error| FolderError::Calibration { path, reason: error.to_string() })
 }

@@ -130,7 +130,7 @@ impl Half {
         LayerState { layers: self.layers, moments, values }
     }
 
-    /// Runs on the workers of `compute` from now on.
+    /// Runs on the workers of `compute` from now on, which must be of the same device.
     pub fn move_to(&mut self, compute: &Compute) {
         self.compute = compute.clone();
     }

@@ -254,7 +254,6 @@ fn what_is_not_built_yet_is_refused() {
             "wire.activations={ kind = \"topk\", fraction = 0.1 }",
             "`wire.activations = { kind = \"topk\", fraction = 0.1 }` is not available in this version",
         ),
-        ("cloud.device=wgpu", "`cloud.device = \"wgpu\"` is not available in this version"),
         ("cloud.cpus=\"0-1\"", "`cloud.cpus = \"0,1\"` is not available in this version"),
         ("edge.1.cpus=\"1\"", "`edge[1].cpus = \"1\"` (edge `gateway`) is not available in this version"),
         ("edge.gateway.trace=\"a.csv\"", "`edge[1].trace = \"a.csv\"` (edge `gateway`) is not available"),
