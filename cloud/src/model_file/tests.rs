@@ -79,6 +79,17 @@ fn the_layers_are_read_back_from_toml() {
 }
 
 #[test]
+fn the_script_for_pytorch_knows_every_layer() {
+    let script = include_str!("../../../scripts/open_in_pytorch.py");
+    for name in partway_core::model::builtin::NAMES {
+        for layer in builtin(name, [3, 32, 32], 10).expect("it is built in").layers {
+            let kind = layer.op.kind();
+            assert!(script.contains(&format!("    \"{kind}\": ")), "scripts/open_in_pytorch.py lacks {kind}");
+        }
+    }
+}
+
+#[test]
 fn the_hash_is_of_weights_and_buffers_in_canonical_order() {
     // Two weights and a bias of one linear layer, each followed by a moment.
     let spec: ModelSpec = toml::from_str(
