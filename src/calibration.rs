@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use partway_core::config::{Config, DeviceKind};
+use partway_core::config::{Config, DeviceKind, EdgeConfig};
 use partway_core::profile::{self, DeviceProfile, ProfileError};
 use partway_model::{Compute, ComputeError, HalfError};
 use thiserror::Error;
@@ -12,6 +12,18 @@ use crate::experiment::Experiment;
 
 /// How long a calibration takes, about.
 const BUDGET: Duration = Duration::from_secs(1);
+
+/// The key of the cloud's device.
+pub(crate) const CLOUD_KEY: &str = "cloud.device";
+
+/// A device that the configuration names and that is not there.
+#[derive(Debug, Error)]
+#[error("`{key} = \"{kind}\"`: {source}")]
+pub(crate) struct DeviceError {
+    key: String,
+    kind: DeviceKind,
+    source: Box<ComputeError>,
+}
 
 /// Why this machine could not be calibrated.
 #[derive(Debug, Error)]
@@ -30,14 +42,26 @@ pub(crate) enum CalibrationError {
 }
 
 /// The devices of this machine that the cloud and the edges compute on.
-pub(crate) fn devices(config: &Config) -> Result<Vec<Compute>, ComputeError> {
-    let used = |kind| config.cloud.device == kind || config.edge.iter().any(|edge| edge.device == kind);
-    [DeviceKind::Cpu, DeviceKind::Wgpu].into_iter().filter(|kind| used(*kind)).map(open).collect()
+pub(crate) fn devices(config: &Config) -> Result<Vec<Compute>, DeviceError> {
+    let edges = config.edge.iter().map(|edge| (edge_key(edge), edge.device));
+    let mut devices = Vec::<Compute>::new();
+    for (key, kind) in std::iter::once((CLOUD_KEY.to_owned(), config.cloud.device)).chain(edges) {
+        if devices.iter().all(|device| device.kind() != kind) {
+            devices.push(open(key, kind)?);
+        }
+    }
+    Ok(devices)
 }
 
-/// One device, or one thread of it: what everything on this machine is a multiple of.
-pub(crate) fn open(kind: DeviceKind) -> Result<Compute, ComputeError> {
-    Compute::new(kind, 1)
+/// The device that a key of the configuration names, or one thread of it: what everything on this
+/// machine is a multiple of.
+pub(crate) fn open(key: String, kind: DeviceKind) -> Result<Compute, DeviceError> {
+    Compute::new(kind, 1).map_err(|source| DeviceError { key, kind, source: Box::new(source) })
+}
+
+/// The key of an edge's device.
+pub(crate) fn edge_key(edge: &EdgeConfig) -> String {
+    format!("edge.{}.device", edge.name)
 }
 
 /// Times every layer of the experiment's own model, at its own batch size and at smaller ones.

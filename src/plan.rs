@@ -13,10 +13,9 @@ use partway_core::coordinator::{Cuts, Outlook, Settings, forecast_edges};
 use partway_core::link::ASSUMED_BYTES_PER_S;
 use partway_core::plan::{Plan, PlanError};
 use partway_core::profile::{DeviceProfile, StepCorrections};
-use partway_model::ComputeError;
 use thiserror::Error;
 
-use crate::calibration::{self, CalibrationError, calibrate};
+use crate::calibration::{self, CalibrationError, DeviceError, calibrate};
 use crate::experiment::{Experiment, ExperimentArgs};
 use crate::failure::Failure;
 use crate::output;
@@ -56,7 +55,7 @@ enum PlanningError {
     },
     /// A device is not there.
     #[error(transparent)]
-    Device(#[from] ComputeError),
+    Device(#[from] DeviceError),
     /// This machine cannot be calibrated.
     #[error(transparent)]
     Calibration(#[from] CalibrationError),
@@ -117,7 +116,7 @@ impl Machine<'_> {
         let Config { clock, cloud, .. } = &self.experiment.config;
         match &cloud.profile {
             Some(path) if *clock == Clock::Virtual => read_profile("cloud.profile", path),
-            _ => self.measured(cloud.device),
+            _ => self.measured(calibration::CLOUD_KEY.to_owned(), cloud.device),
         }
     }
 
@@ -127,15 +126,15 @@ impl Machine<'_> {
             Some(path) if self.experiment.config.clock == Clock::Virtual => {
                 read_profile(&format!("profile of edge `{}`", edge.name), path)
             }
-            _ => Ok(self.measured(edge.device)?.scaled(1.0 / edge.speed.get())),
+            _ => Ok(self.measured(calibration::edge_key(edge), edge.device)?.scaled(1.0 / edge.speed.get())),
         }
     }
 
-    fn measured(&mut self, device: DeviceKind) -> Result<DeviceProfile, PlanningError> {
+    fn measured(&mut self, key: String, device: DeviceKind) -> Result<DeviceProfile, PlanningError> {
         if let Some((_, profile)) = self.measured.iter().find(|(measured, _)| *measured == device) {
             return Ok(profile.clone());
         }
-        let profile = calibrate(self.experiment, &calibration::open(device)?)?;
+        let profile = calibrate(self.experiment, &calibration::open(key, device)?)?;
         self.measured.push((device, profile.clone()));
         Ok(profile)
     }

@@ -86,7 +86,9 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
     let held_out = partway_datasets::from_config(&config.data, config.seed).map_err(wrong)?.test;
     let spec = config.model_spec(held_out.shape(), held_out.classes()).map_err(wrong)?;
     config.check_depth(spec.len()).map_err(wrong)?;
-    let compute = Compute::new(config.cloud.device, 1).map_err(wrong)?;
+    let device = config.cloud.device;
+    let compute = Compute::new(device, 1)
+        .map_err(|error| wrong(format!("{file}: `cloud.device = \"{device}\"`: {error}")))?;
     let identity = identity(arguments)?;
     eprintln!("calibrating this machine: {}", compute.name());
     let profile = calibrate(&spec, &config, &compute)?;
