@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use partway_core::config::DeviceKind;
 use partway_core::model::builtin::{NAMES, builtin};
+use partway_core::model::calibration;
 use partway_core::model::state::slots;
 use partway_core::model::{LayerState, ModelSpec};
 use partway_core::optimizer::Optimizer;
@@ -28,14 +29,10 @@ fn cpu() -> Compute {
     Compute::cpu(1).expect("one thread")
 }
 
-/// Every built-in model for colour images, and those for MNIST once more as such.
+/// Every built-in model for small colour images, and models with every layer kind.
 fn models() -> Vec<Arc<ModelSpec>> {
-    let colour = NAMES.iter().map(|name| (*name, [3, 32, 32]));
-    let grey = ["mlp", "lenet5"].map(|name| (name, [1, 28, 28]));
-    colour
-        .chain(grey)
-        .map(|(name, input)| Arc::new(builtin(name, input, 10).expect("a documented input")))
-        .collect()
+    let built_in = NAMES.iter().map(|name| builtin(name, [3, 32, 32], 10).expect("a documented input"));
+    built_in.chain(calibration::models().map(|(spec, _)| spec)).map(Arc::new).collect()
 }
 
 fn lenet5() -> Arc<ModelSpec> {
