@@ -67,10 +67,10 @@ pub fn measure(
 
 /// Times every layer of `spec` alone, in training with `optimizer`, at each batch size.
 ///
-/// It takes about `budget` on the clock, and on a graphics processor what compiling the kernels takes; a
-/// second suffices for small models. Each figure is the median of up to nine repeats after one to warm up, as far as its share of the budget reaches. Smaller
-/// batches come first. Every layer is timed at the smallest one whatever it takes; batch sizes for which
-/// nothing is left are left out.
+/// It takes about `budget` on the clock, and on a graphics processor what compiling the kernels takes
+/// besides; a second suffices for small models. Each figure is the median of up to nine repeats after one
+/// to warm up, as far as its share of the budget reaches. Smaller batches come first. Every layer is timed
+/// at the smallest one whatever it takes; batch sizes for which nothing is left are left out.
 pub fn calibrate(
     spec: &Arc<ModelSpec>,
     optimizer: Optimizer,
