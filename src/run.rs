@@ -43,6 +43,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let name = experiment.config.name.as_str();
     let root = args.out.clone().unwrap_or_else(|| Path::new("runs").join(name));
     let config = experiment.config.to_toml();
+    // Before the folder is cleared: a run may go on from the model that the last one left there.
+    let init = if args.resume { None } else { experiment.initial_weights().map_err(Failure::wrong)? };
     let folder = RunFolder::claim(&root, &config, args.resume).map_err(Failure::wrong)?;
     introduce(&experiment);
     let profile = if args.resume {
@@ -51,12 +53,12 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         output::note("calibrating this machine, alone");
         calibrate(&experiment).map_err(Failure::failed)?
     };
-    folder.fill(&experiment, &profile).map_err(Failure::failed)?;
+    folder.fill(&experiment, init.as_ref(), &profile).map_err(Failure::failed)?;
 
     let target = experiment.config.training.target_accuracy.map(Share::get);
     let edges = experiment.parts.iter().map(|(name, _)| name.clone()).collect();
-    // The processes have read their own parts; this one needs no samples any more.
-    drop(experiment);
+    // The processes have read their own parts; this one needs no samples and weights any more.
+    drop((experiment, init));
     let ended = supervise(&folder.layout, edges, args.resume);
     write_report(&folder.layout);
     let ended = ended.map_err(|failure| match failure {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use partway_cloud::{Ended, ServeOptions};
+use partway_cloud::{Ended, ServeOptions, model_file};
 use partway_core::event::Event;
 use partway_core::participant::Outcome;
 use partway_datasets::shard;
@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::emulation;
 use super::folder::{self, SERVER_NAMES};
 use super::layout::Layout;
-use crate::experiment::read_config;
+use crate::experiment::{read_config, read_model};
 use crate::failure::Failure;
 
 /// Threads of the runtime; tensors are computed on others.
@@ -134,8 +134,18 @@ pub(crate) fn cloud(args: &CloudArgs) -> Result<(), Failure> {
     let layout = Layout::new(&args.out);
     let config = read_config(&layout.config(), &[]).map_err(Failure::failed)?;
     let test = shard::read(&layout.test_set()).map_err(Failure::failed)?;
+    let spec = config
+        .model_spec(test.shape(), test.classes(), |_| read_model(&layout.layers()))
+        .map_err(Failure::failed)?;
+    let init = match config.model.init {
+        Some(_) if !args.resume => {
+            Some(model_file::load(&layout.initial_weights(), &spec).map_err(Failure::failed)?)
+        }
+        _ => None,
+    };
     let options = ServeOptions {
-        spec: config.model_spec(test.shape(), test.classes()).map_err(Failure::failed)?,
+        spec,
+        init,
         config,
         test,
         profile: folder::read_calibration(&layout).map_err(Failure::failed)?,
