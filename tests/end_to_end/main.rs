@@ -6,5 +6,6 @@ mod bad_input;
 mod exactness;
 mod experiment;
 mod hostile;
+mod models;
 mod outputs;
 mod recovery;
