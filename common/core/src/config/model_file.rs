@@ -118,7 +118,7 @@ impl ModelSpec {
     /// The model as [`ModelSpec::from_toml`] reads it, with every key written out. How many layers are
     /// frozen is no part of it.
     pub fn to_toml(&self) -> String {
-        let number = |value: usize| Value::Integer(value as i64);
+        let number = |value: usize| (value as u64).to_value();
         let mut table = Table::new();
         table.insert("name".into(), self.name.clone().into());
         table.insert("input".into(), Value::Array(self.input.map(number).to_vec()));
