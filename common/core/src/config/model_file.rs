@@ -181,9 +181,9 @@ fn read(
     let classes = classes.and_then(|own| fitting_classes(&mut reader, own, fit));
     reader.finish();
 
-    let stem = || Path::new(file).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let stem = || Name::new(Path::new(file).file_stem()?.to_str()?);
     let mut spec = ModelSpec {
-        name: name?.map_or_else(stem, |name| name.as_str().to_owned()),
+        name: name?.or_else(stem).map_or("model".into(), |name| name.as_str().to_owned()),
         input: input?,
         classes: classes?,
         frozen: 0,
