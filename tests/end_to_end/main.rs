@@ -7,5 +7,6 @@ mod comparison;
 mod exactness;
 mod experiment;
 mod hostile;
+mod models;
 mod outputs;
 mod recovery;
