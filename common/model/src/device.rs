@@ -151,20 +151,24 @@ impl Compute {
         self.threads
     }
 
-    /// Runs `work` on a worker and waits for it; kernels inside use this pool's workers only.
-    pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        self.pool.install(work)
-    }
-
-    /// As [`Compute::run`], with what the work took, read inside the worker, until the device has
-    /// finished it.
+    /// Runs `work` on a worker and waits for it and for the device; kernels inside use this pool's
+    /// workers only.
     ///
     /// # Panics
     /// If a graphics processor fails: nothing that it holds can be relied on any more.
+    pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.timed(work).0
+    }
+
+    /// As [`Compute::run`], with what the work took, read inside the worker.
+    ///
+    /// # Panics
+    /// As [`Compute::run`].
     pub fn timed<R: Send>(&self, work: impl FnOnce() -> R + Send) -> (R, Spent) {
-        self.run(|| {
+        self.pool.install(|| {
             let meter = Meter::start();
             let result = work();
+            // burn queues kernels per thread, and another thread reads what was there before them.
             if let Err(error) = self.device.sync() {
                 panic!("{} failed: {error}", self.name);
             }
