@@ -48,8 +48,8 @@ pub struct ServeOptions {
     pub config: Config,
     /// The model.
     pub spec: ModelSpec,
-    /// What accuracy is measured on.
-    pub test: Samples,
+    /// What accuracy is measured on; none if the edges measure it, on what they hold out.
+    pub test: Option<Samples>,
     /// Seconds per layer kind of one worker.
     pub profile: DeviceProfile,
     /// Where to listen; port 0 lets the system choose.
@@ -171,7 +171,8 @@ struct Driver<E> {
     limits: BTreeMap<u64, BodyLimit>,
     body_limit: usize,
     workers: Workers,
-    evaluator: Evaluator,
+    /// None if the edges evaluate.
+    evaluator: Option<Evaluator>,
     is_evaluating: bool,
     next_evaluation: Option<(u32, Arc<LayerState>, Standardizer)>,
     spec: Arc<ModelSpec>,
@@ -205,6 +206,13 @@ impl<E: FnMut(&Event)> Driver<E> {
         let record = begin_record(&out, &config, &settings, restored.as_ref())?;
         let cost = ModelCost::of(&spec);
         let body_limit = workload::largest_body_bytes(&spec, &cost, settings.batch_size, moments) as usize;
+        let evaluator = match test {
+            Some(test) => {
+                let (spec, test) = (spec.clone(), Arc::new(test));
+                Some(Evaluator { spec, optimizer, test, compute: Compute::cpu(1)? })
+            }
+            None => None,
+        };
         let begun = Instant::now();
         Ok(Self {
             coordinator: Coordinator::new(begun.elapsed(), settings, restored),
@@ -215,12 +223,7 @@ impl<E: FnMut(&Event)> Driver<E> {
             limits: BTreeMap::new(),
             body_limit,
             workers,
-            evaluator: Evaluator {
-                spec: spec.clone(),
-                optimizer,
-                test: Arc::new(test),
-                compute: Compute::cpu(1)?,
-            },
+            evaluator,
             is_evaluating: false,
             next_evaluation: None,
             spec,
@@ -300,7 +303,10 @@ impl<E: FnMut(&Event)> Driver<E> {
         let Some((round, state, standardizer)) = self.next_evaluation.take() else { return };
         self.is_evaluating = true;
         let evaluator = self.evaluator.clone();
-        self.in_background(move || evaluator.evaluate(round, &state, &standardizer));
+        self.in_background(move || match evaluator {
+            Some(evaluator) => evaluator.evaluate(round, &state, &standardizer),
+            None => Computed::Failed { reason: "the coordinator was started without a test set".into() },
+        });
     }
 
     fn handle_global(&mut self, computed: Computed) {

@@ -27,6 +27,7 @@ mod mnist;
 pub mod partition;
 pub mod samples;
 pub mod shard;
+mod standardized;
 pub mod synthetic;
 
 pub use batches::BatchOrder;

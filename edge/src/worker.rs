@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use partway_core::holdout::ShardSplit;
 use partway_core::model::{LayerState, ModelSpec};
 use partway_core::participant::{Completed, Computed, Job};
-use partway_core::standardize::Standardizer;
+use partway_core::standardize::{Standardizer, Transform};
 use partway_core::statistics::{self, ChannelStatistics};
 use partway_core::wire::{
     Assignment, RoundPlan, StartFrom, TensorHeader, TensorKind, TensorMessage, decode_state, encode_state,
@@ -15,6 +16,7 @@ use partway_model::memory::peak_rss_bytes;
 use partway_model::{Compute, Half, Pending, Spent, StepContext};
 
 use crate::emulation::stretched;
+use crate::evaluation::HeldOut;
 use crate::state_folder::StateFolder;
 
 /// What an edge computes with.
@@ -35,6 +37,8 @@ struct Training {
     spec: Arc<ModelSpec>,
     assignment: Box<Assignment>,
     standardizer: Standardizer,
+    /// Which samples are trained on, and which are evaluated on.
+    split: ShardSplit,
     order: BatchOrder,
     half: Option<Half>,
     /// The last round whose end `half` was, or that the folder holds.
@@ -61,7 +65,7 @@ impl Worker {
 
     fn compute_job(&mut self, job: Job) -> Result<Computed, String> {
         match job {
-            Job::Statistics => self.statistics().map(Computed::Statistics),
+            Job::Statistics { assignment, of } => self.statistics(&assignment, of),
             Job::Prepare { assignment, standardizer } => self.prepare(assignment, standardizer),
             Job::Begin { plan, block, rolled_back } => self.begin(plan, block, rolled_back),
             Job::Forward { plan, step } => self.forward(plan, step),
@@ -69,18 +73,25 @@ impl Worker {
             Job::LocalStep { plan, step } => self.local_step(plan, step),
             Job::EndRound { plan } => self.end_round(plan),
             Job::Upload(completed) => self.upload(completed),
+            Job::Evaluate { model } => self.evaluate(model),
         }
     }
 
-    fn statistics(&self) -> Result<Vec<ChannelStatistics>, String> {
-        let mut channels = vec![ChannelStatistics::default(); self.shard.shape()[0]];
+    fn split(&self, assignment: &Assignment) -> ShardSplit {
+        ShardSplit::of(assignment.seed, &self.name, self.shard.len(), assignment.holdout)
+    }
+
+    fn statistics(&self, assignment: &Assignment, of: Transform) -> Result<Computed, String> {
+        let [count, height, width] = self.shard.shape();
+        let mut channels = vec![ChannelStatistics::default(); count];
         let mut sample = Vec::new();
-        for index in 0..self.shard.len() {
+        for index in self.split(assignment).training {
             sample.clear();
             self.shard.values(index, &mut sample);
+            of.apply(&mut sample, height * width).map_err(|error| error.to_string())?;
             statistics::push_sample(&mut channels, &sample).map_err(|error| error.to_string())?;
         }
-        Ok(channels)
+        Ok(Computed::Statistics { of, channels })
     }
 
     fn prepare(
@@ -89,7 +100,8 @@ impl Worker {
         standardizer: Standardizer,
     ) -> Result<Computed, String> {
         self.folder.begin_session(assignment.session).map_err(|error| error.to_string())?;
-        let order = BatchOrder::new(assignment.seed, &self.name, self.shard.len())
+        let split = self.split(&assignment);
+        let order = BatchOrder::new(assignment.seed, &self.name, split.training.len())
             .map_err(|error| error.to_string())?;
         let completed = self.folder.restore().and_then(|restored| restored.completed);
         self.training = Some(Training {
@@ -98,6 +110,7 @@ impl Worker {
             spec: Arc::new(assignment.model.clone()),
             assignment,
             standardizer,
+            split,
             order,
             half: None,
             completed,
@@ -248,6 +261,23 @@ impl Worker {
         Ok(Computed::RoundEnded { round, attempt, upload, peak_rss_bytes: peak_rss_bytes().unwrap_or(0) })
     }
 
+    /// The client-side model, whose end of the round is in the folder, makes room for the whole one.
+    fn evaluate(&mut self, model: TensorMessage) -> Result<Computed, String> {
+        let compute = self.compute.clone();
+        let round = model.header.round;
+        let (result, _) = self.emulated(|_, shard, training| {
+            (training.half, training.pending) = (None, None);
+            let held_out = HeldOut {
+                shard,
+                indices: &training.split.held_out,
+                standardizer: &training.standardizer,
+                batch: training.assignment.batch_size as usize,
+            };
+            Ok(held_out.evaluate(&training.spec, model, &compute))
+        })?;
+        Ok(Computed::Evaluated { round, result })
+    }
+
     /// Runs work on the compute threads, then waits as long as the emulated device would still take.
     /// Returns what the work took, in seconds.
     fn emulated<R: Send>(
@@ -289,13 +319,9 @@ impl Training {
     ) -> Result<(Vec<f32>, Vec<u32>, StepContext<'a>), String> {
         let context = self.context(name, plan, step);
         let indices = self.order.indices(context.step, context.batch);
-        let mut values = Vec::with_capacity(context.batch * shard.sample_len());
-        shard.gather(&indices, &mut values);
-        let [_, height, width] = shard.shape();
-        for sample in values.chunks_exact_mut(shard.sample_len()) {
-            self.standardizer.apply(sample, height * width).map_err(|error| error.to_string())?;
-        }
-        let labels = indices.iter().map(|index| shard.labels()[*index]).collect();
+        let indices: Vec<usize> = indices.into_iter().map(|index| self.split.training[index]).collect();
+        let (values, labels) =
+            shard.standardized(&indices, &self.standardizer).map_err(|error| error.to_string())?;
         Ok((values, labels, context))
     }
 }

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use partway_core::config::EvaluateAt;
 use partway_core::profile::DeviceProfile;
 use partway_datasets::{ShardError, shard};
 use partway_net::{Authority, TlsError};
@@ -127,7 +128,9 @@ impl RunFolder {
         let authority = Authority::generate()?;
         authority.save(&layout.authority())?;
         authority.issue(&SERVER_NAMES.map(str::to_owned))?.save(&layout.certificate(), &layout.key())?;
-        shard::write(&layout.test_set(), &experiment.dataset.test)?;
+        if experiment.config.data.evaluate == EvaluateAt::Cloud {
+            shard::write(&layout.test_set(), &experiment.dataset.test)?;
+        }
         for (edge, part) in &experiment.parts {
             shard::write(&layout.shard(edge), &experiment.dataset.train.take(part))?;
             let state = layout.state(edge);

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use partway_cloud::{Ended, ServeOptions};
+use partway_core::config::EvaluateAt;
 use partway_core::event::Event;
 use partway_core::participant::Outcome;
 use partway_datasets::shard;
@@ -103,9 +104,16 @@ pub(crate) fn cloud(args: &CloudArgs) -> Result<(), Failure> {
     end_with(args.parent)?;
     let layout = Layout::new(&args.out);
     let config = read_config(&layout.config(), &[]).map_err(Failure::failed)?;
-    let test = shard::read(&layout.test_set()).map_err(Failure::failed)?;
+    let (test, spec) = match config.data.evaluate {
+        EvaluateAt::Cloud => {
+            let test = shard::read(&layout.test_set()).map_err(Failure::failed)?;
+            let spec = config.model_spec(test.shape(), test.classes()).map_err(Failure::failed)?;
+            (Some(test), spec)
+        }
+        EvaluateAt::Edges => (None, config.model_spec_without_data().map_err(Failure::failed)?),
+    };
     let options = ServeOptions {
-        spec: config.model_spec(test.shape(), test.classes()).map_err(Failure::failed)?,
+        spec,
         config,
         test,
         profile: folder::read_calibration(&layout).map_err(Failure::failed)?,

@@ -17,6 +17,8 @@ pub(crate) struct Tracker {
     pub(crate) deadline_ms: f64,
     /// Of the last global model that was evaluated.
     pub(crate) accuracy: Option<f64>,
+    /// What each edge found of the one that is being evaluated, if they evaluate.
+    accuracies: BTreeMap<String, f64>,
     /// By name.
     pub(crate) edges: BTreeMap<String, EdgeTrack>,
     /// Whether the run is over, one way or the other.
@@ -124,9 +126,20 @@ impl Tracker {
             EventKind::RoundDone { round, seconds } => Some(Line::Round(self.round_line(*round, *seconds))),
             EventKind::Evaluated { round, accuracy, loss, samples } => {
                 self.accuracy = Some(*accuracy);
+                let on = self.take_edge_accuracies();
                 notice(format!(
-                    "aggregation after round {round}: accuracy {accuracy:.4}, loss {loss:.4} on {samples} test samples"
+                    "aggregation after round {round}: accuracy {accuracy:.4}, loss {loss:.4} on {samples} {on}"
                 ))
+            }
+            EventKind::EdgeEvaluated { edge, accuracy, .. } => {
+                self.accuracies.insert(edge.clone(), *accuracy);
+                None
+            }
+            EventKind::EvaluationDeclined { round: 0, edge, reason } => {
+                notice(format!("edge {edge}: it evaluates no model: {reason}"))
+            }
+            EventKind::EvaluationDeclined { round, edge, reason } => {
+                notice(format!("edge {edge}: the model after round {round} was not evaluated: {reason}"))
             }
             EventKind::EdgeLost { round, edge } => {
                 self.stand(edge, Standing::Lost);
@@ -165,6 +178,22 @@ impl Tracker {
 
     fn stand(&mut self, edge: &str, standing: Standing) {
         self.edges.entry(edge.to_owned()).or_default().standing = standing;
+    }
+
+    /// On what samples the edges, or the cloud, have evaluated.
+    fn take_edge_accuracies(&mut self) -> String {
+        let accuracies = std::mem::take(&mut self.accuracies);
+        if accuracies.is_empty() {
+            return "test samples".to_owned();
+        }
+        let mut text = "held-out samples".to_owned();
+        for (nth, (edge, accuracy)) in accuracies.iter().take(LISTED).enumerate() {
+            let _ = write!(text, "{} {edge} {accuracy:.4}", if nth == 0 { ";" } else { "," });
+        }
+        if accuracies.len() > LISTED {
+            let _ = write!(text, ", and {} more", accuracies.len() - LISTED);
+        }
+        text
     }
 
     fn round_line(&self, round: u32, seconds: f64) -> String {

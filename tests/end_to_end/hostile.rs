@@ -11,6 +11,7 @@ use partway_core::codec::Codec;
 use partway_core::link::Transfer;
 use partway_core::participant::Outcome;
 use partway_core::profile::DeviceProfile;
+use partway_core::standardize::Transform;
 use partway_core::statistics::ChannelStatistics;
 use partway_core::wire::{
     EdgeMessage, PROTOCOL_VERSION, RoundPlan, TensorHeader, TensorKind, TensorMessage, TrainingRequest,
@@ -112,7 +113,10 @@ fn connections_that_break_the_rules_are_turned_away() {
         // The first two numbers are what every version agrees on; the rest need not be understood.
         told.push(turned_away(&fleet, async |edge| edge.write_frame(&[0, 7, 200, 201, 202]).await).await);
         told.push(
-            turned_away(&fleet, async |edge| edge.say(&EdgeMessage::Statistics(statistics())).await).await,
+            turned_away(&fleet, async |edge| {
+                edge.say(&EdgeMessage::Statistics { of: Transform::Identity, channels: statistics() }).await
+            })
+            .await,
         );
         told.push(turned_away(&fleet, async |edge| edge.write_frame(b"GET / HTTP/1.1").await).await);
         let whole = message::encode(&EdgeMessage::TrainingRequest(request("x"))).expect("a short message");
@@ -224,7 +228,8 @@ async fn misbehave(edge: &mut RawEdge, name: &str, plan: &RoundPlan) {
         }
         "long-body" => edge.write_tensor(good().header, 4128, &[&bytes(&good())[..], b"more"].concat()).await,
         "long-message" => {
-            let ready = message::encode(&EdgeMessage::Ready { downlink: None }).expect("a short message");
+            let ready = message::encode(&EdgeMessage::Ready { downlink: None, evaluates_not: None })
+                .expect("a short message");
             edge.write_frame(&[&ready[..], b"more"].concat()).await;
         }
         "no-tensor" => edge.write_stream(b"GET / HTTP/1.1\r\n\r\n").await,
@@ -260,7 +265,7 @@ async fn member(fleet: &Fleet, request: TrainingRequest, channels: Vec<ChannelSt
     let mut edge = RawEdge::connect(fleet.address, &ca, PROTOCOL).await.expect("it can connect");
     edge.say(&EdgeMessage::TrainingRequest(request)).await;
     edge.hear().await.expect("an assignment");
-    edge.say(&EdgeMessage::Statistics(channels)).await;
+    edge.say(&EdgeMessage::Statistics { of: Transform::Identity, channels }).await;
     edge
 }
 
@@ -272,7 +277,7 @@ fn members_that_break_the_rules_are_left_out() {
         let members = MISDEEDS.iter().map(|(name, _)| async {
             let mut edge = member(&fleet, request(name), statistics()).await;
             edge.hear().await.expect("a standardizer");
-            edge.say(&EdgeMessage::Ready { downlink: None }).await;
+            edge.say(&EdgeMessage::Ready { downlink: None, evaluates_not: None }).await;
             let plan = edge.next_round().await;
             misbehave(&mut edge, name, &plan).await;
             edge.refusal().await
@@ -333,7 +338,7 @@ fn claims_beyond_all_bounds_stop_nobody() {
         let mut edge = member(&fleet, request, statistics()).await;
         edge.hear().await.expect("a standardizer");
         let downlink = Some(Transfer { bytes: u64::MAX, seconds: 1e-300, paced_at: None });
-        edge.say(&EdgeMessage::Ready { downlink }).await;
+        edge.say(&EdgeMessage::Ready { downlink, evaluates_not: None }).await;
         let plan = edge.next_round().await;
         misbehave(&mut edge, "wrong-direction", &plan).await;
         edge.refusal().await;

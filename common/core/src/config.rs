@@ -33,6 +33,7 @@ mod data;
 mod document;
 mod edge;
 mod error;
+mod evaluation;
 mod fleet;
 mod model;
 mod number;
@@ -61,7 +62,9 @@ pub use self::{
     error::{ConfigError, Fault, Place, Problem},
     fleet::FleetConfig,
     model::{ModelConfig, ModelSource, SampleShape},
-    number::{AtLeastOne, Factor, Mbps, NonNegativeF64, PositiveF64, Probability, Share, Speed, Whole},
+    number::{
+        AtLeastOne, Factor, Fraction, Mbps, NonNegativeF64, PositiveF64, Probability, Share, Speed, Whole,
+    },
     partition::Partition,
     plan::{Deadline, Depth, FixedCut, Objective, OnStraggler, PlanConfig, Replan},
     setting::Name,
@@ -74,6 +77,9 @@ use self::{
     reader::{Reader, put},
     setting::{Faults, Setting, named},
 };
+
+/// What every edge holds out to evaluate on, if nothing is said.
+const DEFAULT_HOLDOUT: f64 = 0.1;
 
 /// One experiment.
 #[derive(Clone, Debug, PartialEq)]
@@ -185,6 +191,9 @@ impl Config {
         }
         if !given("data", "synthetic") && self.data.dataset == Dataset::Synthetic {
             self.data.synthetic = SyntheticConfig::absent("data.synthetic", faults);
+        }
+        if !given("data", "holdout") && self.data.evaluate == EvaluateAt::Edges {
+            self.data.holdout = Fraction::new(DEFAULT_HOLDOUT);
         }
         if !given("fleet", "checkpoint_every") {
             self.fleet.checkpoint_every = self.training.aggregate_every;

@@ -7,7 +7,7 @@ pub mod tensor;
 
 pub use message::{
     Assignment, CloudMessage, EdgeMessage, MAX_MESSAGE_BYTES, MessageError, PROTOCOL_VERSION, ResumePoint,
-    RoundPlan, StartFrom, StepReport, TrainingRequest,
+    RoundPlan, Score, StartFrom, StepReport, TrainingRequest,
 };
-pub use state::{StateTensorError, decode_state, encode_state};
+pub use state::{StateTensorError, decode_state, encode_model, encode_state};
 pub use tensor::{Body, HEADER_BYTES, TensorError, TensorHeader, TensorKind, TensorMessage};

@@ -83,7 +83,7 @@ impl Fleet {
         let options = ServeOptions {
             spec: config.model_spec(dataset.train.shape(), dataset.train.classes()).expect("it fits"),
             config: config.clone(),
-            test: dataset.test,
+            test: Some(dataset.test),
             profile: DeviceProfile::default(),
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             identity: authority.issue(&["localhost".to_owned()]).expect("issued"),

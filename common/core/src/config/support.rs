@@ -5,7 +5,7 @@
 use super::{
     Config,
     cloud::DeviceKind,
-    data::{Dataset, EvaluateAt, StandardizeMethod},
+    data::Dataset,
     error::Fault,
     model::ModelSource,
     plan::OnStraggler,
@@ -45,9 +45,6 @@ pub(super) fn refusals(config: &Config) -> Faults {
     let readable = [Dataset::Mnist, Dataset::FashionMnist, Dataset::Synthetic];
     let datasets = "\"mnist\", \"fashion-mnist\", \"synthetic\"";
     all.refuse(!readable.contains(&data.dataset), "data.dataset", &data.dataset, datasets);
-    let refused = matches!(data.standardize, StandardizeMethod::Log | StandardizeMethod::UnitNorm);
-    all.refuse(refused, "data.standardize", &data.standardize, "\"zscore\", \"min-max\", \"none\"");
-    all.refuse(data.evaluate == EvaluateAt::Edges, "data.evaluate", &data.evaluate, "\"cloud\"");
 
     let refused = matches!(training.algorithm, Algorithm::SplitFedV2 | Algorithm::Sequential);
     let algorithms = "\"splitfed-v1\", \"fedavg\", \"centralized\"";

@@ -147,6 +147,16 @@ impl LayerState {
         self.values.iter().all(|value| value.is_finite())
     }
 
+    /// A copy of weights and buffers, without the moments.
+    #[must_use]
+    pub fn without_moments(&self, spec: &ModelSpec) -> Self {
+        let mut values = Vec::with_capacity(state_len(spec, self.layers.clone(), 0));
+        for slot in slots(spec, self.layers.clone(), self.moments) {
+            values.extend_from_slice(&self.values[slot.values]);
+        }
+        Self { layers: self.layers.clone(), moments: 0, values }
+    }
+
     /// Sets every moment to zero: `aggregate_moments = "reset"`.
     pub fn reset_moments(&mut self, spec: &ModelSpec) {
         for slot in slots(spec, self.layers.clone(), self.moments) {

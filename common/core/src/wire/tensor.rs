@@ -32,10 +32,12 @@ pub enum TensorKind {
     State,
     /// Values without meaning, sent to measure a link.
     Probe,
+    /// Weights and buffers of the whole global model, which an edge is to evaluate.
+    Model,
 }
 
 impl TensorKind {
-    const ALL: [Self; 4] = [Self::Activations, Self::CutGradient, Self::State, Self::Probe];
+    const ALL: [Self; 5] = [Self::Activations, Self::CutGradient, Self::State, Self::Probe, Self::Model];
 
     fn code(self) -> u8 {
         self as u8
@@ -49,6 +51,7 @@ impl std::fmt::Display for TensorKind {
             Self::CutGradient => "cut gradient",
             Self::State => "state",
             Self::Probe => "probe",
+            Self::Model => "model",
         })
     }
 }
