@@ -83,11 +83,11 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
     let text = fs::read_to_string(&arguments.config)
         .map_err(|error| wrong(format!("cannot read {file}: {error}")))?;
     let config = Config::parse(&text, &file, &arguments.sets).map_err(wrong)?;
-    let (test, spec) = match config.data.evaluate {
+    let (test_set, spec) = match config.data.evaluate {
         EvaluateAt::Cloud => {
-            let test = partway_datasets::from_config(&config.data, config.seed).map_err(wrong)?.test;
-            let spec = config.model_spec(test.shape(), test.classes()).map_err(wrong)?;
-            (Some(test), spec)
+            let held = partway_datasets::from_config(&config.data, config.seed).map_err(wrong)?.test;
+            let spec = config.model_spec(held.shape(), held.classes()).map_err(wrong)?;
+            (Some(held), spec)
         }
         EvaluateAt::Edges => (None, config.model_spec_without_data().map_err(wrong)?),
     };
@@ -98,7 +98,7 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
     let options = ServeOptions {
         config,
         spec,
-        test,
+        test: test_set,
         profile,
         listen: arguments.listen,
         identity,

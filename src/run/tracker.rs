@@ -321,6 +321,26 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn what_the_edges_found_stands_beside_their_sum() {
+        let mut tracker = Tracker::default();
+        for (edge, accuracy, samples) in [("b", 0.5, 30), ("a", 1.0, 10)] {
+            let edge = edge.to_owned();
+            let kind = EventKind::EdgeEvaluated { round: 5, edge, accuracy, loss: 0.1, samples };
+            assert_eq!(observe(&mut tracker, kind), None);
+        }
+        let sum = || EventKind::Evaluated { round: 5, accuracy: 0.625, loss: 0.1, samples: 40 };
+        let said = |line| match line {
+            Some(Line::Notice(text)) => text,
+            other => panic!("not a notice: {other:?}"),
+        };
+        assert_eq!(
+            said(observe(&mut tracker, sum())),
+            "aggregation after round 5: accuracy 0.6250, loss 0.1000 on 40 held-out samples; a 1.0000, b 0.5000"
+        );
+        assert!(said(observe(&mut tracker, sum())).ends_with("on 40 test samples"), "said once");
+    }
+
+    #[test]
     fn accuracy_and_trouble_are_noticed() {
         let mut tracker = Tracker::default();
         tracker.observe(&planned(5, &[("a", 3)]));
@@ -332,6 +352,11 @@ pub(super) mod tests {
         assert_eq!(
             said(EventKind::Evaluated { round: 5, accuracy: 0.91234, loss: 0.3, samples: 100 }),
             "aggregation after round 5: accuracy 0.9123, loss 0.3000 on 100 test samples"
+        );
+        let reason = "it did not come back".to_owned();
+        assert_eq!(
+            said(EventKind::EvaluationDeclined { round: 5, edge: edge(), reason }),
+            "edge a: the model after round 5 was not evaluated: it did not come back"
         );
         assert_eq!(
             said(EventKind::EdgeLost { round: 5, edge: edge() }),

@@ -112,12 +112,8 @@ fn connections_that_break_the_rules_are_turned_away() {
         told.push(turned_away(&fleet, async |edge| edge.say(&newer).await).await);
         // The first two numbers are what every version agrees on; the rest need not be understood.
         told.push(turned_away(&fleet, async |edge| edge.write_frame(&[0, 7, 200, 201, 202]).await).await);
-        told.push(
-            turned_away(&fleet, async |edge| {
-                edge.say(&EdgeMessage::Statistics { of: Transform::Identity, channels: statistics() }).await
-            })
-            .await,
-        );
+        let early = EdgeMessage::Statistics { of: Transform::Identity, channels: statistics() };
+        told.push(turned_away(&fleet, async |edge| edge.say(&early).await).await);
         told.push(turned_away(&fleet, async |edge| edge.write_frame(b"GET / HTTP/1.1").await).await);
         let whole = message::encode(&EdgeMessage::TrainingRequest(request("x"))).expect("a short message");
         told.push(

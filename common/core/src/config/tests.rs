@@ -1,6 +1,7 @@
 //! Whole configurations: what is read, and the one message for everything that can be wrong.
 
 mod contradictions;
+mod evaluation;
 mod messages;
 mod overrides;
 mod roundtrip;

@@ -68,9 +68,8 @@ impl Coordinator {
     /// Sends the global model to an edge that has not answered for it, if it is there and can.
     pub(super) fn ask_for_evaluation(&mut self, now: Duration, edge: &str) {
         let Some(evaluation) = self.evaluation.as_mut() else { return };
-        let is_there =
-            |member: &&Member| member.ready && member.connection.is_some() && !member.evaluates_not;
-        if self.fleet.get(edge).filter(is_there).is_none() || evaluation.answers.contains_key(edge) {
+        let is_there = |member: &Member| member.ready && member.connection.is_some() && !member.evaluates_not;
+        if !self.fleet.get(edge).is_some_and(is_there) || evaluation.answers.contains_key(edge) {
             return;
         }
         evaluation.given_up.remove(edge);

@@ -10,7 +10,6 @@
     clippy::unchecked_time_subtraction,
     clippy::needless_pass_by_value,
     clippy::large_enum_variant,
-    clippy::struct_excessive_bools,
     reason = "a simulator: a panic is a failed test, and events are consumed by whom they happen to"
 )]
 

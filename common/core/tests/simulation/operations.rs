@@ -164,6 +164,42 @@ fn a_link_that_is_said_to_be_absurd_stops_nobody() {
     }
 }
 
+#[test]
+fn a_score_that_cannot_be_concerns_its_own_edge_only() {
+    for (correct, loss_sum, samples) in
+        [(3, 1.0, 2), (1, f64::NAN, 2), (1, -1.0, 2), (1, 1.0, 3), (0, 0.0, 0)]
+    {
+        let scenario = Scenario {
+            holdout: Some(0.1),
+            quorum: 0.5,
+            min_edges: 2,
+            steps: 1,
+            rounds: 1,
+            ..Scenario::new(1)
+        };
+        let mut bench = Bench::new(scenario.settings(&FakeModel::new(), 1));
+        bench.operate(Operation::Connect);
+        bench.operate(Operation::Connect);
+        for turn in 0..40 {
+            // Whoever owes a score keeps it.
+            for (number, peer) in [(0, 1), (1, 2)] {
+                if bench.peers[&peer].owes_score.is_none() {
+                    bench.operate(Operation::Proceed(number));
+                }
+            }
+            bench.operate(Operation::Finish(turn));
+        }
+        assert!(bench.peers.values().all(|peer| peer.owes_score == Some(0)), "both are asked");
+        let result = Ok(Score { correct, loss_sum, samples });
+        bench.operate(Operation::Say(0, EdgeMessage::Evaluated { round: 0, result }));
+        assert!(!bench.finished && bench.peers.len() == 1, "it is turned away");
+        bench.operate(Operation::Proceed(0));
+        assert!(!bench.finished, "it may come back");
+        bench.operate(Operation::Wait(REJOIN_WINDOW.as_millis() as u64));
+        assert!(bench.finished, "the other one's part is enough");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 

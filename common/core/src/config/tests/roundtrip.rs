@@ -132,6 +132,8 @@ fn the_examples_survive_a_round_trip() {
     assert_eq!(reread(&synthetic), synthetic);
     let raw = small(&["plan.fixed_cut=0", "data.allow_raw_data=true"]);
     assert_eq!(reread(&raw), raw);
+    let evaluated = small(&["data.evaluate=edges", "data.standardize=unit-norm"]);
+    assert_eq!(reread(&evaluated), evaluated);
     let file = Config::read(&SMALL.replace("arch", "file"), "x.toml", &[]).expect("either source");
     assert_eq!(reread(&file), file);
 }

@@ -65,7 +65,7 @@ pub(super) struct Peer {
     owes_statistics: Option<Transform>,
     owes_ready: bool,
     /// A global model that it has to evaluate.
-    owes_score: Option<u32>,
+    pub(super) owes_score: Option<u32>,
     pub(super) plan: Option<RoundPlan>,
     /// The cut of the round before.
     before: u32,
