@@ -29,6 +29,7 @@ mod crashes;
 mod evaluation;
 mod operations;
 mod participant_alone;
+mod silence;
 mod standardization;
 mod strangers;
 mod undisturbed;
