@@ -73,7 +73,7 @@ impl Worker {
             Job::LocalStep { plan, step } => self.local_step(plan, step),
             Job::EndRound { plan } => self.end_round(plan),
             Job::Upload(completed) => self.upload(completed),
-            Job::Evaluate { model } => self.evaluate(model),
+            Job::Evaluate { session, model } => self.evaluate(session, model),
         }
     }
 
@@ -262,7 +262,7 @@ impl Worker {
     }
 
     /// The client-side model, whose end of the round is in the folder, makes room for the whole one.
-    fn evaluate(&mut self, model: TensorMessage) -> Result<Computed, String> {
+    fn evaluate(&mut self, session: u64, model: TensorMessage) -> Result<Computed, String> {
         let compute = self.compute.clone();
         let round = model.header.round;
         let (result, _) = self.emulated(|_, shard, training| {
@@ -275,7 +275,7 @@ impl Worker {
             };
             Ok(held_out.evaluate(&training.spec, model, &compute))
         })?;
-        Ok(Computed::Evaluated { round, result })
+        Ok(Computed::Evaluated { session, round, result })
     }
 
     /// Runs work on the compute threads, then waits as long as the emulated device would still take.

@@ -321,7 +321,9 @@ impl Participant {
                 self.clean = false;
                 self.say_ready();
             }
-            Computed::Evaluated { round, result } => self.handle_model_evaluated(round, result),
+            Computed::Evaluated { session, round, result } => {
+                self.handle_model_evaluated(session, round, result);
+            }
             Computed::Failed { reason } => self.fail(&reason),
             other => self.handle_round_computed(now, other),
         }

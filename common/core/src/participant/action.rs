@@ -94,6 +94,8 @@ pub enum Job {
     /// Evaluate a global model on the samples that are held out; the client-side model in memory may
     /// make room for it. Answered by [`Computed::Evaluated`].
     Evaluate {
+        /// The session that it belongs to.
+        session: u64,
         /// The whole model.
         model: TensorMessage,
     },
@@ -172,6 +174,8 @@ pub enum Computed {
     },
     /// How good a global model is here.
     Evaluated {
+        /// The session that it belongs to.
+        session: u64,
         /// The round after which it was made.
         round: u32,
         /// What was counted, or why nothing was.

@@ -25,9 +25,7 @@ impl Participant {
     pub(super) fn handle_model(&mut self, model: TensorMessage) {
         let made_after = model.header.round;
         let is_late = self.round.as_ref().is_some_and(|round| round.plan.round > made_after);
-        if !self.prepared || is_late {
-            return;
-        }
+        let Some(session) = self.session.filter(|_| self.prepared && !is_late) else { return };
         if let Some((round, result)) = self.evaluated.clone()
             && round >= made_after
         {
@@ -41,10 +39,14 @@ impl Participant {
             self.round = None;
         }
         self.clean = false;
-        self.push(Action::Compute(Job::Evaluate { model }));
+        self.push(Action::Compute(Job::Evaluate { session, model }));
     }
 
-    pub(super) fn handle_model_evaluated(&mut self, round: u32, result: Result<Score, String>) {
+    pub(super) fn handle_model_evaluated(&mut self, session: u64, round: u32, result: Result<Score, String>) {
+        // Another session's model of the same round is another one.
+        if self.session != Some(session) {
+            return;
+        }
         self.evaluated = Some((round, result.clone()));
         self.push(Action::Report(Progress::Evaluated { round: round + 1, result: result.clone() }));
         self.push(Action::Send(EdgeMessage::Evaluated { round, result }));

@@ -171,9 +171,10 @@ impl Score {
 
 impl std::ops::AddAssign for Score {
     fn add_assign(&mut self, other: Self) {
-        self.correct += other.correct;
+        // Saturates because counts come over the wire.
+        self.correct = self.correct.saturating_add(other.correct);
         self.loss_sum += other.loss_sum;
-        self.samples += other.samples;
+        self.samples = self.samples.saturating_add(other.samples);
     }
 }
 

@@ -138,7 +138,7 @@ impl Worker {
                 self.training = Some(Training { assignment, half: None, completed, pending: None });
                 Ok(Computed::Prepared)
             }
-            Job::Evaluate { model } => self.evaluate(around, model),
+            Job::Evaluate { session, model } => self.evaluate(around, session, model),
             Job::Begin { plan, block, rolled_back } => self.begin(around, plan, block, rolled_back),
             Job::Forward { plan, step } => self.forward(around, plan, step),
             Job::Backward { plan, step, gradient } => self.backward(around, plan, step, gradient),
@@ -169,7 +169,12 @@ impl Worker {
     }
 
     /// The global model makes the other one go, as on a device without memory for both.
-    fn evaluate(&mut self, around: &Surroundings<'_>, model: TensorMessage) -> Result<Computed, String> {
+    fn evaluate(
+        &mut self,
+        around: &Surroundings<'_>,
+        session: u64,
+        model: TensorMessage,
+    ) -> Result<Computed, String> {
         let training = self.training()?;
         (training.half, training.pending) = (None, None);
         let round = model.header.round;
@@ -178,7 +183,11 @@ impl Worker {
         assert!(bits(&state) == bits(&global.without_moments(&around.model.spec)), "not the global model");
         let samples = around.samples - around.scenario.trained_on(around.samples);
         let correct = around.scenario.correct(round, samples);
-        Ok(Computed::Evaluated { round, result: Ok(Score { correct, loss_sum: samples as f64, samples }) })
+        Ok(Computed::Evaluated {
+            session,
+            round,
+            result: Ok(Score { correct, loss_sum: samples as f64, samples }),
+        })
     }
 
     fn begin(

@@ -144,6 +144,35 @@ fn a_late_copy_of_layers_does_not_displace_those_that_are_needed() {
 }
 
 #[test]
+fn a_model_is_evaluated_once_and_its_answer_belongs_to_its_session() {
+    let mut edge = participant(None);
+    edge.handle_message(NOW, assignment(1, Some(standardizer())));
+    edge.handle_computed(NOW, Computed::Prepared);
+    actions(&mut edge);
+    edge.handle_tensor(NOW, tensor(TensorKind::Model, (4, 0, 0)), 0.1);
+    let job = actions(&mut edge).into_iter().find_map(|action| match action {
+        Action::Compute(job @ Job::Evaluate { .. }) => Some(job),
+        _ => None,
+    });
+    let computed = answer(job.expect("it evaluates"));
+    edge.handle_computed(NOW, computed.clone());
+    let is_answer = |action: &Action| matches!(action, Action::Send(EdgeMessage::Evaluated { round: 4, .. }));
+    assert!(actions(&mut edge).iter().any(is_answer));
+    // The answer was lost, and it is asked again.
+    edge.handle_tensor(NOW, tensor(TensorKind::Model, (4, 0, 0)), 0.1);
+    let again = actions(&mut edge);
+    assert!(again.len() == 1 && is_answer(&again[0]), "{again:?}");
+    edge.handle_tensor(NOW, tensor(TensorKind::Model, (3, 0, 0)), 0.1);
+    assert!(actions(&mut edge).is_empty(), "a copy of an earlier one");
+    // Another coordinator's model of that round is another one.
+    edge.handle_disconnect(NOW, "lost");
+    edge.handle_connected(NOW);
+    edge.handle_message(NOW, assignment(2, Some(standardizer())));
+    edge.handle_computed(NOW, computed);
+    assert!(!actions(&mut edge).iter().any(is_answer));
+}
+
+#[test]
 fn an_edge_that_is_put_off_asks_again_until_its_patience_is_over() {
     let mut edge = participant(None);
     let (mut now, mut asked) = (Duration::ZERO, 0);
@@ -253,8 +282,8 @@ fn answer(job: Job) -> Computed {
         Job::Upload(Completed { round, attempt, .. }) => {
             Computed::RoundEnded { round, attempt, upload: None, peak_rss_bytes: 0 }
         }
-        Job::Evaluate { model } => {
-            Computed::Evaluated { round: model.header.round, result: Ok(Score::default()) }
+        Job::Evaluate { session, model } => {
+            Computed::Evaluated { session, round: model.header.round, result: Ok(Score::default()) }
         }
     }
 }
