@@ -166,3 +166,31 @@ impl LayerState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{LayerOp, LayerSpec};
+
+    #[test]
+    fn without_moments_weights_and_buffers_are_left() {
+        let layer = |name: &str, op| LayerSpec { name: name.into(), op };
+        let spec = ModelSpec {
+            name: "norm".into(),
+            input: [1, 1, 1],
+            classes: 1,
+            layers: vec![
+                layer("norm", LayerOp::BatchNorm2d { channels: 1 }),
+                layer("flatten", LayerOp::Flatten),
+                layer("linear", LayerOp::Linear { inputs: 1, outputs: 1, bias: true }),
+            ],
+        };
+        let spec = spec.checked().expect("the layers fit");
+        // Weight and bias with two moments each, running mean and variance; weight and bias again.
+        let values = [1.0, -1.0, -1.0, 2.0, -2.0, -2.0, 3.0, 4.0, 5.0, -5.0, -5.0, 6.0, -6.0, -6.0];
+        let state = LayerState::new(&spec, 0..3, 2, values.to_vec()).expect("so many values");
+        let bare = LayerState { layers: 0..3, moments: 0, values: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0] };
+        assert_eq!(state.without_moments(&spec), bare);
+        assert_eq!(bare.without_moments(&spec), bare);
+    }
+}
