@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use partway_cloud::{Ended, ServeOptions, serve};
+use partway_cloud::{Ended, ServeOptions, model_file, serve};
 use partway_core::config::{Config, EvaluateAt};
 use partway_core::event::{Event, EventKind};
 use partway_core::model::ModelSpec;
@@ -83,13 +83,20 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
     let text = fs::read_to_string(&arguments.config)
         .map_err(|error| wrong(format!("cannot read {file}: {error}")))?;
     let config = Config::parse(&text, &file, &arguments.sets).map_err(wrong)?;
+    let read_model = |path: &Path| fs::read_to_string(path);
     let (test_set, spec) = match config.data.evaluate {
         EvaluateAt::Cloud => {
             let held = partway_datasets::from_config(&config.data, config.seed).map_err(wrong)?.test;
-            let spec = config.model_spec(held.shape(), held.classes()).map_err(wrong)?;
+            let spec = config.model_spec(held.shape(), held.classes(), read_model).map_err(wrong)?;
             (Some(held), spec)
         }
-        EvaluateAt::Edges => (None, config.model_spec_without_data().map_err(wrong)?),
+        EvaluateAt::Edges => (None, config.model_spec_without_data(read_model).map_err(wrong)?),
+    };
+    let init = match &config.model.init {
+        Some(path) if !arguments.resume => Some(
+            model_file::load(path, &spec).map_err(|error| wrong(config.refuse_init(error.to_string())))?,
+        ),
+        _ => None,
     };
     config.check_depth(spec.len()).map_err(wrong)?;
     let identity = identity(arguments)?;
@@ -98,6 +105,7 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
     let options = ServeOptions {
         config,
         spec,
+        init,
         test: test_set,
         profile,
         listen: arguments.listen,

@@ -1,6 +1,8 @@
 //! Edges that evaluate the global model on what they hold out, and a cloud without any data.
 
+use std::io;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::time::Duration;
 
 use partway_cloud::{Ended, ServeOptions, record::Summary, serve};
@@ -95,20 +97,21 @@ fn an_interrupted_evaluation_ends_the_processes() {
 }
 
 /// The accuracy on 600 held-out samples is near that on the test set's 10,000: two standard deviations of
-/// the one are 3 points, and a fifth less data to learn from costs some more.
+/// the one are below 2 points, and a fifth less data to learn from costs some more.
 #[test]
 fn held_out_samples_tell_nearly_what_the_test_set_tells() {
     let training = [
         "data.train_limit=3000",
         "data.partition=iid",
         "training.max_rounds=15",
-        "training.steps_per_round=20",
+        "training.steps_per_round=30",
+        "training.optimizer.lr=0.01",
         "plan.fixed_cut=3",
     ];
     let cloud = Experiment::new(&small()).run(&training).accuracy();
     let edges = Experiment::new(&small()).run(&[&EDGES[..], &training].concat()).accuracy();
-    assert!(cloud > 0.85, "it has learned: {cloud}");
-    assert!((edges - cloud).abs() < 0.06, "held out {edges}, test set {cloud}");
+    assert!(cloud > 0.9, "it has learned: {cloud}");
+    assert!((edges - cloud).abs() < 0.04, "held out {edges}, test set {cloud}");
 }
 
 #[test]
@@ -143,6 +146,10 @@ const IN_PROCESS: &str = r#"
     count = 2
 "#;
 
+fn no_file(path: &Path) -> io::Result<String> {
+    panic!("the model is a built-in one, not {}", path.display())
+}
+
 /// Trains with a coordinator and edges that have these shards, and nothing else.
 async fn train(sets: &[&str], shards: &[(&str, Samples)], test: Option<Samples>) -> Summary {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -151,7 +158,8 @@ async fn train(sets: &[&str], shards: &[(&str, Samples)], test: Option<Samples>)
     let authority = Authority::generate().expect("generated");
     authority.save(&folder.path().join("ca.pem")).expect("written");
     let options = ServeOptions {
-        spec: config.model_spec_without_data().expect("input and classes are given"),
+        spec: config.model_spec_without_data(no_file).expect("input and classes are given"),
+        init: None,
         config,
         test,
         profile: DeviceProfile::default(),

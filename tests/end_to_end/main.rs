@@ -3,6 +3,7 @@
 
 mod accuracy;
 mod bad_input;
+mod comparison;
 mod edge_evaluation;
 mod exactness;
 mod experiment;

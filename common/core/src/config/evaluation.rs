@@ -1,6 +1,9 @@
 //! What `data.evaluate = "edges"` asks of a configuration: a model without data to look at, and edges
 //! that can hold it.
 
+use std::io;
+use std::path::Path;
+
 use super::error::Fault;
 use super::setting::{Setting, shown};
 use super::{Config, ConfigError, EvaluateAt};
@@ -8,11 +11,14 @@ use crate::model::{ModelCost, ModelSpec};
 
 impl Config {
     /// The model of a coordinator that has no samples: `model.input` and `model.classes` say what the
-    /// edges' samples are.
+    /// edges' samples are. `read` is that of [`Config::model_spec`].
     ///
     /// # Errors
     /// If one of these keys is missing, or as [`Config::model_spec`].
-    pub fn model_spec_without_data(&self) -> Result<ModelSpec, ConfigError> {
+    pub fn model_spec_without_data(
+        &self,
+        read: impl FnOnce(&Path) -> io::Result<String>,
+    ) -> Result<ModelSpec, ConfigError> {
         let missing = |key: &str, what: &str| {
             let allowed = format!(
                 "{what}, as with `data.evaluate = \"edges\"` the cloud has no samples that could tell"
@@ -20,7 +26,7 @@ impl Config {
             (key.to_owned(), Fault::Missing { allowed })
         };
         match (self.model.input, self.model.classes) {
-            (Some(input), Some(classes)) => self.model_spec(input.get(), classes.get()),
+            (Some(input), Some(classes)) => self.model_spec(input.get(), classes.get(), read),
             (input, classes) => {
                 let mut faults = Vec::new();
                 if input.is_none() {

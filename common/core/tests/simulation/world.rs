@@ -100,6 +100,7 @@ impl World {
             outcome: None,
         });
         let mut world = Self {
+            checkpoint: scenario.given.then(|| Checkpoint::before_training(scenario.initial(&model))),
             model,
             now: Duration::ZERO,
             dice,
@@ -113,7 +114,6 @@ impl World {
             next_connection: 0,
             cloud: None,
             run: 0,
-            checkpoint: None,
             ledger: Ledger::default(),
             globals: BTreeMap::new(),
             outcome: None,

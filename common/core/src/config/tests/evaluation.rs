@@ -1,11 +1,18 @@
 //! Edges that evaluate: what they hold out, and what a cloud without samples must be told.
 
+use std::io;
+use std::path::Path;
+
 use super::*;
 use crate::coordinator::{Evaluation, Settings};
 use crate::model::ModelCost;
 use crate::profile::DeviceProfile;
 
 const EDGES: &str = "data.evaluate=edges";
+
+fn no_file(path: &Path) -> io::Result<String> {
+    panic!("the model is a built-in one, not {}", path.display())
+}
 
 #[test]
 fn a_tenth_is_held_out_unless_told() {
@@ -20,7 +27,7 @@ fn a_tenth_is_held_out_unless_told() {
 fn a_cloud_without_samples_must_be_told_what_they_are() {
     let missing = |sets: &[&str]| {
         let sets = [&[EDGES], sets].concat();
-        small(&sets).model_spec_without_data().expect_err("nobody can know").to_string()
+        small(&sets).model_spec_without_data(no_file).expect_err("nobody can know").to_string()
     };
     let both = missing(&[]);
     assert_eq!(
@@ -33,7 +40,7 @@ fn a_cloud_without_samples_must_be_told_what_they_are() {
     assert!(both.contains("`model.classes` is missing"), "{both}");
     assert!(!missing(&["model.input=[1, 8, 8]"]).contains("model.input"));
     let told = small(&[EDGES, "model.input=[1, 8, 8]", "model.classes=4"]);
-    let spec = told.model_spec_without_data().expect("both are there");
+    let spec = told.model_spec_without_data(no_file).expect("both are there");
     assert_eq!((spec.input, spec.classes), ([1, 8, 8], 4));
 }
 
@@ -42,10 +49,10 @@ fn at_least_one_edge_must_hold_the_whole_model() {
     let told = |sets: &[&str]| {
         let common = [EDGES, "model.input=[1, 8, 8]", "model.classes=4"];
         let config = small(&[&common[..], sets].concat());
-        let spec = config.model_spec_without_data().expect("both are there");
+        let spec = config.model_spec_without_data(no_file).expect("both are there");
         Settings::from_config(&config, spec, 1, DeviceProfile::default())
     };
-    let spec = small(&[]).model_spec([1, 8, 8], 4).expect("a built-in model");
+    let spec = small(&[]).model_spec([1, 8, 8], 4, no_file).expect("a built-in model");
     let needed = ModelCost::of(&spec).inference_memory_bytes(64);
     let memory = |edge: &str, bytes: u64| format!("edge.{edge}.memory=\"{bytes}B\"");
     let (camera, gateway) = (memory("camera", needed - 1), memory("gateway", needed));
