@@ -8,5 +8,6 @@ mod edge_evaluation;
 mod exactness;
 mod experiment;
 mod hostile;
+mod models;
 mod outputs;
 mod recovery;
