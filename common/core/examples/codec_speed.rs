@@ -10,6 +10,13 @@ use partway_core::wire::{TensorHeader, TensorKind, decode_activations, encode_ac
 
 const REPETITIONS: usize = 11;
 
+/// What `work` returns, and how many seconds it takes.
+#[expect(clippy::disallowed_methods, reason = "what is measured here is time")]
+fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
+    let begun = Instant::now();
+    (work(), begun.elapsed().as_secs_f64())
+}
+
 fn median(mut seconds: Vec<f64>) -> f64 {
     seconds.sort_by(f64::total_cmp);
     seconds[seconds.len() / 2]
@@ -33,14 +40,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             let header = TensorHeader::new(TensorKind::Activations, codec.values);
             let draws = &mut TopK::draws(1, "timed", step as u64);
             let copy = values.clone();
-            let begun = Instant::now();
-            let (tensor, _) = encode_activations(header, codec, copy, shape, &[], draws);
-            encoding.push(begun.elapsed().as_secs_f64());
+            let ((tensor, _), seconds) = timed(|| encode_activations(header, codec, copy, shape, &[], draws));
+            encoding.push(seconds);
             bytes = tensor.wire_bytes();
-            let begun = Instant::now();
-            let decoded = decode_activations(tensor, shape)?;
-            decoding.push(begun.elapsed().as_secs_f64());
-            drop(decoded);
+            let (decoded, seconds) = timed(|| decode_activations(tensor, shape));
+            decoding.push(seconds);
+            decoded?;
         }
         let [encode, decode] = [encoding, decoding].map(|seconds| gigabytes / median(seconds));
         let name = match codec.top_k {

@@ -75,13 +75,13 @@ impl Sample {
         let (_, least, larger) = self.magnitudes.select_nth_unstable(values.len() - kept);
         let least = *least;
         self.is_finite = larger.iter().chain([&least]).all(|bits| *bits < f32::INFINITY.to_bits());
-        let mut ties = kept - larger.iter().filter(|bits| **bits > least).count();
+        let mut equals_left = kept - larger.iter().filter(|bits| **bits > least).count();
         self.kept.clear();
         self.others.clear();
         for (index, bits) in values.iter().map(magnitude).enumerate() {
-            let tied = bits == least && ties > 0;
-            ties -= usize::from(tied);
-            let side = if bits > least || tied { &mut self.kept } else { &mut self.others };
+            let is_kept_equal = bits == least && equals_left > 0;
+            equals_left -= usize::from(is_kept_equal);
+            let side = if bits > least || is_kept_equal { &mut self.kept } else { &mut self.others };
             side.push(index as u32);
         }
     }

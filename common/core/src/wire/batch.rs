@@ -3,7 +3,7 @@
 
 use rand::Rng;
 
-use super::tensor::{HEADER_BYTES, TensorError, TensorHeader, TensorMessage, body_bytes};
+use super::tensor::{Decoded, HEADER_BYTES, TensorError, TensorHeader, TensorMessage, body_bytes};
 use crate::codec::{ActivationCodec, BatchShape, Codec, Selection, TopK};
 
 /// Activations as the cloud gets them.
@@ -47,7 +47,7 @@ pub fn encode_activations(
 /// allocated then. The number of values that are not selected ones is left to the training.
 pub fn decode_activations(tensor: TensorMessage, shape: BatchShape) -> Result<Activations, TensorError> {
     let kind = tensor.header.kind;
-    let (values, labels, selection) = tensor.decode_parts()?;
+    let Decoded { values, labels, selection } = tensor.decode_selected()?;
     let Some(selection) = selection else { return Ok(Activations { values, labels, selection }) };
     let (samples, len) = (selection.samples(), selection.sample_len());
     if (samples, len) != (shape.samples, shape.sample_len()) {

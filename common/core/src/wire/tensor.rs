@@ -277,6 +277,15 @@ pub struct TensorMessage {
     pub body: Body,
 }
 
+/// What a tensor's body says.
+pub(super) struct Decoded {
+    /// Those that travelled.
+    pub(super) values: Vec<f32>,
+    pub(super) labels: Vec<u32>,
+    /// Which values they are, if not all.
+    pub(super) selection: Option<Selection>,
+}
+
 impl TensorMessage {
     /// Encodes values and labels, without a batch's shape: as one group of integers where the codec has
     /// groups. `header` says kind, codec and ids; counts and exponent are set here.
@@ -343,15 +352,15 @@ impl TensorMessage {
     /// # Errors
     /// If the values cannot be decoded, or are selected ones.
     pub fn decode(self) -> Result<(Vec<f32>, Vec<u32>), TensorError> {
-        match self.decode_parts()? {
-            (values, labels, None) => Ok((values, labels)),
-            (_, _, Some(_)) => Err(TensorError::Header("its values are selected ones")),
+        let Decoded { values, labels, selection } = self.decode_selected()?;
+        match selection {
+            None => Ok((values, labels)),
+            Some(_) => Err(TensorError::Header("its values are selected ones")),
         }
     }
 
-    /// The values, the labels, and which values they are if they are selected ones. Allocates no more
-    /// than a few times the body.
-    pub(super) fn decode_parts(self) -> Result<(Vec<f32>, Vec<u32>, Option<Selection>), TensorError> {
+    /// All that the body says; it allocates no more than a few times the body.
+    pub(super) fn decode_selected(self) -> Result<Decoded, TensorError> {
         self.check_length()?;
         let header = self.header;
         let mut words = self.body.into_words();
@@ -359,7 +368,7 @@ impl TensorMessage {
         let labels = bytemuck::cast_slice(&words[labels_at..]).to_vec();
         words.truncate(labels_at);
         if header.codec == Codec::F32 && !header.selected {
-            return Ok((words, labels, None));
+            return Ok(Decoded { values: words, labels, selection: None });
         }
         let n = header.values as usize;
         let mut bytes: &[u8] = bytemuck::cast_slice(&words);
@@ -372,7 +381,7 @@ impl TensorMessage {
         let encoded = codec::without_padding(header.codec, bytes, n);
         codec::decode_scaled(header.codec, header.exponent, encoded, n, &mut values)?;
         let selection = selection.map(EncodedSelection::decode).transpose()?;
-        Ok((values, labels, selection))
+        Ok(Decoded { values, labels, selection })
     }
 
     /// Bytes of header and body together.

@@ -25,11 +25,11 @@ fn batches() -> impl Strategy<Value = (BatchShape, Vec<f32>)> {
         let values = vec((-1.0..1.0f32, any::<u8>()), shape.values());
         let scales = vec(-60..60i32, shape.channels);
         (values, scales).prop_map(move |(values, scales)| {
-            let scaled = |(at, (value, zero)): (usize, &(f32, u8))| {
+            let to_value = |(at, (value, zero)): (usize, &(f32, u8))| {
                 let scale = scales[at / shape.positions % shape.channels];
                 if *zero < 32 { 0.0 } else { value * 2f32.powi(scale) }
             };
-            (shape, values.iter().enumerate().map(scaled).collect())
+            (shape, values.iter().enumerate().map(to_value).collect())
         })
     })
 }
@@ -121,7 +121,7 @@ proptest! {
             let mut out = vec![7.0];
             let decoded = decode(codec, &bytes, n, &mut out);
             prop_assert_eq!(out.len(), if decoded.is_ok() { n + 1 } else { 1 });
-            let divides = n > 0 && groups > 0 && run > 0 && n as u64 % (u64::from(groups) * u64::from(run)) == 0;
+            let divides = n > 0 && groups > 0 && run > 0 && (n as u64).is_multiple_of(u64::from(groups) * u64::from(run));
             prop_assert!(decoded.is_err() || divides);
         }
     }
