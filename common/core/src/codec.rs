@@ -36,13 +36,13 @@ pub enum Codec {
     /// 2^-11 for magnitudes of 2^-14 to 65,504, absolute error at most 2^-25 below, infinity above.
     F16,
     /// bfloat16, 2 bytes per value, rounded to the nearest (ties to even): f32's range, relative error
-    /// at most 2^-8 for magnitudes from 2^-126, absolute error at most 2^-134 below. Magnitudes within
-    /// 2^-9 of 2^128 become infinity.
+    /// at most 2^-8 for magnitudes from 2^-126, absolute error at most 2^-134 below. Magnitudes from
+    /// (1 - 2^-9) 2^128 become infinity.
     Bf16,
     /// Integers from -127 to 127, 1 byte per value, times the scale of their group: error at most
     /// 0.004 of the group's largest magnitude. Zeros become positive, and a group whose largest
     /// magnitude is below 2^-100 zeros. A group with a NaN or an infinity becomes NaN as a whole; one
-    /// with magnitudes within 2^-14 of the largest f32 may become infinite there.
+    /// with magnitudes above 1 - 2^-14 of the largest f32 may become infinite there.
     Int8(Scale),
     /// As [`Codec::Int8`] with integers from -7 to 7, two to a byte: error at most 0.072 of the group's
     /// largest magnitude.
