@@ -58,8 +58,8 @@ pub fn decode_activations(tensor: TensorMessage, shape: BatchShape) -> Result<Ac
     Ok(Activations { values, labels, selection: Some(selection) })
 }
 
-/// The tensor of a cut gradient: of the values that travelled only. `header` says codec and ids. Nobody
-/// needs the gradient of raw inputs: an empty one is a bare header.
+/// The tensor of a cut gradient: of the values that travelled only. `header` says codec and ids. An empty
+/// one, where nobody needs it, is a bare header.
 ///
 /// # Panics
 /// If there are not as many values as the shape has, unless there are none.

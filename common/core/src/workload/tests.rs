@@ -12,12 +12,17 @@ fn codecs() -> impl Iterator<Item = ActivationCodec> {
 
 #[test]
 fn planned_bytes_are_those_on_the_wire() {
-    let spec = builtin("lenet5", [1, 28, 28], 10).expect("it is built in");
-    let shapes = spec.shapes().expect("it is sound");
-    let batch = 3;
+    for model in ["lenet5", "mlp"] {
+        let spec = builtin(model, [1, 28, 28], 10).expect("it is built in");
+        check_bytes(&spec, 3);
+    }
+}
+
+fn check_bytes(spec: &ModelSpec, batch: u32) {
+    let (shapes, cost) = (spec.shapes().expect("it is sound"), ModelCost::of(spec));
     for codec in codecs() {
-        let up = cut_bytes_up(&spec, batch, codec);
-        let down = cut_bytes_down(&spec, batch, codec, codec.values);
+        let up = cut_bytes_up(spec, batch, codec);
+        let down = cut_bytes_down(spec, batch, codec, codec.values);
         assert_eq!((up.len(), down.len()), (spec.len() + 1, spec.len() + 1));
         assert_eq!((up[spec.len()], down[spec.len()]), (0, 0));
         for cut in 0..spec.len() {
@@ -26,10 +31,10 @@ fn planned_bytes_are_those_on_the_wire() {
             let header = TensorHeader::new(TensorKind::Activations, codec.values);
             let mut draws = ChaCha12Rng::seed_from_u64(cut as u64);
             let (tensor, selection) =
-                encode_activations(header, codec, values.clone(), shape, &[0; 3], &mut draws);
+                encode_activations(header, codec, values.clone(), shape, &vec![0; shape.samples], &mut draws);
             assert_eq!(tensor.wire_bytes(), up[cut], "{codec:?} up at cut {cut}");
             let header = TensorHeader::new(TensorKind::CutGradient, codec.values);
-            let gradient = if cut == 0 { vec![] } else { values };
+            let gradient = if cost.needs_cut_gradient(cut) { values } else { vec![] };
             let reply = encode_gradient(header, gradient, shape, selection.as_ref());
             assert_eq!(reply.wire_bytes(), down[cut], "{codec:?} down at cut {cut}");
         }
