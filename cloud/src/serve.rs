@@ -12,7 +12,7 @@ use partway_core::coordinator::{
     Action, Checkpoint, Computed, ConnectionId, Coordinator, Job, Outcome, Received, Settings,
 };
 use partway_core::event::{Event, EventKind};
-use partway_core::model::{LayerState, ModelCost, ModelSpec};
+use partway_core::model::{LayerState, ModelSpec};
 use partway_core::profile::DeviceProfile;
 use partway_core::standardize::Standardizer;
 use partway_core::wire::{EdgeMessage, MessageError, message};
@@ -214,8 +214,7 @@ impl<E: FnMut(&Event)> Driver<E> {
         let record = begin_record(&out, &config, &settings, restored.as_ref())?;
         let given =
             init.map(|weights| Checkpoint::before_training(weights.with_zero_moments(&spec, moments)));
-        let cost = ModelCost::of(&spec);
-        let body_limit = workload::largest_body_bytes(&spec, &cost, settings.batch_size, moments) as usize;
+        let body_limit = workload::largest_body_bytes(&spec, settings.batch_size, moments) as usize;
         let evaluator = match test {
             Some(test) => {
                 let (spec, test) = (spec.clone(), Arc::new(test));

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use partway_core::codec::{BatchShape, Selection, TopK};
 use partway_core::holdout::ShardSplit;
 use partway_core::model::{LayerState, ModelSpec};
 use partway_core::participant::{Completed, Computed, Job};
 use partway_core::standardize::{Standardizer, Transform};
 use partway_core::statistics::{self, ChannelStatistics};
 use partway_core::wire::{
-    Assignment, RoundPlan, StartFrom, TensorHeader, TensorKind, TensorMessage, decode_state, encode_state,
+    Assignment, RoundPlan, StartFrom, TensorHeader, TensorKind, TensorMessage, decode_gradient, decode_state,
+    encode_activations, encode_state,
 };
 use partway_datasets::{BatchOrder, Samples};
 use partway_model::memory::peak_rss_bytes;
@@ -43,8 +45,15 @@ struct Training {
     half: Option<Half>,
     /// The last round whose end `half` was, or that the folder holds.
     completed: Option<Completed>,
-    /// The forward pass that waits for its gradient.
-    pending: Option<(u32, Pending)>,
+    waiting: Option<Waiting>,
+}
+
+/// A forward pass that waits for its gradient.
+struct Waiting {
+    step: u32,
+    pending: Pending,
+    /// Which activations travelled, if not all.
+    selection: Option<Selection>,
 }
 
 impl Worker {
@@ -114,7 +123,7 @@ impl Worker {
             order,
             half: None,
             completed,
-            pending: None,
+            waiting: None,
         });
         Ok(Computed::Prepared)
     }
@@ -129,7 +138,7 @@ impl Worker {
         let optimizer = training.assignment.optimizer;
         let moments = optimizer.moments().len();
         let cut = plan.cut as usize;
-        training.pending = None;
+        training.waiting = None;
         let mut moved = None;
         let unchanged = !rolled_back && training.half.as_ref().is_some_and(|half| half.layers() == (0..cut));
         let state = match plan.start {
@@ -188,14 +197,18 @@ impl Worker {
             let (values, labels, context) = training.batch(name, shard, &plan, step)?;
             let half = training.half.as_ref().ok_or("a step began before its round")?;
             let (pending, activations) = half.forward(values, &context).map_err(|error| error.to_string())?;
-            training.pending = Some((step, pending));
             let header = TensorHeader {
                 round: plan.round,
                 attempt: plan.attempt,
                 step,
-                ..TensorHeader::new(TensorKind::Activations, plan.activations)
+                ..TensorHeader::new(TensorKind::Activations, plan.activations.values)
             };
-            Ok(TensorMessage::encode(header, activations, &labels))
+            let shape = BatchShape::of(context.batch, half.output_shape());
+            let draws = &mut TopK::draws(context.seed, name, context.step);
+            let (tensor, selection) =
+                encode_activations(header, plan.activations, activations, shape, &labels, draws);
+            training.waiting = Some(Waiting { step, pending, selection });
+            Ok(tensor)
         })?;
         let RoundPlan { round, attempt, .. } = plan;
         Ok(Computed::Forwarded { round, attempt, step, activations: result, seconds })
@@ -203,11 +216,12 @@ impl Worker {
 
     fn backward(&mut self, plan: RoundPlan, step: u32, gradient: TensorMessage) -> Result<Computed, String> {
         let ((), seconds) = self.emulated(|name, _, training| {
-            let (gradient, _) = gradient.decode().map_err(|error| error.to_string())?;
-            let pending = match training.pending.take() {
-                Some((at, pending)) if at == step => pending,
-                _ => return Err(format!("the gradient of step {} has no forward pass", step + 1)),
+            let Some(Waiting { pending, selection, .. }) = training.waiting.take_if(|it| it.step == step)
+            else {
+                return Err(format!("the gradient of step {} has no forward pass", step + 1));
             };
+            let gradient =
+                decode_gradient(gradient, selection.as_ref()).map_err(|error| error.to_string())?;
             let context = training.context(name, &plan, step);
             let half = training.half.as_mut().ok_or("a gradient came before its round")?;
             half.backward(pending, gradient, &context).map_err(|error| error.to_string())

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::OnceLock;
 use std::task::Poll;
 
-use partway_core::codec::Codec;
+use partway_core::codec::{ActivationCodec, BatchShape, Codec, TopK};
 use partway_core::link::Transfer;
 use partway_core::participant::Outcome;
 use partway_core::profile::DeviceProfile;
@@ -15,7 +15,7 @@ use partway_core::standardize::Transform;
 use partway_core::statistics::ChannelStatistics;
 use partway_core::wire::{
     EdgeMessage, PROTOCOL_VERSION, RoundPlan, TensorHeader, TensorKind, TensorMessage, TrainingRequest,
-    message,
+    encode_activations, message,
 };
 use partway_net::Authority;
 
@@ -186,6 +186,14 @@ fn activations(plan: &RoundPlan, values: Vec<f32>, label: u32) -> TensorMessage 
     TensorMessage::encode(header(plan, TensorKind::Activations), values, &[label; 8])
 }
 
+/// A tenth of each sample's activations, for samples of `len` values.
+fn selected(plan: &RoundPlan, len: usize) -> TensorMessage {
+    let codec = ActivationCodec { values: Codec::F32, top_k: Some(TopK { fraction: 0.1, alpha: 0.0 }) };
+    let shape = BatchShape::of(8, &[len]);
+    let header = header(plan, TensorKind::Activations);
+    encode_activations(header, codec, vec![0.5; 8 * len], shape, &[1; 8], &mut TopK::draws(1, "x", 0)).0
+}
+
 /// What members do in their first round, by their names, and what is said of it.
 const MISDEEDS: &[(&str, &str)] = &[
     ("announces-too-much", "a tensor's body has 1099511627776 bytes, at most"),
@@ -197,11 +205,13 @@ const MISDEEDS: &[(&str, &str)] = &[
     ("long-message", "ends after"),
     ("no-tensor", "a tensor's stream begins with [47, 45], not with [50, 57]"),
     ("not-a-number", "value 0 of the activations at cut 3 is NaN, which is not a finite number"),
+    ("other-batch", "selected from 64 values in each of 8 samples, but there are 128 in each of 8"),
     ("other-header", "the activations of round 1, step 1 have 4128 bytes, but their header says 8224"),
     ("other-shape", "activations"),
     ("poisoned-weights", "round 1: its weights are not finite"),
     ("short-body", "a tensor's body ended after 4124 of 4128 bytes"),
     ("short-message", "the control stream ended after 3 of 50 bytes of a message"),
+    ("stray-index", "the indices of sample 0 are not 13 increasing ones below 128"),
     ("twice", "it asked to take part a second time on one connection"),
     ("unknown-label", "label"),
     ("wrong-direction", "it sent a cut gradient"),
@@ -230,6 +240,7 @@ async fn misbehave(edge: &mut RawEdge, name: &str, plan: &RoundPlan) {
         }
         "no-tensor" => edge.write_stream(b"GET / HTTP/1.1\r\n\r\n").await,
         "not-a-number" => edge.send_tensor(activations(plan, vec![f32::NAN; ACTIVATIONS], 1)).await,
+        "other-batch" => edge.send_tensor(selected(plan, 64)).await,
         "other-header" => {
             let twice = TensorHeader { values: 2 * good().header.values, ..good().header };
             edge.write_tensor(twice, 4128, &bytes(&good())).await;
@@ -244,6 +255,13 @@ async fn misbehave(edge: &mut RawEdge, name: &str, plan: &RoundPlan) {
         "short-message" => {
             edge.write(&[50, 0, 0, 0, 1, 2, 3]).await;
             edge.finish_control();
+        }
+        "stray-index" => {
+            let tensor = selected(plan, 128);
+            let mut body = bytes(&tensor);
+            // The first byte behind three counts has the first eight values' bits.
+            body[12] = 0;
+            edge.write_tensor(tensor.header, body.len() as u64, &body).await;
         }
         "twice" => edge.say(&EdgeMessage::TrainingRequest(request(name))).await,
         "unknown-label" => edge.send_tensor(activations(plan, vec![0.5; ACTIVATIONS], 4)).await,

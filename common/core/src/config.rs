@@ -28,6 +28,7 @@
 
 mod check;
 mod cloud;
+mod codec;
 mod cpus;
 mod data;
 mod document;
@@ -72,7 +73,7 @@ pub use self::{
     setting::Name,
     training::{AggregateMoments, Algorithm, LabelsAt, TrainingConfig},
     units::ByteSize,
-    wire::{Codec, WireConfig},
+    wire::WireConfig,
 };
 use self::{
     document::Origin,

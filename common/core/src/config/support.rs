@@ -12,9 +12,6 @@ use super::{
     training::{Algorithm, LabelsAt},
 };
 
-/// Codecs to come; `topk` will be `{ kind = "topk", fraction = 0.1 }`.
-pub(super) const PLANNED_CODECS: &[&str] = &["bf16", "int8", "int4", "topk"];
-
 /// Collects refusals.
 struct Refusals(Faults);
 

@@ -9,6 +9,7 @@ mod roundtrip;
 use std::time::Duration;
 
 use super::*;
+use crate::codec::{ActivationCodec, Codec, Scale, TopK};
 use crate::optimizer::Optimizer;
 
 /// The design's example, with what this version can do.
@@ -156,7 +157,7 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(config.fleet.min_edges.get(), 3, "all edges");
     assert_eq!(config.plan.deadline, Deadline::Auto);
     assert_eq!(config.plan.max_depth, None);
-    assert_eq!(config.wire.activations, Codec::F32);
+    assert_eq!(config.wire.activations, Codec::F32.into());
     assert_eq!(Some(config.edge[1].speed), Speed::new(1.0));
     assert_eq!(config.edge[1].uplink_mbps, None);
 }

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::codec::Codec;
+use crate::codec::{ActivationCodec, Codec};
 use crate::config::{self, AggregateMoments, Algorithm, Config, ConfigError, FixedCut, StandardizeMethod};
 use crate::holdout;
 use crate::model::{ModelCost, ModelSpec};
@@ -106,8 +106,8 @@ pub struct Settings {
     pub rejoin_window: Duration,
     /// Rounds between checkpoints; a multiple of `aggregate_every`.
     pub checkpoint_every: u32,
-    /// Codec of the activations.
-    pub activations: Codec,
+    /// How the activations travel.
+    pub activations: ActivationCodec,
     /// Codec of the cut gradients.
     pub gradients: Codec,
     /// Replicas that the cloud trains at the same time.
@@ -196,8 +196,8 @@ impl Settings {
             quorum: config.fleet.quorum.get(),
             rejoin_window: config.fleet.rejoin_window,
             checkpoint_every: config.fleet.checkpoint_every.get() as u32,
-            activations: codec(config.wire.activations),
-            gradients: codec(config.wire.gradients),
+            activations: config.wire.activations,
+            gradients: config.wire.gradients,
             workers: config.cloud.workers.get(),
             capacity: Some(config.cloud.capacity_mbps.get() * 1e6 / 8.0),
             cloud_profile,
@@ -232,12 +232,5 @@ impl Settings {
     /// How many optimizer moments every trained tensor has.
     pub fn moments(&self) -> usize {
         self.optimizer.moments().len()
-    }
-}
-
-fn codec(codec: config::Codec) -> Codec {
-    match codec {
-        config::Codec::F32 => Codec::F32,
-        config::Codec::F16 => Codec::F16,
     }
 }

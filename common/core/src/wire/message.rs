@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use crate::codec::Codec;
+use crate::codec::ActivationCodec;
 use crate::link::Transfer;
 use crate::model::ModelSpec;
 use crate::optimizer::Optimizer;
@@ -275,8 +275,8 @@ pub struct RoundPlan {
     pub start: StartFrom,
     /// Whether the edge sends its state after the last step, for the aggregation.
     pub aggregate: bool,
-    /// Codec of the activations.
-    pub activations: Codec,
+    /// How the activations travel.
+    pub activations: ActivationCodec,
     /// The rate reserved on the uplink, in bytes per second: the edge paces to it.
     pub pace: Option<f64>,
     /// The shared latency deadline, in seconds.

@@ -263,7 +263,7 @@ impl Worker {
             round,
             attempt,
             step,
-            ..TensorHeader::new(TensorKind::Activations, plan.activations)
+            ..TensorHeader::new(TensorKind::Activations, plan.activations.values)
         };
         let activations = TensorMessage::encode(header, values, &labels);
         Ok(Computed::Forwarded { round, attempt, step, activations, seconds: 0.01 })

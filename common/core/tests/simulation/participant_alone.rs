@@ -83,7 +83,7 @@ fn plan(round: u32, attempt: u32, cut: u32, start: StartFrom) -> CloudMessage {
         optimizer_steps: 0,
         start,
         aggregate: true,
-        activations: Codec::F32,
+        activations: Codec::F32.into(),
         pace: None,
         deadline_s: 1.0,
     })

@@ -273,7 +273,7 @@ impl Scenario {
             quorum: self.quorum,
             rejoin_window: REJOIN_WINDOW,
             checkpoint_every: self.aggregate_every,
-            activations: Codec::F32,
+            activations: Codec::F32.into(),
             gradients: Codec::F32,
             workers: self.workers,
             capacity: None,
