@@ -158,6 +158,7 @@ fn train(
             }
             None => (None, Some(unplaced("an export"))),
         },
+        Job::Discard { .. } => (None, None),
         Job::Aggregate { .. } | Job::Evaluate { .. } => (half, None),
     }
 }

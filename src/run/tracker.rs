@@ -156,6 +156,7 @@ impl Tracker {
             EventKind::Listening { .. }
             | EventKind::ModelDetermined { .. }
             | EventKind::Standardized { .. }
+            | EventKind::HandedOn { .. }
             | EventKind::StateMoved { .. }
             | EventKind::Aggregated { .. }
             | EventKind::Checkpointed { .. }

@@ -13,6 +13,7 @@ mod recovery;
 mod rounds;
 mod settings;
 mod steps;
+mod turns;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::standardize::Standardizer;
 use crate::wire::{CloudMessage, EdgeMessage, TensorKind, TensorMessage};
 use forecast::Forecast;
 use member::Member;
+use turns::Turns;
 
 /// How a tensor came.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,9 +76,14 @@ pub struct Coordinator {
     global_rounds: u32,
     /// The last global model.
     global: Arc<LayerState>,
+    /// Optimizer steps behind its moments: Adam's `t`.
+    optimizer_steps: u64,
+    /// Likewise of the shared model at the start of the round, or of the one handed on at that of the turn.
+    model_steps: u64,
     /// The shared server-side model at the start of the round and, once exported, at its end.
     shared_start: Option<member::Slice>,
     shared_end: Option<LayerState>,
+    turns: Turns,
     started_at: Duration,
     timer: Option<Duration>,
     actions: VecDeque<Action>,
@@ -89,14 +96,15 @@ impl Coordinator {
     /// If the checkpoint is not of the whole model that the settings describe.
     pub fn new(now: Duration, settings: Settings, checkpoint: Option<Checkpoint>) -> Self {
         let layers = 0..settings.spec.len();
-        let (round, aggregations, global) = match checkpoint {
+        let (round, aggregations, optimizer_steps, global) = match checkpoint {
             Some(checkpoint) => {
                 assert_eq!(checkpoint.state.layers, layers, "a checkpoint holds the whole model");
-                (checkpoint.rounds, checkpoint.aggregations, checkpoint.state)
+                let Checkpoint { rounds, aggregations, optimizer_steps, state, .. } = checkpoint;
+                (rounds, aggregations, optimizer_steps, state)
             }
             None => {
                 let initial = LayerState::initial(&settings.spec, layers, settings.moments(), settings.seed);
-                (0, 0, Arc::new(initial))
+                (0, 0, 0, Arc::new(initial))
             }
         };
         let mut coordinator = Self {
@@ -110,8 +118,11 @@ impl Coordinator {
             aggregations,
             global_rounds: round,
             global,
+            optimizer_steps,
+            model_steps: optimizer_steps,
             shared_start: None,
             shared_end: None,
+            turns: Turns::default(),
             started_at: now,
             timer: None,
             actions: VecDeque::new(),

@@ -39,6 +39,8 @@ pub struct SummaryBuilder {
 struct Edge {
     samples: u64,
     ledger: Ledger,
+    /// The last round in which its turn came to its end.
+    handed_on: u32,
     peak_rss_bytes: Option<u64>,
     dropped: bool,
 }
@@ -119,6 +121,7 @@ impl SummaryBuilder {
                 self.edge(edge).ledger.add(*round, *attempt, *cut, step);
             }
             EventKind::RoundDone { round, .. } => self.round_done = *round,
+            EventKind::HandedOn { round, edge, .. } => self.edge(edge).handed_on = *round,
             EventKind::StateMoved { direction, bytes, .. } => {
                 let total = if direction == "up" { &mut self.bytes_up } else { &mut self.bytes_down };
                 *total += bytes;
@@ -175,16 +178,19 @@ impl SummaryBuilder {
         self.evaluations.split_off(&round);
         for edge in self.edges.values_mut() {
             edge.ledger.forget_from(round);
+            edge.handed_on = edge.handed_on.min(round.saturating_sub(1));
         }
         self.deadlines_ms.insert(round, deadline_ms);
     }
 
     /// An edge is left out or starts from the global model. With a replica of its own, all that it did
-    /// since the last aggregation is gone; in a shared model, only the round that it did not end.
+    /// since the last aggregation is gone; in a shared model, only the round that it did not end; in one
+    /// that is handed on, only the turn.
     fn lose_work(&mut self, edge: &str) {
         let kept = match self.facts.topology {
             Topology::ReplicaPerEdge => self.last_aggregated(),
             Topology::Shared => self.round_done,
+            Topology::HandedOn => self.edge(edge).handed_on,
         };
         self.edge(edge).ledger.forget_from(kept.saturating_add(1));
     }

@@ -147,6 +147,17 @@ impl LayerState {
         self.values.iter().all(|value| value.is_finite())
     }
 
+    /// Multiplies each moment by its factor; 1 leaves it as it is, bit for bit.
+    pub fn scale_moments(&mut self, spec: &ModelSpec, factors: &[f64]) {
+        for slot in slots(spec, self.layers.clone(), self.moments) {
+            for (range, factor) in slot.moments.into_iter().zip(factors) {
+                for value in &mut self.values[range] {
+                    *value = (f64::from(*value) * factor) as f32;
+                }
+            }
+        }
+    }
+
     /// Sets every moment to zero: `aggregate_moments = "reset"`.
     pub fn reset_moments(&mut self, spec: &ModelSpec) {
         for slot in slots(spec, self.layers.clone(), self.moments) {

@@ -19,6 +19,7 @@ mod edge;
 mod fake_model;
 mod ledger;
 mod network;
+mod reference;
 mod scenario;
 mod world;
 

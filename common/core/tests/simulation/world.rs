@@ -111,7 +111,7 @@ impl World {
             cloud: None,
             run: 0,
             checkpoint: None,
-            ledger: Ledger::default(),
+            ledger: Ledger::new(scenario.turn()),
             outcome: None,
             ended_at: Duration::ZERO,
             events: Vec::new(),
