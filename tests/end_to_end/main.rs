@@ -4,6 +4,7 @@
 mod accuracy;
 mod algorithms;
 mod bad_input;
+mod comparison;
 mod exactness;
 mod experiment;
 mod hostile;

@@ -52,7 +52,7 @@ impl Coordinator {
             return;
         };
         (self.turns.at, self.turns.since) = (Some(edge.clone()), now);
-        let is_first = self.round == 0 && self.model_steps == 0;
+        let is_first = self.round == 0 && self.model_steps == 0 && self.is_seeded;
         let Some(round) = self.fleet.get_mut(&edge).and_then(|member| member.round.as_mut()) else { return };
         let cut = round.cut();
         let start = if is_first { StartFrom::Initial } else { StartFrom::Cloud };

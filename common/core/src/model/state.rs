@@ -142,6 +142,19 @@ impl LayerState {
         self.values.extend(next.values);
     }
 
+    /// The same weights and buffers with `moments` moments per trained tensor, all zero: what training
+    /// starts from.
+    #[must_use]
+    pub fn with_zero_moments(&self, spec: &ModelSpec, moments: usize) -> Self {
+        let layers = self.layers.clone();
+        let mut values = vec![0.0; state_len(spec, layers.clone(), moments)];
+        let ours = slots(spec, layers.clone(), self.moments);
+        for (from, to) in ours.into_iter().zip(slots(spec, layers.clone(), moments)) {
+            values[to.values].copy_from_slice(&self.values[from.values]);
+        }
+        Self { layers, moments, values }
+    }
+
     /// Whether every value is a number that can be trained on.
     pub fn is_finite(&self) -> bool {
         self.values.iter().all(|value| value.is_finite())
@@ -165,5 +178,32 @@ impl LayerState {
                 self.values[range].fill(0.0);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::builtin::builtin;
+
+    #[test]
+    fn moments_are_scaled_each_by_its_own_factor_and_nothing_else() {
+        let spec = builtin("mlp", [1, 2, 2], 3).expect("it is built in");
+        let ones = |moments| {
+            let values = vec![1.0; state_len(&spec, 0..spec.len(), moments)];
+            LayerState { layers: 0..spec.len(), moments, values }
+        };
+        let mut state = ones(2);
+        state.scale_moments(&spec, &[2.0, 0.5]);
+        for slot in slots(&spec, 0..spec.len(), 2) {
+            assert!(state.values[slot.values].iter().all(|value| value.to_bits() == 1.0f32.to_bits()));
+            for (range, expected) in slot.moments.into_iter().zip([2.0f32, 0.5]) {
+                assert!(state.values[range].iter().all(|value| value.to_bits() == expected.to_bits()));
+            }
+        }
+        let mut same = LayerState::initial(&spec, 0..spec.len(), 2, 1);
+        let before = same.clone();
+        same.scale_moments(&spec, &[1.0, 1.0]);
+        assert_eq!(same, before);
     }
 }

@@ -118,3 +118,13 @@ fn with_one_edge_all_algorithms_give_the_same_bits() {
         }
     }
 }
+
+#[test]
+fn a_given_model_is_what_training_starts_from() {
+    for seed in 0..10 {
+        Scenario { given: true, ..Scenario::new(seed) }.any_depth().run_exactly();
+        Scenario { given: true, ..Scenario::centralized(seed) }.run_exactly();
+        Scenario { given: true, ..Scenario::shared_behind_a_cut(seed) }.run_exactly();
+        Scenario { given: true, ..Scenario::handed_on(seed) }.run_exactly();
+    }
+}
