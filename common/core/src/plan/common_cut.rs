@@ -37,11 +37,9 @@ pub fn plan_common_cut(input: PlanInput) -> Result<Plan, PlanError> {
         Deadline::Fixed(seconds) => seconds,
         Deadline::Auto => {
             let rank = |plan: &Plan, factor: f64| (missing(plan), plan.deadline_s * factor);
-            let best =
-                least.iter().map(|plan| rank(plan, 1.0)).min_by(|a, b| a.partial_cmp(b).expect("finite"));
-            let (fewest, seconds) = best.expect("a range of cuts that is not empty");
-            let kept = current.map(least_of).filter(|plan| rank(plan, 1.0 - hysteresis) < (fewest, seconds));
-            kept.map_or(seconds, |plan| plan.deadline_s)
+            let best = first_by(&least, |plan| rank(plan, 1.0));
+            let kept = current.map(least_of);
+            kept.filter(|plan| rank(plan, 1.0 - hysteresis) < rank(best, 1.0)).unwrap_or(best).deadline_s
         }
     };
 
@@ -59,8 +57,7 @@ pub fn plan_common_cut(input: PlanInput) -> Result<Plan, PlanError> {
         let bytes = input.cut_bytes_up[cut].saturating_add(input.cut_bytes_down[cut]);
         (missing(plan), first + moved.0, second + moved.1, bytes, cut)
     };
-    let best = plans.iter().min_by(|a, b| rank(a).partial_cmp(&rank(b)).expect("times and FLOPs are finite"));
-    let mut best = best.expect("a range of cuts that is not empty").clone();
+    let mut best = first_by(&plans, rank).clone();
     let chosen = best.edges[0].cut;
     let mut why = "; all edges have one cut".to_owned();
     for cut in [chosen + 1, chosen.wrapping_sub(1)].into_iter().filter(|cut| cuts.contains(cut)) {
@@ -70,6 +67,11 @@ pub fn plan_common_cut(input: PlanInput) -> Result<Plan, PlanError> {
         edge.reason += &why;
     }
     Ok(best)
+}
+
+/// The plan of least rank, of which there is at least one.
+fn first_by<R: PartialOrd>(plans: &[Plan], rank: impl Fn(&Plan) -> R) -> &Plan {
+    plans.iter().fold(&plans[0], |best, plan| if rank(plan) < rank(best) { plan } else { best })
 }
 
 /// Edges that miss the deadline or lack the memory.
@@ -109,11 +111,11 @@ fn compared(input: &PlanInput, other: &Plan, least: &Plan, chosen: &Plan) -> Str
         Objective::Deepest if missing(chosen) == 0 && more > 0.0 => {
             format!("; cut {cut} for all would leave the cloud {more:.2} MFLOP more")
         }
-        _ => format!("; the slowest edge would take {:.1} ms at cut {cut}", 1e3 * cost_in_seconds(other)),
+        _ => format!("; the slowest edge would take {:.1} ms at cut {cut}", 1e3 * largest_step_s(other)),
     }
 }
 
-fn cost_in_seconds(plan: &Plan) -> f64 {
+fn largest_step_s(plan: &Plan) -> f64 {
     plan.edges.iter().map(|edge| edge.step_s).fold(0.0, f64::max)
 }
 

@@ -78,23 +78,6 @@ fn each_contradiction_names_the_other_key() {
              allowed: no fixed cut with `training.algorithm = \"fedavg\"`",
         ),
         (
-            &["training.algorithm=splitfed-v2", "plan.fixed_cut=0", "data.allow_raw_data=true"],
-            "--set plan.fixed_cut=0: `plan.fixed_cut = 0` is not allowed; allowed: at least 1 with \
-             `training.algorithm = \"splitfed-v2\"`, whose edges have layers of their own; training the whole \
-             model in the cloud is `\"centralized\"`",
-        ),
-        (
-            &["training.algorithm=splitfed-v2", "plan.min_depth=0", "data.allow_raw_data=true"],
-            "--set plan.min_depth=0: `plan.min_depth = 0` is not allowed; allowed: at least 1 with \
-             `training.algorithm = \"splitfed-v2\"`",
-        ),
-        (
-            &["training.algorithm=splitfed-v2", "plan.allow_local=true"],
-            "--set plan.allow_local=true: `plan.allow_local = true` is not allowed; allowed: false with \
-             `training.algorithm = \"splitfed-v2\"`, whose edges share a server-side model; training the whole \
-             model on the edges is `\"fedavg\"`",
-        ),
-        (
             &["fleet.min_edges=4"],
             "--set fleet.min_edges=4: `fleet.min_edges = 4` is not allowed; \
              allowed: at most 3, the number of edges",
@@ -112,6 +95,33 @@ fn each_contradiction_names_the_other_key() {
         (
             &["edge.0.down=[[\"5s\", \"9s\"], [\"8s\", \"10s\"]]"],
             "(edge `camera`) is not allowed; allowed: times in order, each after the end of the one before",
+        ),
+    ] {
+        let found = messages(SMALL, sets);
+        assert!(found.contains(message), "{found}");
+        assert_eq!(found.lines().count(), 1, "{found}");
+    }
+}
+
+#[test]
+fn a_common_cut_has_layers_on_both_sides() {
+    for (sets, message) in [
+        (
+            &["training.algorithm=splitfed-v2", "plan.fixed_cut=0", "data.allow_raw_data=true"][..],
+            "--set plan.fixed_cut=0: `plan.fixed_cut = 0` is not allowed; allowed: at least 1 with \
+             `training.algorithm = \"splitfed-v2\"`, whose edges have layers of their own; training the whole \
+             model in the cloud is `\"centralized\"`",
+        ),
+        (
+            &["training.algorithm=splitfed-v2", "plan.min_depth=0", "data.allow_raw_data=true"],
+            "--set plan.min_depth=0: `plan.min_depth = 0` is not allowed; allowed: at least 1 with \
+             `training.algorithm = \"splitfed-v2\"`",
+        ),
+        (
+            &["training.algorithm=splitfed-v2", "plan.allow_local=true"],
+            "--set plan.allow_local=true: `plan.allow_local = true` is not allowed; allowed: false with \
+             `training.algorithm = \"splitfed-v2\"`, whose edges share a server-side model; training the whole \
+             model on the edges is `\"fedavg\"`",
         ),
     ] {
         let found = messages(SMALL, sets);
