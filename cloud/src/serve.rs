@@ -288,7 +288,9 @@ impl<E: FnMut(&Event)> Driver<E> {
 
     fn compute(&mut self, job: Job) {
         match job {
-            Job::Place { ref replica, .. } | Job::Export { ref replica, .. } => {
+            Job::Place { ref replica, .. }
+            | Job::Export { ref replica, .. }
+            | Job::Discard { ref replica } => {
                 self.workers.submit(replica.clone(), job);
             }
             Job::Step(ref step) => self.workers.submit(step.replica.clone(), job),

@@ -159,6 +159,7 @@ fn train(
             }
             None => (None, Some(unplaced("an export"))),
         },
+        Job::Discard { .. } => (None, None),
         Job::Aggregate { .. } | Job::Evaluate { .. } => (half, None),
     }
 }

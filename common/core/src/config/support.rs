@@ -9,7 +9,7 @@ use super::{
     error::Fault,
     plan::OnStraggler,
     setting::{Faults, Setting, shown},
-    training::{Algorithm, LabelsAt},
+    training::LabelsAt,
 };
 
 /// Collects refusals.
@@ -36,9 +36,6 @@ pub(super) fn refusals(config: &Config) -> Faults {
     let datasets = "\"mnist\", \"fashion-mnist\", \"synthetic\"";
     all.refuse(!readable.contains(&data.dataset), "data.dataset", &data.dataset, datasets);
 
-    let refused = matches!(training.algorithm, Algorithm::SplitFedV2 | Algorithm::Sequential);
-    let algorithms = "\"splitfed-v1\", \"fedavg\", \"centralized\"";
-    all.refuse(refused, "training.algorithm", &training.algorithm, algorithms);
     all.refuse(training.labels == LabelsAt::Edge, "training.labels", &training.labels, "\"cloud\"");
 
     all.refuse(plan.on_straggler != OnStraggler::Wait, "plan.on_straggler", &plan.on_straggler, "\"wait\"");

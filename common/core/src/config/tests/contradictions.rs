@@ -114,6 +114,33 @@ fn each_contradiction_names_the_other_key() {
 }
 
 #[test]
+fn a_common_cut_has_layers_on_both_sides() {
+    for (sets, message) in [
+        (
+            &["training.algorithm=splitfed-v2", "plan.fixed_cut=0", "data.allow_raw_data=true"][..],
+            "--set plan.fixed_cut=0: `plan.fixed_cut = 0` is not allowed; allowed: at least 1 with \
+             `training.algorithm = \"splitfed-v2\"`, whose edges have layers of their own; training the whole \
+             model in the cloud is `\"centralized\"`",
+        ),
+        (
+            &["training.algorithm=splitfed-v2", "plan.min_depth=0", "data.allow_raw_data=true"],
+            "--set plan.min_depth=0: `plan.min_depth = 0` is not allowed; allowed: at least 1 with \
+             `training.algorithm = \"splitfed-v2\"`",
+        ),
+        (
+            &["training.algorithm=splitfed-v2", "plan.allow_local=true"],
+            "--set plan.allow_local=true: `plan.allow_local = true` is not allowed; allowed: false with \
+             `training.algorithm = \"splitfed-v2\"`, whose edges share a server-side model; training the whole \
+             model on the edges is `\"fedavg\"`",
+        ),
+    ] {
+        let found = messages(SMALL, sets);
+        assert!(found.contains(message), "{found}");
+        assert_eq!(found.lines().count(), 1, "{found}");
+    }
+}
+
+#[test]
 fn the_virtual_clock_needs_every_profile() {
     let found = messages(SMALL, &["clock=virtual", "edge.camera.profile=pi.toml"]);
     assert_eq!(
@@ -131,6 +158,11 @@ fn permitted_ends_are_no_contradiction() {
     assert_eq!(raw.check_depth(5), Ok((0, 0)));
     let local = small(&["plan.fixed_cut=5", "plan.allow_local=true"]);
     assert_eq!(local.check_depth(5), Ok((5, 5)));
+    let anywhere =
+        ["plan.min_depth=0", "data.allow_raw_data=true", "plan.max_depth=5", "plan.allow_local=true"];
+    let sets = [&["training.algorithm=sequential"][..], &anywhere].concat();
+    assert_eq!(small(&sets).check_depth(5), Ok((0, 5)));
+    assert_eq!(small(&["training.algorithm=splitfed-v2", "plan.fixed_cut=2"]).check_depth(5), Ok((2, 2)));
 }
 
 #[test]
