@@ -34,6 +34,7 @@ mod document;
 mod edge;
 mod error;
 mod fleet;
+mod label;
 mod model;
 mod number;
 mod optimizer;
@@ -60,8 +61,9 @@ pub use self::{
     edge::{EdgeConfig, Outage},
     error::{ConfigError, Fault, Place, Problem},
     fleet::FleetConfig,
-    model::{ModelConfig, ModelSource, SampleShape},
-    number::{AtLeastOne, Factor, Mbps, NonNegativeF64, PositiveF64, Probability, Share, Speed, Whole},
+    label::{ClassNames, Column},
+    model::{ImageSize, ModelConfig, ModelSource, SampleShape},
+    number::{AtLeastOne, Factor, Fraction, Mbps, NonNegativeF64, PositiveF64, Probability, Share, Speed, Whole},
     partition::Partition,
     plan::{Deadline, Depth, FixedCut, Objective, OnStraggler, PlanConfig, Replan},
     setting::Name,
@@ -74,6 +76,9 @@ use self::{
     reader::{Reader, put},
     setting::{Faults, Setting, named},
 };
+
+/// What is held out of data without a test set, if nothing is said.
+const DEFAULT_TEST_SHARE: f64 = 0.2;
 
 /// One experiment.
 #[derive(Clone, Debug, PartialEq)]
@@ -178,10 +183,12 @@ impl Config {
     /// Sets the defaults that depend on other keys.
     fn resolve_defaults(&mut self, table: &Table, faults: &mut Faults) {
         let given = |section: &str, key: &str| table.get(section).is_some_and(|it| it.get(key).is_some());
-        if !given("data", "path")
-            && matches!(self.data.dataset, Dataset::Mnist | Dataset::FashionMnist | Dataset::Cifar10)
-        {
+        let own = self.data.dataset.is_own();
+        if !given("data", "path") && !own && self.data.dataset != Dataset::Synthetic {
             self.data.path = Some(PathBuf::from(format!("datasets/{}", self.data.dataset)));
+        }
+        if own && self.data.test_path.is_none() && self.data.test_share.is_none() {
+            self.data.test_share = Fraction::new(DEFAULT_TEST_SHARE);
         }
         if !given("data", "synthetic") && self.data.dataset == Dataset::Synthetic {
             self.data.synthetic = SyntheticConfig::absent("data.synthetic", faults);

@@ -5,7 +5,7 @@
 use super::{
     Config,
     cloud::DeviceKind,
-    data::{Dataset, EvaluateAt, StandardizeMethod},
+    data::{EvaluateAt, StandardizeMethod},
     error::Fault,
     model::ModelSource,
     plan::OnStraggler,
@@ -42,9 +42,6 @@ pub(super) fn refusals(config: &Config) -> Faults {
     all.refuse(model.init.is_some(), "model.init", &model.init, absent);
     all.refuse(model.freeze.get() > 0, "model.freeze", &model.freeze, "0");
 
-    let readable = [Dataset::Mnist, Dataset::FashionMnist, Dataset::Synthetic];
-    let datasets = "\"mnist\", \"fashion-mnist\", \"synthetic\"";
-    all.refuse(!readable.contains(&data.dataset), "data.dataset", &data.dataset, datasets);
     let refused = matches!(data.standardize, StandardizeMethod::Log | StandardizeMethod::UnitNorm);
     all.refuse(refused, "data.standardize", &data.standardize, "\"zscore\", \"min-max\", \"none\"");
     all.refuse(data.evaluate == EvaluateAt::Edges, "data.evaluate", &data.evaluate, "\"cloud\"");
