@@ -2,9 +2,11 @@
 //!
 //! `partway run` is the whole experiment on one machine: it reads the configuration ([`experiment`]),
 //! calibrates ([`calibration`]) and starts itself again as a coordinator and as edges ([`run`]).
-//! `partway plan` prints what such a run would be planned as ([`plan`]).
+//! `partway plan` prints what such a run would be planned as ([`plan`]); `partway data` looks at data, deals it
+//! out and downloads it ([`data`]).
 
 mod calibration;
+mod data;
 mod experiment;
 mod failure;
 mod output;
@@ -30,6 +32,8 @@ enum Command {
     Run(run::RunArgs),
     /// Print what each layer costs and how each edge would be cut, without training.
     Plan(plan::PlanArgs),
+    /// Look at data, deal it out to edges, download it.
+    Data(data::DataArgs),
     #[command(hide = true)]
     CloudProcess(run::processes::CloudArgs),
     #[command(hide = true)]
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Plan(args) => plan::plan(&args),
+        Command::Data(args) => data::data(&args),
         Command::CloudProcess(args) => run::processes::cloud(&args),
         Command::EdgeProcess(args) => run::processes::edge(&args),
     };

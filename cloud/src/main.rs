@@ -83,7 +83,7 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
     let text = fs::read_to_string(&arguments.config)
         .map_err(|error| wrong(format!("cannot read {file}: {error}")))?;
     let config = Config::parse(&text, &file, &arguments.sets).map_err(wrong)?;
-    let held_out = partway_datasets::from_config(&config.data, config.seed).map_err(wrong)?.test;
+    let held_out = partway_datasets::test_set(&config).map_err(|error| wrong(format!("{file}: {error}")))?;
     let spec = config.model_spec(held_out.shape(), held_out.classes()).map_err(wrong)?;
     config.check_depth(spec.len()).map_err(wrong)?;
     let identity = identity(arguments)?;

@@ -80,8 +80,13 @@ impl Cifar {
 
     /// The training files and the test file.
     pub(crate) fn files(self) -> (&'static [&'static str], &'static str) {
-        const BATCHES: [&str; 5] =
-            ["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"];
+        const BATCHES: [&str; 5] = [
+            "data_batch_1.bin",
+            "data_batch_2.bin",
+            "data_batch_3.bin",
+            "data_batch_4.bin",
+            "data_batch_5.bin",
+        ];
         match self {
             Self::Ten => (&BATCHES, "test_batch.bin"),
             Self::Hundred => (&["train.bin"], "test.bin"),

@@ -189,9 +189,9 @@ impl Classes {
 
 /// `7`, `007` and `7.0` are 7.
 fn whole_number(text: &str) -> Option<u64> {
-    let digits = text.split_once('.').map_or(text, |(digits, zeros)| {
-        if zeros.bytes().all(|byte| byte == b'0') { digits } else { text }
-    });
+    let digits = text
+        .split_once('.')
+        .map_or(text, |(digits, zeros)| if zeros.bytes().all(|byte| byte == b'0') { digits } else { text });
     let only_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     // A number of too many digits is a number all the same.
     only_digits.then(|| digits.parse().unwrap_or(u64::MAX))

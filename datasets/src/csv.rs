@@ -4,6 +4,7 @@
 //! line has most of, and may be quoted (RFC 4180). Every cell but the label is a finite number with a point.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
@@ -187,19 +188,23 @@ fn header(reader: &mut Reader<BufReader<File>>, path: &Path) -> Result<Vec<Strin
     let names: Vec<String> = names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
     if names.len() < 2 {
         return Err(wrong(
-            "a table needs at least a label and one more column, with commas, semicolons or tabs between".into(),
+            "a table needs at least a label and one more column, with commas, semicolons or tabs between"
+                .into(),
         ));
     }
     if names.iter().all(|name| name.parse::<f64>().is_ok()) {
-        return Err(wrong("the first line is all numbers, but it must name the columns: add one above".into()));
+        return Err(wrong(
+            "the first line is all numbers, but it must name the columns: add one above".into(),
+        ));
     }
+    let mut seen = BTreeSet::new();
     for (index, name) in names.iter().enumerate() {
         if name.is_empty() {
             return Err(wrong(format!(
                 "column {index} has no name: leave it out if it only numbers the lines, or else name it"
             )));
         }
-        if names[..index].contains(name) {
+        if !seen.insert(name) {
             return Err(wrong(format!("two columns are called `{name}`: give each a name of its own")));
         }
     }

@@ -147,16 +147,4 @@ impl Dataset {
         }
         Ok(Self { train, test, class_names: Vec::new() })
     }
-
-    /// The first `train` and `test` samples of each half; `None` keeps all.
-    #[must_use]
-    pub fn limit(mut self, train: Option<usize>, test: Option<usize>) -> Self {
-        if let Some(count) = train {
-            self.train = self.train.limit(count);
-        }
-        if let Some(count) = test {
-            self.test = self.test.limit(count);
-        }
-        self
-    }
 }

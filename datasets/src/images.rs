@@ -207,8 +207,7 @@ fn picture(
     (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
     limits.max_alloc = Some(MAX_DECODE_BYTES);
     reader.limits(limits);
-    let decoded =
-        reader.decode().map_err(|source| ImagesError::Picture { path: path.to_owned(), source })?;
+    let decoded = reader.decode().map_err(|source| ImagesError::Picture { path: path.to_owned(), source })?;
     let channels = match (&decoded, expected.map(|[channels, ..]| channels)) {
         (DynamicImage::ImageLuma8(_), None | Some(1)) => 1,
         (DynamicImage::ImageRgb8(_), None | Some(3)) => 3,

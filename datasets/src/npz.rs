@@ -76,13 +76,14 @@ pub(crate) struct Arrays {
 /// Reads the training arrays and, if there are any, the test arrays.
 pub(crate) fn read(path: &Path) -> Result<(Arrays, Option<Arrays>), NpzError> {
     let file = File::open(path).map_err(|source| NpzError::Io { path: path.to_owned(), source })?;
+    let length = file.metadata().map_err(|source| NpzError::Io { path: path.to_owned(), source })?.len();
     let archive = ZipArchive::new(BufReader::new(file)).map_err(|error| archive_error(path, &error))?;
     let mut files = Vec::new();
     for name in archive.file_names() {
         files.push(name.map_err(|error| archive_error(path, &error))?.into_owned());
     }
     files.sort();
-    let mut npz = Npz { path, archive, files };
+    let mut npz = Npz { path, length, archive, files };
     if npz.has("x_train") {
         let test = if npz.has("x_test") { Some(npz.half("x_test", "y_test")?) } else { None };
         Ok((npz.half("x_train", "y_train")?, test))
@@ -97,6 +98,8 @@ fn archive_error(path: &Path, error: &ZipError) -> NpzError {
 
 struct Npz<'a> {
     path: &'a Path,
+    /// Bytes of the file.
+    length: u64,
     archive: ZipArchive<BufReader<File>>,
     /// The names of the files in it.
     files: Vec<String>,
@@ -123,7 +126,8 @@ impl Npz<'_> {
             return Err(NpzError::Missing { path: self.path.to_owned(), array, there });
         };
         let entry = self.archive.by_name(&name).map_err(|error| archive_error(self.path, &error))?;
-        let stored = entry.compressed_size();
+        // What it says of itself need not be so.
+        let stored = entry.compressed_size().min(self.length);
         npy::decode(entry, stored).map_err(|reason| self.wrong(array, reason))
     }
 
@@ -176,8 +180,9 @@ impl Npz<'_> {
         }
         let whole = |index: usize, label: Option<u32>, shown: String| {
             label.ok_or_else(|| {
-                let reason =
-                    format!("sample {index} has label {shown}, which is no class's number: it must be 0, 1, 2, ...");
+                let reason = format!(
+                    "sample {index} has label {shown}, which is no class's number: it must be 0, 1, 2, ..."
+                );
                 self.wrong(name, reason)
             })
         };

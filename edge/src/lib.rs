@@ -5,10 +5,12 @@
 
 mod emulation;
 pub mod profile;
+mod reading;
 mod session;
 mod state_folder;
 mod worker;
 
 pub use emulation::Emulation;
+pub use reading::ReadingArgs;
 pub use session::{JoinError, JoinOptions, join};
 pub use state_folder::FolderError;

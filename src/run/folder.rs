@@ -127,6 +127,10 @@ impl RunFolder {
         let authority = Authority::generate()?;
         authority.save(&layout.authority())?;
         authority.issue(&SERVER_NAMES.map(str::to_owned))?.save(&layout.certificate(), &layout.key())?;
+        let names = &experiment.dataset.class_names;
+        if !names.is_empty() {
+            write(&layout.class_names(), &(names.join("\n") + "\n"))?;
+        }
         shard::write(&layout.test_set(), &experiment.dataset.test)?;
         for (edge, part) in &experiment.parts {
             shard::write(&layout.shard(edge), &experiment.dataset.train.take(part))?;

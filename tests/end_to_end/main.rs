@@ -7,4 +7,5 @@ mod exactness;
 mod experiment;
 mod hostile;
 mod outputs;
+mod own_data;
 mod recovery;

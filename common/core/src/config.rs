@@ -63,7 +63,9 @@ pub use self::{
     fleet::FleetConfig,
     label::{ClassNames, Column},
     model::{ImageSize, ModelConfig, ModelSource, SampleShape},
-    number::{AtLeastOne, Factor, Fraction, Mbps, NonNegativeF64, PositiveF64, Probability, Share, Speed, Whole},
+    number::{
+        AtLeastOne, Factor, Fraction, Mbps, NonNegativeF64, PositiveF64, Probability, Share, Speed, Whole,
+    },
     partition::Partition,
     plan::{Deadline, Depth, FixedCut, Objective, OnStraggler, PlanConfig, Replan},
     setting::Name,

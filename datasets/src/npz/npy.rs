@@ -16,8 +16,7 @@ const MAX_DEFLATE_RATIO: u64 = 1032;
 /// No header of an array of numbers is longer than this.
 const MAX_HEADER_BYTES: u64 = 1 << 16;
 
-const DTYPES: &str =
-    "bool, (u)int8, (u)int16, (u)int32, (u)int64, float32 or float64, little- or big-endian, such as `.astype(\"float32\")` gives";
+const DTYPES: &str = "bool, (u)int8, (u)int16, (u)int32, (u)int64, float32 or float64, little- or big-endian, such as `.astype(\"float32\")` gives";
 
 /// An array of numbers.
 #[derive(Debug)]
@@ -154,7 +153,8 @@ impl Header {
         let Some(name) = name else {
             return Err(format!("it holds records, not numbers: save one array of {DTYPES}"));
         };
-        let dtype = Dtype::parse(name).ok_or_else(|| format!("type `{name}` cannot be used: save it as {DTYPES}"))?;
+        let dtype =
+            Dtype::parse(name).ok_or_else(|| format!("type `{name}` cannot be used: save it as {DTYPES}"))?;
         let order = value(text, "fortran_order").ok_or_else(unknown)?;
         let sides = value(text, "shape").and_then(|rest| rest.strip_prefix('(')?.split_once(')'));
         let (sides, _) = sides.ok_or_else(unknown)?;

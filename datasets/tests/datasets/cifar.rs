@@ -57,12 +57,17 @@ fn what_is_not_cifar_is_refused() {
     for length in [0, 1, 3073, 3075] {
         put(folder.path(), "test.bin", vec![0; length]);
         let error = load("cifar100", folder.path()).expect_err("not one whole image");
-        let DatasetError::Cifar(CifarError::Length { bytes, record: 3074, .. }) = error else { panic!("{error}") };
+        let DatasetError::Cifar(CifarError::Length { bytes, record: 3074, .. }) = error else {
+            panic!("{error}")
+        };
         assert_eq!(bytes, length as u64);
     }
     put(folder.path(), "test.bin", records(&[&[1, 100]]));
     let error = load("cifar100", folder.path()).expect_err("there is no class 100");
-    assert!(matches!(error, DatasetError::Samples { source: SamplesError::Label { label: 100, .. }, .. }), "{error}");
+    assert!(
+        matches!(error, DatasetError::Samples { source: SamplesError::Label { label: 100, .. }, .. }),
+        "{error}"
+    );
     assert!(error.to_string().contains("test.bin"), "{error}");
 
     let archive = put(folder.path(), "cifar-10-binary.tar.gz", [0]);

@@ -34,7 +34,10 @@ fn rows_are_samples_of_one_channel_per_feature() {
     assert_eq!(table.train.pixels(), &Pixels::F32(vec![1.5, -2.0, 300.0, 0.25]));
     assert_eq!((table.train.labels(), table.class_names), (&[1, 0][..], vec!["a".into(), "b".into()]));
     let columns = table.columns.expect("a table has columns");
-    assert_eq!((columns.label.as_str(), columns.features), ("species", vec!["width".into(), "height".into()]));
+    assert_eq!(
+        (columns.label.as_str(), columns.features),
+        ("species", vec!["width".into(), "height".into()])
+    );
 }
 
 #[test]
@@ -100,9 +103,13 @@ fn model_input_reshapes_rows_and_a_test_table_is_one_of_the_same_columns() {
     let folder = folder();
     let train = put(folder.path(), "a.csv", "a,b,c,d,label\n1,2,3,4,x\n5,6,7,8,z\n");
     let test = put(folder.path(), "b.csv", "a,b,c,d,label\n9,9,9,9,y\n");
-    let text = format!("dataset = \"csv\"\npath = {train:?}\ntest_path = {test:?}\n[model]\ninput = [1, 2, 2]");
+    let text =
+        format!("dataset = \"csv\"\npath = {train:?}\ntest_path = {test:?}\n[model]\ninput = [1, 2, 2]");
     let config = partway_core::config::Config::parse(
-        &format!("name = \"x\"\n{}\narch = \"mlp\"\n[[edge]]\nname = \"a\"", text.replacen("dataset", "[data]\ndataset", 1)),
+        &format!(
+            "name = \"x\"\n{}\narch = \"mlp\"\n[[edge]]\nname = \"a\"",
+            text.replacen("dataset", "[data]\ndataset", 1)
+        ),
         "x.toml",
         &[],
     );
@@ -120,7 +127,10 @@ fn a_single_label_is_nothing_to_learn() {
     let folder = folder();
     let path = put(folder.path(), "a.csv", "a,label\n1,x\n2,x\n");
     let error = from_config(&config(&format!("dataset = \"csv\"\npath = {path:?}"))).expect_err("one class");
-    assert!(error.to_string().ends_with("every label is the same, so that there is nothing to learn"), "{error}");
+    assert!(
+        error.to_string().ends_with("every label is the same, so that there is nothing to learn"),
+        "{error}"
+    );
 }
 
 proptest! {

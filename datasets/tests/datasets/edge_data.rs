@@ -56,7 +56,10 @@ fn numbers_and_listed_names_agree_on_every_edge() {
     let samples = load_for_edge(&names, &named(&["bird", "cat", "dog"])).expect("names are listed");
     assert_eq!((samples.labels(), samples.classes()), (&[2, 1][..], 3));
     let message = refused(&names, &Reading::default());
-    assert!(message.contains("labels that are names (cat, dog), and every edge must number them alike"), "{message}");
+    assert!(
+        message.contains("labels that are names (cat, dog), and every edge must number them alike"),
+        "{message}"
+    );
     assert!(message.contains("--class-names"), "{message}");
     assert!(refused(&names, &named(&["bird", "cat"])).contains("label `dog` is none of the class names"));
 

@@ -40,6 +40,9 @@ fn a_table_without_a_test_set_holds_out_its_share_and_limits_are_random_parts() 
     assert_eq!(whole.test.label_counts(), [10, 10]);
     let limited = load("test_share = 0.5\ntrain_limit = 20\ntest_limit = 7");
     assert_eq!((limited.train.len(), limited.test.len()), (20, 7));
-    assert!(limited.train.label_counts().iter().all(|count| *count > 2), "sorted rows do not limit the classes");
+    assert!(
+        limited.train.label_counts().iter().all(|count| *count > 2),
+        "sorted rows do not limit the classes"
+    );
     assert_eq!(load(""), whole);
 }

@@ -50,7 +50,10 @@ fn colours_are_planes_and_train_and_test_are_halves() {
         picture.save(folder.path().join(half).join("a.png")).expect("written");
     }
     let loaded = read(folder.path(), &Reading::default()).expect("two pictures");
-    assert_eq!((loaded.train.shape(), loaded.train.pixels()), ([3, 1, 2], &Pixels::U8(vec![1, 4, 2, 5, 3, 6])));
+    assert_eq!(
+        (loaded.train.shape(), loaded.train.pixels()),
+        ([3, 1, 2], &Pixels::U8(vec![1, 4, 2, 5, 3, 6]))
+    );
     let test = loaded.test.expect("it has a test set");
     // Numbers are classes themselves, and there are as many as the largest says.
     assert_eq!((loaded.train.labels(), test.labels(), test.classes()), (&[0][..], &[3][..], 4));
@@ -93,7 +96,10 @@ fn other_colours_are_refused() {
     put(folder.path(), "a/2.png", []);
     RgbImage::new(2, 2).save(folder.path().join("a/2.png")).expect("written");
     let message = refused(folder.path());
-    assert!(message.ends_with("2.png` is Rgb8, expected grey with 8 bits as the first picture: convert it"), "{message}");
+    assert!(
+        message.ends_with("2.png` is Rgb8, expected grey with 8 bits as the first picture: convert it"),
+        "{message}"
+    );
     fs::remove_file(folder.path().join("a/1.png")).expect("it is there");
     image::RgbaImage::new(2, 2).save(folder.path().join("a/2.png")).expect("written");
     assert!(refused(folder.path()).contains("is Rgba8, expected grey or RGB with 8 bits a channel"));
@@ -129,7 +135,10 @@ fn a_picture_that_claims_to_be_huge_is_not_decoded() {
     bytes.extend(b"\0\0\0\0IDAT");
     put(folder.path(), "a/1.png", &bytes);
     let message = refused(folder.path());
-    assert!(message.contains("1.png` is no PNG or JPEG that can be read") && message.contains("limit"), "{message}");
+    assert!(
+        message.contains("1.png` is no PNG or JPEG that can be read") && message.contains("limit"),
+        "{message}"
+    );
 }
 
 proptest! {

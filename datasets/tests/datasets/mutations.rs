@@ -25,7 +25,9 @@ fn whole(format: Format, folder: &Path) -> (PathBuf, PathBuf) {
         }
         _ => {
             let file = put(folder, "a/1.png", []);
-            image::RgbImage::from_fn(5, 4, |x, y| image::Rgb([x as u8, y as u8, 9])).save(&file).expect("written");
+            image::RgbImage::from_fn(5, 4, |x, y| image::Rgb([x as u8, y as u8, 9]))
+                .save(&file)
+                .expect("written");
             (folder.to_owned(), file)
         }
     }

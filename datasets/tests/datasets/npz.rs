@@ -103,7 +103,10 @@ fn what_cannot_be_trained_on_is_named() {
     let x = || ("x", npy("|u1", "2, 1", &[0, 1]));
     let message = refused(&[("a", npy("|u1", "1", &[0]))]);
     assert!(message.starts_with("has no array `y`") && message.ends_with("it has a.npy"), "{message}");
-    assert!(refused(&[("x", npy("<f2", "2, 1", &[0; 4])), y()]).starts_with("array `x`: type `<f2` cannot be used"));
+    assert!(
+        refused(&[("x", npy("<f2", "2, 1", &[0; 4])), y()])
+            .starts_with("array `x`: type `<f2` cannot be used")
+    );
     assert!(refused(&[("x", npy("|O", "2, 1", &[0; 4])), y()]).contains("type `|O` cannot be used"));
     assert!(refused(&[("x", npy("<U4", "2, 1", &[0; 32])), y()]).contains("type `<U4`"));
     assert!(refused(&[("x", npy("|u1", "2", &[0, 1])), y()]).contains("shape [2]: samples must be"));
@@ -122,7 +125,9 @@ fn what_cannot_be_trained_on_is_named() {
     let fortran = [b"\x93", &fortran[3..]].concat();
     assert!(refused(&[("x", fortran), y()]).contains("ascontiguousarray"));
     let nan = npy("<f4", "2, 1", &[0.0f32, f32::NAN].map(f32::to_le_bytes).concat());
-    assert!(read(&[("x", nan), y()]).expect_err("NaN").to_string().contains("sample 1 has a pixel that is NaN"));
+    assert!(
+        read(&[("x", nan), y()]).expect_err("NaN").to_string().contains("sample 1 has a pixel that is NaN")
+    );
     let folder = folder();
     let error = load(Format::Npz, &put(folder.path(), "a.npz", "no"), None, &Reading::default());
     assert!(error.expect_err("no archive").to_string().contains("is no .npz file that can be read"));

@@ -41,7 +41,10 @@ fn each_contradiction_names_the_other_key() {
             &["data.dataset=csv", "data.path=x", "data.resize=[8, 8]"],
             "allowed: `data.resize` with `data.dataset` = \"images\" only",
         ),
-        (&["data.test_share=0.5"], "allowed: `data.test_share` with `data.dataset` = \"csv\" or \"images\" or"),
+        (
+            &["data.test_share=0.5"],
+            "allowed: `data.test_share` with `data.dataset` = \"csv\" or \"images\" or",
+        ),
         (
             &["data.dataset=csv", "data.path=x", "data.test_path=y", "data.test_share=0.5"],
             "--set data.test_share=0.5: `data.test_share = 0.5` is not allowed; \
@@ -51,7 +54,10 @@ fn each_contradiction_names_the_other_key() {
             &["data.dataset=csv", "data.path=x", "data.pad=2"],
             "--set data.pad=2: `data.pad = 2` is not allowed; allowed: 0 with `data.dataset = \"csv\"`",
         ),
-        (&["data.dataset=csv", "data.test_path=y"], "`data.path` is missing; allowed: the path of the csv data"),
+        (
+            &["data.dataset=csv", "data.test_path=y"],
+            "`data.path` is missing; allowed: the path of the csv data",
+        ),
         (
             &["data.evaluate=edges", "data.test_limit=5"],
             "--set data.test_limit=5: `data.test_limit = 5` is not allowed; \

@@ -130,7 +130,8 @@ fn the_examples_survive_a_round_trip() {
     let synthetic =
         small(&["data.dataset=synthetic", "data.synthetic={ difficulty = 2 }", "plan.fixed_cut=random"]);
     assert_eq!(reread(&synthetic), synthetic);
-    let csv = small(&["data.dataset=csv", "data.path=a.csv", "data.label=4", "data.class_names=[\"x\", \"y\"]"]);
+    let csv =
+        small(&["data.dataset=csv", "data.path=a.csv", "data.label=4", "data.class_names=[\"x\", \"y\"]"]);
     assert_eq!(reread(&csv), csv);
     assert_eq!(csv.data.test_share, Fraction::new(0.2), "the default is written out");
     let images = small(&["data.dataset=images", "data.path=a", "data.test_path=b", "data.resize=[8, 9]"]);
