@@ -137,27 +137,33 @@ pub async fn serve(
 
     tokio::pin!(interrupt);
     let outcome = loop {
-        if let Some(outcome) = driver.act()? {
-            break Some(outcome);
+        match driver.act() {
+            Ok(Some(outcome)) => break Ok(Some(outcome)),
+            Ok(None) => {}
+            Err(error) => break Err(error),
         }
         tokio::select! {
-            () = &mut interrupt => break None,
+            () = &mut interrupt => break Ok(None),
             Some(done) = trained.recv() => driver.take_back(done),
             Some((number, event)) = from_peers.recv() => driver.handle_peer(number, event),
             Some(arrived) = input.recv() => match arrived {
                 Input::Connected(connection) => driver.handle_connection(connection, &peer_events),
-                Input::Turned(error) => driver.handle_turned(&error)?,
+                Input::Turned(error) => if let Err(error) = driver.handle_turned(&error) {
+                    break Err(error);
+                },
                 Input::Global(computed) => driver.handle_global(computed),
             },
             () = expired(driver.begun, driver.timer) => driver.handle_timeout(),
         }
     };
-    let (ended, peers) = driver.end(outcome)?;
-    say_goodbye(&peers, matches!(ended, Ended::Interrupted)).await;
+    let peers = std::mem::take(&mut driver.peers);
+    let ended = outcome.and_then(|outcome| driver.end(outcome));
+    // After a full disk, as after an interruption, edges wait for the coordinator's return.
+    say_goodbye(&peers, !matches!(ended, Ok(Ended::Finished(_) | Ended::Aborted { .. }))).await;
     drop(stop_listening);
     // It only ends early if it panicked, and then there is nobody left to tell.
     let _ = timeout(FAREWELL, listening).await;
-    Ok(ended)
+    ended
 }
 
 /// The coordinator with everything that it acts on.
@@ -379,18 +385,17 @@ impl<E: FnMut(&Event)> Driver<E> {
     }
 
     /// Completes the record.
-    fn end(self, outcome: Option<Outcome>) -> Result<(Ended, BTreeMap<u64, Peer>), ServeError> {
+    fn end(self, outcome: Option<Outcome>) -> Result<Ended, ServeError> {
         let state = match &outcome {
             Some(Outcome::Finished { state, .. }) => Some(&**state),
             _ => None,
         };
         let summary = self.record.finish(state, &self.spec, peak_rss_bytes())?;
-        let ended = match outcome {
+        Ok(match outcome {
             Some(Outcome::Finished { .. }) => Ended::Finished(Box::new(summary)),
             Some(Outcome::Aborted { reason }) => Ended::Aborted { reason },
             None => Ended::Interrupted,
-        };
-        Ok((ended, self.peers))
+        })
     }
 }
 
@@ -427,11 +432,11 @@ fn begin_record(
     Ok(resumed.record)
 }
 
-/// Lets edges read the last words; an interrupted run has none, so that they wait for its return.
-async fn say_goodbye(peers: &BTreeMap<u64, Peer>, interrupted: bool) {
-    if interrupted {
+/// Lets edges read the last words; a run that can be resumed has none, so that they wait for its return.
+async fn say_goodbye(peers: &BTreeMap<u64, Peer>, resumable: bool) {
+    if resumable {
         for peer in peers.values() {
-            peer.connection().close(0, "the coordinator was interrupted");
+            peer.connection().close(0, "the coordinator has stopped, and may come back");
         }
         return;
     }

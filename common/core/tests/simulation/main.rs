@@ -29,6 +29,7 @@ mod copies;
 mod crashes;
 mod operations;
 mod participant_alone;
+mod silence;
 mod strangers;
 mod undisturbed;
 mod vanished;
