@@ -36,6 +36,7 @@ mod error;
 mod fleet;
 mod label;
 mod model;
+mod model_file;
 mod number;
 mod optimizer;
 mod partition;
@@ -63,6 +64,7 @@ pub use self::{
     fleet::FleetConfig,
     label::{ClassNames, Column},
     model::{ImageSize, ModelConfig, ModelSource, SampleShape},
+    model_file::ModelFit,
     number::{
         AtLeastOne, Factor, Fraction, Mbps, NonNegativeF64, PositiveF64, Probability, Share, Speed, Whole,
     },
@@ -139,7 +141,8 @@ impl Config {
 
     /// As [`Config::parse`], with what this version cannot do yet.
     fn read(text: &str, file: &str, sets: &[String]) -> Result<Self, ConfigError> {
-        let (table, origin) = document::load(text, file, sets)?;
+        let (mut table, origin) = document::load(text, file, sets)?;
+        model::keep_the_source_that_is_set(&mut table, &origin);
         let mut faults = Faults::new();
         let mut config = match Self::read_table(&table, origin.clone(), &mut faults) {
             Some(config) if faults.is_empty() => config,

@@ -42,7 +42,8 @@ pub struct Outcome {
     pub loss: f32,
     /// Samples whose largest logit is their label's, before the step.
     pub correct: usize,
-    /// Gradient at the cut, shaped as the activations; empty at cut 0, where nobody needs it.
+    /// Gradient at the cut, shaped as the activations; empty where nothing before the cut is trained,
+    /// so that nobody needs it.
     pub gradient: Vec<f32>,
 }
 
@@ -92,7 +93,8 @@ impl Half {
     }
 
     /// The edge's backward pass and optimizer step, from the gradient at the cut, shaped as the
-    /// activations of [`Half::forward`]. Does nothing where nothing is trained.
+    /// activations of [`Half::forward`]. Does nothing where nothing is trained, where the gradient may be
+    /// empty.
     pub fn backward(
         &mut self,
         pending: Pending,
@@ -118,6 +120,9 @@ impl Half {
             return Err(BatchError::Pending { pending: layers.clone(), layers: self.layers.clone() });
         }
         self.check_training(*batch, step.optimizer_step)?;
+        if gradient.is_empty() && !self.is_trained() {
+            return Ok(());
+        }
         self.check_values(gradient, *batch, "gradients", layers.end)
     }
 
@@ -134,7 +139,7 @@ impl Half {
         compute.run(|| {
             let input =
                 Activation::from_values(activations, step.batch, self.input_shape(), compute.device());
-            let tape = self.record(input, step, self.layers.start > 0);
+            let tape = self.record(input, step, self.is_trained_before());
             let logits = tape.output.clone().into_values();
             let scored = loss::score(&logits, labels, self.spec.classes);
             let loss = scored.loss_sum / labels.len() as f64;

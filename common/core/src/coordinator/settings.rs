@@ -119,15 +119,15 @@ impl Settings {
             Algorithm::Centralized => Topology::Shared,
             _ => Topology::ReplicaPerEdge,
         };
-        // Layers without parameters before the first trained one hide nothing: such a cut sends raw data.
-        let first_trained = ModelCost::of(&spec).first_trained().unwrap_or(0);
+        // Layers without parameters before the first that has some hide nothing: such a cut sends raw data.
+        let first = ModelCost::of(&spec).first_with_parameters().unwrap_or(0);
         let raw_is_allowed = config.data.allow_raw_data || topology == Topology::Shared;
         let least = if raw_is_allowed || config.plan.fixed_cut.is_some() {
             least
         } else {
-            least.max(first_trained + 1).min(most)
+            least.max(first + 1).min(most)
         };
-        if !raw_is_allowed && least <= first_trained {
+        if !raw_is_allowed && least <= first {
             return Err(config.refuse_raw_cut(least, &spec));
         }
         let training = &config.training;
