@@ -56,8 +56,13 @@ fn deviation(samples: &Samples) -> f32 {
 fn vgg_5_learns_what_a_linear_model_cannot() {
     let linear = LayerOp::Linear { inputs: SHAPE.iter().product(), outputs: CLASSES, bias: true };
     let layers = [LayerOp::Flatten, linear].map(|op| LayerSpec { name: op.kind().name().to_owned(), op });
-    let linear =
-        ModelSpec { name: "linear".to_owned(), input: SHAPE, classes: CLASSES, layers: layers.into() };
+    let linear = ModelSpec {
+        name: "linear".to_owned(),
+        input: SHAPE,
+        classes: CLASSES,
+        layers: layers.into(),
+        frozen: 0,
+    };
     let linear = accuracy(linear.checked().expect("it fits together"), 400, 0.25);
     let vgg5 = builtin::builtin("vgg5", SHAPE, CLASSES).expect("it is built in");
     let vgg5 = accuracy(vgg5, 120, 0.25);

@@ -151,8 +151,8 @@ fn edge_names(config: &Config, asked: Option<NonZeroUsize>) -> Result<Vec<String
 
 /// Nobody's files are written over, and no edge of an earlier partition is left among the new ones.
 fn check_empty(folder: &Path) -> Result<(), DealError> {
-    match fs::read_dir(folder) {
-        Ok(mut entries) if entries.next().is_some() => Err(DealError::NotEmpty { folder: folder.to_owned() }),
+    match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
+        Ok(true) => Err(DealError::NotEmpty { folder: folder.to_owned() }),
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("read", folder)(error)),
         _ => Ok(()),
     }

@@ -123,18 +123,19 @@ fn another_checksum_is_refused_and_nothing_is_left() {
 fn without_a_file_the_message_says_where_it_was_looked_for_and_what_is_left_to_do() {
     let (folder, server) = (folder(), Server::start(&[("a.bin", Answer::Status("403 Forbidden"))]));
     let published = published(file("a.bin", &bytes()), &[]);
-    let error = |from| fetch_all(&published, folder.path(), from).expect_err("no file").to_string();
-    assert!(error(Some(&server.url)).contains("/data/a.bin: HTTP status 403 Forbidden"));
-    assert!(
-        error(Some(&format!("{}/else", server.url))).contains("/data/else/a.bin: HTTP status 404 Not Found")
-    );
+    let error = |from: Option<String>| {
+        fetch_all(&published, folder.path(), from.as_deref()).expect_err("no file").to_string()
+    };
+    assert!(error(Some(server.url.clone())).contains("/data/a.bin: HTTP status 403 Forbidden"));
+    let elsewhere = error(Some(format!("{}/else", server.url)));
+    assert!(elsewhere.contains("/data/else/a.bin: HTTP status 404 Not Found"), "{elsewhere}");
     assert_eq!(server.requests().len(), 2, "to ask again cannot help");
     let offline = error(None);
     assert!(offline.starts_with("cannot download `a.bin`:\n  http://127.0.0.1:1/a.bin: "), "{offline}");
     assert!(
         offline.contains(&format!("put it into `{}` and run the command again", folder.path().display()))
     );
-    assert!(error(Some("no address")).contains("no address/a.bin: "));
+    assert!(error(Some("no address".to_owned())).contains("no address/a.bin: "));
 }
 
 /// A .tar.gz of files with these names.
