@@ -13,7 +13,8 @@ mod tracker;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use partway_core::config::{ModelSource, Share};
+use partway_core::config::{Fraction, ModelSource, Share};
+use partway_core::holdout::held_out;
 
 use self::folder::RunFolder;
 use self::layout::Layout;
@@ -105,14 +106,17 @@ fn introduce(experiment: &Experiment) {
         ModelSource::Arch(arch) => arch.to_string(),
         ModelSource::File(file) => file.display().to_string(),
     };
+    let evaluated_on = match config.data.holdout {
+        None => format!("{} test samples", dataset.test.len()),
+        Some(share) => format!("{} of them held out by the edges", held_out_by_all(parts, share)),
+    };
     output::print(&format!(
-        "{}: {model} on {}, {} training and {} test samples\n\
+        "{}: {model} on {}, {} training samples, {evaluated_on}\n\
          model: {} layers, {} parameters, {} multiply-adds per sample forward\n\
          training: {}, {} edges, batches of {}, {} steps a round, an aggregation every {} rounds, at most {} rounds",
         config.name,
         config.data.dataset,
         dataset.train.len(),
-        dataset.test.len(),
         spec.len(),
         cost.total_params(),
         cost.total_macs(),
@@ -135,6 +139,11 @@ fn introduce(experiment: &Experiment) {
     for warning in emulation::warnings(config, processors) {
         output::note(&format!("warning: {warning}"));
     }
+}
+
+/// How many samples the edges evaluate on, all together.
+fn held_out_by_all(parts: &[(String, Vec<usize>)], share: Fraction) -> u64 {
+    parts.iter().map(|(_, part)| held_out(part.len() as u64, share.get())).sum()
 }
 
 /// The command that continues this run, for a shell.

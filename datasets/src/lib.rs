@@ -35,6 +35,7 @@ pub mod own;
 pub mod partition;
 pub mod samples;
 pub mod shard;
+mod standardized;
 pub mod synthetic;
 
 pub use batches::BatchOrder;

@@ -4,6 +4,7 @@
 //! `state_folder` what it keeps across a crash.
 
 mod emulation;
+mod evaluation;
 pub mod profile;
 mod reading;
 mod session;

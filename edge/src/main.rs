@@ -141,6 +141,15 @@ fn report(progress: &Progress) {
         Progress::Round { round, cut, deadline_s } => {
             eprintln!("round {round}: cut {cut}, deadline {:.1} ms", deadline_s * 1e3);
         }
+        Progress::Evaluated { round, result: Ok(score) } => eprintln!(
+            "global model after round {round}: accuracy {:.4}, loss {:.4} on {} samples that were held out",
+            score.accuracy(),
+            score.mean_loss(),
+            score.samples
+        ),
+        Progress::Evaluated { round, result: Err(reason) } => {
+            eprintln!("global model after round {round}: not evaluated: {reason}");
+        }
         Progress::Lost => eprintln!("connection lost; trying again"),
         Progress::Resumed => eprintln!("back in the session"),
     }

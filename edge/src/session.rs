@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc as thread_mpsc};
 use std::time::{Duration, Instant};
 
-use partway_core::model::ModelCost;
 use partway_core::participant::{Action, Computed, Job, Outcome, Participant, Progress};
 use partway_core::profile::DeviceProfile;
 use partway_core::wire::{CloudMessage, MessageError, PROTOCOL_VERSION, TrainingRequest, message};
@@ -187,8 +186,7 @@ pub async fn join(
                         && let Ok(model) = assignment.model.clone().checked()
                     {
                         let moments = assignment.optimizer.moments().len();
-                        let cost = ModelCost::of(&model);
-                        limit.set(workload::largest_body_bytes(&model, &cost, assignment.batch_size, moments) as usize);
+                        limit.set(workload::largest_body_bytes(&model, assignment.batch_size, moments) as usize);
                     }
                     match event {
                         PeerEvent::Message(message) => participant.handle_message(now(), message),

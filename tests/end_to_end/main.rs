@@ -4,9 +4,11 @@
 mod accuracy;
 mod bad_input;
 mod comparison;
+mod edge_evaluation;
 mod exactness;
 mod experiment;
 mod hostile;
+mod models;
 mod outputs;
 mod own_data;
 mod recovery;

@@ -28,11 +28,13 @@
 
 mod check;
 mod cloud;
+mod codec;
 mod cpus;
 mod data;
 mod document;
 mod edge;
 mod error;
+mod evaluation;
 mod fleet;
 mod label;
 mod model;
@@ -73,7 +75,7 @@ pub use self::{
     setting::Name,
     training::{AggregateMoments, Algorithm, LabelsAt, TrainingConfig},
     units::ByteSize,
-    wire::{Codec, WireConfig},
+    wire::WireConfig,
 };
 use self::{
     document::Origin,
@@ -83,6 +85,9 @@ use self::{
 
 /// What is held out of data without a test set, if nothing is said.
 const DEFAULT_TEST_SHARE: f64 = 0.2;
+
+/// What every edge holds out to evaluate on, if nothing is said.
+const DEFAULT_HOLDOUT: f64 = 0.1;
 
 /// One experiment.
 #[derive(Clone, Debug, PartialEq)]
@@ -197,6 +202,9 @@ impl Config {
         }
         if !given("data", "synthetic") && self.data.dataset == Dataset::Synthetic {
             self.data.synthetic = SyntheticConfig::absent("data.synthetic", faults);
+        }
+        if !given("data", "holdout") && self.data.evaluate == EvaluateAt::Edges {
+            self.data.holdout = Fraction::new(DEFAULT_HOLDOUT);
         }
         if !given("fleet", "checkpoint_every") {
             self.fleet.checkpoint_every = self.training.aggregate_every;

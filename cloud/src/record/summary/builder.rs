@@ -38,6 +38,9 @@ pub struct SummaryBuilder {
 #[derive(Clone, Debug, Default)]
 struct Edge {
     samples: u64,
+    held_out: u64,
+    /// Accuracy of the global models, by the round after which each was made.
+    accuracies: BTreeMap<u32, f64>,
     ledger: Ledger,
     peak_rss_bytes: Option<u64>,
     dropped: bool,
@@ -92,7 +95,10 @@ impl SummaryBuilder {
         self.last_at = self.last_at.max(at);
         match &event.kind {
             EventKind::Listening { .. } => self.gathered = false,
-            EventKind::EdgeJoined { edge, samples, .. } => self.edge(edge).samples = *samples,
+            EventKind::EdgeJoined { edge, samples, held_out, .. } => {
+                let edge = self.edge(edge);
+                (edge.samples, edge.held_out) = (*samples, *held_out);
+            }
             EventKind::ModelDetermined { .. } => self.gathered = true,
             EventKind::Planned { round, deadline_ms, .. } => self.plan(at, *round, *deadline_ms),
             EventKind::Step {
@@ -128,6 +134,9 @@ impl SummaryBuilder {
                 self.evaluations.insert(*round, Evaluation { at, accuracy: *accuracy });
                 return self.row(at, *round, *accuracy, *loss);
             }
+            EventKind::EdgeEvaluated { round, edge, accuracy, .. } => {
+                self.edge(edge).accuracies.insert(*round, *accuracy);
+            }
             EventKind::EdgeLost { edge, .. } => {
                 if !self.gathered && self.edges.get(edge).is_some_and(|edge| edge.ledger.is_empty()) {
                     self.edges.remove(edge);
@@ -151,6 +160,7 @@ impl SummaryBuilder {
             }
             EventKind::EdgeRefused { .. }
             | EventKind::Standardized { .. }
+            | EventKind::EvaluationDeclined { .. }
             | EventKind::Checkpointed { .. }
             | EventKind::Aborted { .. } => {}
         }
@@ -175,6 +185,7 @@ impl SummaryBuilder {
         self.evaluations.split_off(&round);
         for edge in self.edges.values_mut() {
             edge.ledger.forget_from(round);
+            edge.accuracies.split_off(&round);
         }
         self.deadlines_ms.insert(round, deadline_ms);
     }
@@ -308,6 +319,8 @@ impl Edge {
             recuts: cuts.windows(2).filter(|pair| pair[0] != pair[1]).count() as u32,
             steps: steps().count() as u64,
             samples: self.samples,
+            held_out: (self.held_out > 0).then_some(self.held_out),
+            accuracy: self.accuracies.range(..=rounds).next_back().map(|(_, accuracy)| *accuracy),
             step_ms_median: median(steps().map(|step| step.latency_ms).collect()),
             step_ms_predicted: median(steps().map(|step| step.predicted_ms).collect()),
             peak_rss_mib: self.peak_rss_bytes.map(mebibytes),

@@ -61,6 +61,15 @@ fn check_data(config: &Config, faults: &mut Faults) {
         let allowed = "no test_limit with `data.evaluate = \"edges\"`: it shortens the cloud's test set, which is not used then";
         faults.push(contradiction("data.test_limit", &data.test_limit, allowed));
     }
+    if data.evaluate == EvaluateAt::Edges && data.min_samples.get() < 2 {
+        let allowed =
+            "at least 2 with `data.evaluate = \"edges\"`: one sample to train on and one to evaluate on";
+        faults.push(contradiction("data.min_samples", &data.min_samples, allowed));
+    }
+    if data.evaluate == EvaluateAt::Cloud && data.holdout.is_some() {
+        let allowed = "no holdout with `data.evaluate = \"cloud\"`, where the edges evaluate nothing";
+        faults.push(contradiction("data.holdout", &data.holdout, allowed));
+    }
 }
 
 /// Keys that only some of a user's own formats have a use for.

@@ -49,13 +49,17 @@ section! {
         /// How the training samples are spread over the edges. Default
         /// `{ kind = "dirichlet", alpha = 0.5 }`. Example: `partition = "iid"`.
         pub partition: Partition = Partition::default(),
-        /// The least number of samples that an edge gets, at least 1. Default 64. Example:
-        /// `min_samples = 64`.
+        /// The least number of samples that an edge gets, at least 1; with `evaluate = "edges"` at least
+        /// 2, what it holds out among them. Default 64. Example: `min_samples = 64`.
         pub min_samples: AtLeastOne = literal(AtLeastOne::new(64)),
         /// How samples are standardized. Default `"zscore"`. Example: `standardize = "min-max"`.
         pub standardize: StandardizeMethod = StandardizeMethod::Zscore,
         /// Whose samples measure the accuracy. Default `"cloud"`. Example: `evaluate = "edges"`.
         pub evaluate: EvaluateAt = EvaluateAt::Cloud,
+        /// The share of its samples, above 0 and below 1, that each edge keeps to evaluate on and never
+        /// trains on, at least one sample; the seed says which. With `evaluate = "edges"` only, where it
+        /// is 0.1 by default. Example: `holdout = 0.2`.
+        pub holdout: Option<Fraction>,
         /// Whether raw samples may leave an edge: permits cut 0. Default false. Example:
         /// `allow_raw_data = true`.
         pub allow_raw_data: bool = false,
@@ -128,9 +132,10 @@ named! {
         Zscore = "zscore",
         /// Smallest value 0 and largest 1 per channel.
         MinMax = "min-max",
-        /// `log1p` of the value over the smallest, then z-score.
+        /// `log1p` of the value over the channel's smallest, then z-score; a value below the smallest that
+        /// was trained on counts as that.
         Log = "log",
-        /// L2 norm 1 per sample.
+        /// L2 norm 1 per sample; a sample of zeros stays one.
         UnitNorm = "unit-norm",
         /// As it is.
         None = "none",

@@ -1,4 +1,4 @@
-//! After a round: averaging where it is due, checkpoints, evaluation, the end of the run.
+//! After a round: averaging where it is due, checkpoints.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,8 @@ impl Coordinator {
         let mut weights = Vec::new();
         let mut parts = Vec::new();
         for (name, member) in self.fleet.iter_mut().filter(|(_, member)| !member.out) {
-            let weight = member.request.samples as f64 * member.steps_done as f64;
+            let samples = member.request.samples - self.settings.held_out(member.request.samples);
+            let weight = samples as f64 * member.steps_done as f64;
             weights.push((name.clone(), weight));
             let Some(round) = member.round.as_mut() else { continue };
             if let Some(upload) = round.upload.take() {
@@ -46,7 +47,6 @@ impl Coordinator {
         self.global = Arc::new(state);
         self.global_rounds = round + 1;
         let last = self.global_rounds >= self.settings.max_rounds;
-        self.evaluate();
         if last || self.global_rounds.is_multiple_of(self.settings.checkpoint_every) {
             self.emit(now, EventKind::Checkpointed { round: self.global_rounds });
             self.push(Action::Checkpoint(Checkpoint {
@@ -56,49 +56,6 @@ impl Coordinator {
                 accuracy: None,
             }));
         }
-        if last {
-            self.phase = Phase::LastEvaluation;
-        } else {
-            self.start_round(now, round + 1);
-        }
-    }
-
-    /// Has the global model evaluated.
-    pub(super) fn evaluate(&mut self) {
-        if let Some(standardizer) = self.standardizer.clone() {
-            let (round, state) = (self.global_rounds.saturating_sub(1), self.global.clone());
-            self.push(Action::Compute(Job::Evaluate { round, state, standardizer }));
-        }
-    }
-
-    pub(super) fn handle_evaluated(
-        &mut self,
-        now: Duration,
-        round: u32,
-        accuracy: f64,
-        loss: f64,
-        samples: u64,
-    ) {
-        self.emit(now, EventKind::Evaluated { round: round + 1, accuracy, loss, samples });
-        // A slow evaluation may end after the next aggregation: the target counts for its own model only.
-        if round + 1 != self.global_rounds {
-            return;
-        }
-        match self.settings.target_accuracy {
-            Some(target) if accuracy >= target => {
-                let reason = format!("the accuracy target was met: {accuracy:.4} >= {target}");
-                self.finish(now, reason, true);
-            }
-            _ if matches!(self.phase, Phase::LastEvaluation) => {
-                let reason = match self.settings.target_accuracy {
-                    Some(target) => {
-                        format!("max_rounds were done at accuracy {accuracy:.4}, target {target}")
-                    }
-                    None => format!("max_rounds were done at accuracy {accuracy:.4}"),
-                };
-                self.finish(now, reason, false);
-            }
-            _ => {}
-        }
+        self.evaluate_then_go_on(now);
     }
 }

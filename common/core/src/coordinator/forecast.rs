@@ -78,8 +78,8 @@ impl Workload {
         Self {
             flops: works.iter().map(|work| work.forward_flops + work.backward_flops).collect(),
             works,
-            bytes_up: workload::cut_bytes_up(&cost, batch, settings.activations),
-            bytes_down: workload::cut_bytes_down(&cost, batch, settings.gradients),
+            bytes_up: workload::cut_bytes_up(spec, batch, settings.activations),
+            bytes_down: workload::cut_bytes_down(spec, batch, settings.activations, settings.gradients),
             state_bytes: workload::state_bytes(spec, moments),
             memory_by_cut: (0..=spec.len()).map(memory).collect(),
         }

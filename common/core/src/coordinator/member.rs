@@ -28,6 +28,8 @@ pub(super) struct Member {
     pub(super) refused: Option<String>,
     pub(super) statistics: Option<Vec<ChannelStatistics>>,
     pub(super) ready: bool,
+    /// Whether it has said that it cannot evaluate the global model.
+    pub(super) evaluates_not: bool,
     /// Left out until the next aggregation.
     pub(super) out: bool,
     /// Steps done since the last aggregation: its weight.
@@ -44,6 +46,7 @@ impl Member {
             refused: None,
             statistics: None,
             ready: false,
+            evaluates_not: false,
             out: false,
             steps_done: 0,
             round: None,

@@ -28,6 +28,7 @@ impl Coordinator {
         if !out {
             self.emit(now, EventKind::EdgeLost { round: self.round + 1, edge: edge.to_owned() });
         }
+        self.end_edge_evaluation(now);
     }
 
     /// A known edge asks again: after a lost connection, or after a restart of its process.
@@ -68,6 +69,7 @@ impl Coordinator {
 
     /// Goes on with an edge that is ready again.
     pub(super) fn take_back(&mut self, now: Duration, edge: &str) {
+        self.ask_for_evaluation(now, edge);
         let Some(member) = self.fleet.get(edge) else { return };
         let resume = member.request.resume;
         if member.out {

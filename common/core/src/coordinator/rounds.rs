@@ -121,7 +121,14 @@ impl Coordinator {
         }
     }
 
-    fn emit_state_moved(&mut self, now: Duration, edge: &str, round: u32, bytes: u64, direction: &str) {
+    pub(super) fn emit_state_moved(
+        &mut self,
+        now: Duration,
+        edge: &str,
+        round: u32,
+        bytes: u64,
+        direction: &str,
+    ) {
         let (edge, direction) = (edge.to_owned(), direction.to_owned());
         self.emit(now, EventKind::StateMoved { round: round + 1, edge, direction, bytes });
     }

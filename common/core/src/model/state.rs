@@ -160,6 +160,16 @@ impl LayerState {
         self.values.iter().all(|value| value.is_finite())
     }
 
+    /// A copy of weights and buffers, without the moments.
+    #[must_use]
+    pub fn without_moments(&self, spec: &ModelSpec) -> Self {
+        let mut values = Vec::with_capacity(state_len(spec, self.layers.clone(), 0));
+        for slot in slots(spec, self.layers.clone(), self.moments) {
+            values.extend_from_slice(&self.values[slot.values]);
+        }
+        Self { layers: self.layers.clone(), moments: 0, values }
+    }
+
     /// Sets every moment to zero: `aggregate_moments = "reset"`.
     pub fn reset_moments(&mut self, spec: &ModelSpec) {
         for slot in slots(spec, self.layers.clone(), self.moments) {
@@ -167,5 +177,34 @@ impl LayerState {
                 self.values[range].fill(0.0);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{LayerOp, LayerSpec};
+
+    #[test]
+    fn without_moments_weights_and_buffers_are_left() {
+        let layer = |name: &str, op| LayerSpec { name: name.into(), op };
+        let spec = ModelSpec {
+            name: "norm".into(),
+            input: [1, 1, 1],
+            classes: 1,
+            frozen: 0,
+            layers: vec![
+                layer("norm", LayerOp::BatchNorm2d { channels: 1 }),
+                layer("flatten", LayerOp::Flatten),
+                layer("linear", LayerOp::Linear { inputs: 1, outputs: 1, bias: true }),
+            ],
+        };
+        let spec = spec.checked().expect("the layers fit");
+        // Weight and bias with two moments each, running mean and variance; weight and bias again.
+        let values = [1.0, -1.0, -1.0, 2.0, -2.0, -2.0, 3.0, 4.0, 5.0, -5.0, -5.0, 6.0, -6.0, -6.0];
+        let state = LayerState::new(&spec, 0..3, 2, values.to_vec()).expect("so many values");
+        let bare = LayerState { layers: 0..3, moments: 0, values: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0] };
+        assert_eq!(state.without_moments(&spec), bare);
+        assert_eq!(bare.without_moments(&spec), bare);
     }
 }

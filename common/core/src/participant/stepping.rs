@@ -281,12 +281,13 @@ impl Participant {
         if let Some(tensor) = activations {
             self.push(Action::SendTensor { tensor, pace });
         }
-        if at_stage(self.round.as_ref(), Stage::Done) {
+        if has_ended(self.round.as_ref()) {
             self.send_round_end();
         }
     }
 }
 
-fn at_stage(round: Option<&InRound>, stage: Stage) -> bool {
-    round.is_some_and(|at| at.stage == stage)
+/// Whether the round is done and its end durable.
+pub(super) fn has_ended(round: Option<&InRound>) -> bool {
+    round.is_some_and(|at| at.stage == Stage::Done)
 }

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use partway_core::coordinator::{Cuts, Outcome};
+use partway_core::standardize::Method;
 
 use crate::network::Dice;
 use crate::scenario::{Fault, LAYERS, Scenario};
@@ -28,6 +29,8 @@ fn drawn(dice: &mut Dice, seed: u64) -> Scenario {
         aggregate_every: 1 + dice.below(4) as u32,
         copies: if dice.chance(0.5) { 0.3 } else { 0.0 },
         evaluation_ms: (1, 1 + 2000 * dice.below(2)),
+        holdout: dice.chance(0.3).then_some(0.1),
+        standardization: if dice.chance(0.3) { Method::Log } else { Method::Zscore },
         ..base
     }
 }

@@ -2,18 +2,20 @@
 //!
 //! Follows the contract of the real driver: `edge/src/{session,worker,state_folder}.rs`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use partway_core::model::LayerState;
 use partway_core::participant::{Completed, Computed, Job, Outcome, Participant, Restored};
 use partway_core::statistics::ChannelStatistics;
 use partway_core::wire::{
-    Assignment, RoundPlan, StartFrom, TensorHeader, TensorKind, TensorMessage, decode_state, encode_state,
+    Assignment, RoundPlan, Score, StartFrom, TensorHeader, TensorKind, TensorMessage, decode_state,
+    encode_state,
 };
 
 use crate::fake_model::{Context, FakeModel, MOMENTS, Tape, batch, from_values, to_values};
 use crate::ledger::Ledger;
+use crate::scenario::{Scenario, bits};
 
 /// What survives a crash.
 #[derive(Clone, Debug, Default)]
@@ -98,10 +100,20 @@ struct Training {
 /// What a job may touch beside the worker's own memory.
 pub(crate) struct Surroundings<'a> {
     pub(crate) name: &'a str,
+    pub(crate) samples: u64,
     pub(crate) folder: &'a mut Folder,
     pub(crate) poison: &'a mut Option<Poison>,
     pub(crate) model: &'a Arc<FakeModel>,
     pub(crate) ledger: &'a mut Ledger,
+    pub(crate) scenario: &'a Scenario,
+    /// The global models, by the round after which they were made.
+    pub(crate) globals: &'a BTreeMap<u32, LayerState>,
+}
+
+/// The values of an edge's samples: one channel, of another range on each.
+pub(crate) fn data(name: &str) -> Vec<f32> {
+    let size = name.len() as f32;
+    (0..8u8).map(|at| f32::from(at) * size - f32::from(name.as_bytes()[0] % 7)).collect()
 }
 
 impl Worker {
@@ -112,10 +124,13 @@ impl Worker {
 
     fn compute(&mut self, around: &mut Surroundings<'_>, job: Job) -> Result<Computed, String> {
         match job {
-            Job::Statistics => {
+            Job::Statistics { of, .. } => {
+                let mut values = data(around.name);
+                let plane = values.len();
+                of.apply(&mut values, plane).map_err(|error| error.to_string())?;
                 let mut channel = ChannelStatistics::default();
-                channel.push_all(&[around.name.len() as f32, 0.0, 1.0]);
-                Ok(Computed::Statistics(vec![channel]))
+                channel.push_all(&values);
+                Ok(Computed::Statistics { of, channels: vec![channel] })
             }
             Job::Prepare { assignment, .. } => {
                 around.folder.begin_session(assignment.session);
@@ -123,6 +138,7 @@ impl Worker {
                 self.training = Some(Training { assignment, half: None, completed, pending: None });
                 Ok(Computed::Prepared)
             }
+            Job::Evaluate { session, model } => self.evaluate(around, session, model),
             Job::Begin { plan, block, rolled_back } => self.begin(around, plan, block, rolled_back),
             Job::Forward { plan, step } => self.forward(around, plan, step),
             Job::Backward { plan, step, gradient } => self.backward(around, plan, step, gradient),
@@ -150,6 +166,28 @@ impl Worker {
 
     fn training(&mut self) -> Result<&mut Training, String> {
         self.training.as_mut().ok_or_else(|| "a job came before there was a model".into())
+    }
+
+    /// The global model makes the other one go, as on a device without memory for both.
+    fn evaluate(
+        &mut self,
+        around: &Surroundings<'_>,
+        session: u64,
+        model: TensorMessage,
+    ) -> Result<Computed, String> {
+        let training = self.training()?;
+        (training.half, training.pending) = (None, None);
+        let round = model.header.round;
+        let state = decode_state(&around.model.spec, 0, model).map_err(|error| error.to_string())?;
+        let global = around.globals.get(&round).expect("a model is evaluated after it was made");
+        assert!(bits(&state) == bits(&global.without_moments(&around.model.spec)), "not the global model");
+        let samples = around.samples - around.scenario.trained_on(around.samples);
+        let correct = around.scenario.correct(round, samples);
+        Ok(Computed::Evaluated {
+            session,
+            round,
+            result: Ok(Score { correct, loss_sum: samples as f64, samples }),
+        })
     }
 
     fn begin(
@@ -225,7 +263,7 @@ impl Worker {
             round,
             attempt,
             step,
-            ..TensorHeader::new(TensorKind::Activations, plan.activations)
+            ..TensorHeader::new(TensorKind::Activations, plan.activations.values)
         };
         let activations = TensorMessage::encode(header, values, &labels);
         Ok(Computed::Forwarded { round, attempt, step, activations, seconds: 0.01 })

@@ -5,8 +5,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use partway_core::codec::Codec;
-use partway_core::coordinator::{Checkpoint, Cuts, Outcome, Replan, Settings, Topology};
+use partway_core::coordinator::{Checkpoint, Cuts, Evaluation, Outcome, Replan, Settings, Topology};
 use partway_core::event::{Event, EventKind, Recovery};
+use partway_core::holdout::held_out;
 use partway_core::model::LayerState;
 use partway_core::optimizer::Optimizer;
 use partway_core::participant;
@@ -70,6 +71,9 @@ pub(crate) struct Scenario {
     pub(crate) quorum: f64,
     pub(crate) min_edges: usize,
     pub(crate) workers: usize,
+    pub(crate) standardization: Method,
+    /// The share that edges hold out, if they evaluate.
+    pub(crate) holdout: Option<f64>,
     pub(crate) target_accuracy: Option<f64>,
     pub(crate) evaluation_ms: (u64, u64),
     pub(crate) copies: f64,
@@ -122,6 +126,8 @@ impl Scenario {
             quorum: 1.0,
             min_edges: 3,
             workers: 2,
+            standardization: Method::Zscore,
+            holdout: None,
             target_accuracy: None,
             evaluation_ms: (1, 100),
             copies: 0.0,
@@ -205,9 +211,8 @@ impl Scenario {
             trained += self.steps;
             if settings.aggregates(round) {
                 if !self.shared() {
-                    let parts = replicas
-                        .iter()
-                        .map(|(edge, state)| (edge.samples as f64 * f64::from(trained), state.clone(), None));
+                    let weight = |edge: &EdgeSetup| self.trained_on(edge.samples) as f64 * f64::from(trained);
+                    let parts = replicas.iter().map(|(edge, state)| (weight(edge), state.clone(), None));
                     global = model.average(parts.collect());
                 }
                 if self.reset_moments {
@@ -227,9 +232,19 @@ impl Scenario {
         LayerState::initial(&model.spec, 0..model.spec.len(), MOMENTS, seed)
     }
 
+    /// What is left of so many samples to train on.
+    pub(crate) fn trained_on(&self, samples: u64) -> u64 {
+        samples - self.holdout.map_or(0, |share| held_out(samples, share))
+    }
+
     /// How good the global model is after a round (from 0): by turns good and bad.
     pub(crate) fn accuracy(&self, round: u32) -> f64 {
         if (round / self.aggregate_every).is_multiple_of(2) { 0.9 } else { 0.1 }
+    }
+
+    /// How many of so many samples it gets right then.
+    pub(crate) fn correct(&self, round: u32, samples: u64) -> u64 {
+        (self.accuracy(round) * samples as f64).round() as u64
     }
 
     pub(crate) fn settings(&self, model: &FakeModel, run: u32) -> Settings {
@@ -237,7 +252,8 @@ impl Scenario {
             session: u64::from(run),
             seed: self.seed,
             spec: model.spec.clone(),
-            standardization: Method::Zscore,
+            standardization: self.standardization,
+            evaluation: self.holdout.map_or(Evaluation::Cloud, |holdout| Evaluation::Edges { holdout }),
             optimizer: Optimizer::Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.0 },
             batch_size: 2,
             steps_per_round: self.steps,
@@ -257,7 +273,7 @@ impl Scenario {
             quorum: self.quorum,
             rejoin_window: REJOIN_WINDOW,
             checkpoint_every: self.aggregate_every,
-            activations: Codec::F32,
+            activations: Codec::F32.into(),
             gradients: Codec::F32,
             workers: self.workers,
             capacity: None,

@@ -64,6 +64,16 @@ fn each_contradiction_names_the_other_key() {
              allowed: no test_limit with `data.evaluate = \"edges\"`",
         ),
         (
+            &["data.evaluate=edges", "data.min_samples=1"],
+            "--set data.min_samples=1: `data.min_samples = 1` is not allowed; \
+             allowed: at least 2 with `data.evaluate = \"edges\"`",
+        ),
+        (
+            &["data.holdout=0.2"],
+            "--set data.holdout=0.2: `data.holdout = 0.2` is not allowed; \
+             allowed: no holdout with `data.evaluate = \"cloud\"`",
+        ),
+        (
             &["fleet.checkpoint_every=7"],
             "--set fleet.checkpoint_every=7: `fleet.checkpoint_every = 7` is not allowed; \
              allowed: a multiple of `training.aggregate_every = 5`",

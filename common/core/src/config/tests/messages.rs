@@ -96,7 +96,40 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "wire",
         "gradients = \"f64\"",
-        "x.toml:12: `wire.gradients = \"f64\"` is not allowed; allowed: \"f32\", \"f16\"",
+        "x.toml:12: `wire.gradients = \"f64\"` is not allowed; allowed: \"f32\", \"f16\", \"bf16\", \"int8\", \
+             \"int4\", { kind = \"int8\", scale = \"tensor\" }",
+    ),
+    (
+        "wire",
+        "gradients = { kind = \"topk\", fraction = 0.1 }",
+        "x.toml:12: `wire.gradients = { kind = \"topk\", fraction = 0.1 }` is not allowed; allowed: \"f32\", \
+             \"f16\", \"bf16\", \"int8\", \"int4\"; top-k is for activations, and their gradients follow by themselves",
+    ),
+    (
+        "wire",
+        "activations = { kind = \"int8\", scale = \"row\" }",
+        "x.toml:12: `wire.activations.scale = \"row\"` is not allowed; allowed: \"channel\", \"tensor\"",
+    ),
+    (
+        "wire",
+        "activations = { kind = \"int2\" }",
+        "x.toml:12: `wire.activations.kind = \"int2\"` is not allowed; \
+             allowed: \"f32\", \"f16\", \"bf16\", \"int8\", \"int4\", \"topk\"",
+    ),
+    (
+        "wire",
+        "activations = { kind = \"f16\", scale = \"tensor\" }",
+        "x.toml:12: unknown key `wire.activations.scale`; allowed there: kind",
+    ),
+    (
+        "wire",
+        "activations = \"topk\"",
+        "x.toml:12: `wire.activations.fraction` is missing; allowed: a number above 0 and at most 1",
+    ),
+    (
+        "wire",
+        "activations = { kind = \"topk\", fraction = 0.1, alpha = 1 }",
+        "x.toml:12: `wire.activations.alpha = 1` is not allowed; allowed: a number of at least 0 and below 1",
     ),
     (
         "data",
@@ -261,23 +294,12 @@ fn what_is_not_built_yet_is_refused() {
     let both = ["cloud.profile=a.toml", "edge.0.profile=a.toml", "edge.1.profile=a.toml"];
     for (set, message) in [
         ("clock=virtual", "`clock = \"virtual\"` is not available in this version; allowed now: \"wall\""),
-        ("data.standardize=log", "`data.standardize = \"log\"` is not available in this version"),
-        ("data.standardize=unit-norm", "`data.standardize = \"unit-norm\"` is not available in this version"),
-        ("data.evaluate=edges", "`data.evaluate = \"edges\"` is not available in this version"),
         ("training.algorithm=splitfed-v2", "`training.algorithm = \"splitfed-v2\"` is not available"),
         ("training.algorithm=sequential", "`training.algorithm = \"sequential\"` is not available"),
         ("training.labels=edge", "`training.labels = \"edge\"` is not available in this version"),
         ("plan.on_straggler=drop", "`plan.on_straggler = \"drop\"` is not available in this version"),
         ("plan.on_straggler=defer", "`plan.on_straggler = \"defer\"` is not available in this version"),
         ("wire.in_flight=2", "`wire.in_flight = 2` is not available in this version; allowed now: 1"),
-        (
-            "wire.activations=int8",
-            "`wire.activations = \"int8\"` is not available in this version; allowed now: \"f32\", \"f16\"",
-        ),
-        (
-            "wire.activations={ kind = \"topk\", fraction = 0.1 }",
-            "`wire.activations = { kind = \"topk\", fraction = 0.1 }` is not available in this version",
-        ),
         ("cloud.device=wgpu", "`cloud.device = \"wgpu\"` is not available in this version"),
         ("cloud.cpus=\"0-1\"", "`cloud.cpus = \"0,1\"` is not available in this version"),
         ("edge.1.cpus=\"1\"", "`edge[1].cpus = \"1\"` (edge `gateway`) is not available in this version"),

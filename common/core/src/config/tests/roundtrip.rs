@@ -83,8 +83,19 @@ fn all_keys() -> Vec<BoxedStrategy<String>> {
         set("plan.margin", 0.0..1e6f64),
         one_of("plan.on_straggler", &["wait", "drop", "defer"]),
         set("plan.straggler_factor", 1.0..1e6f64),
-        one_of("wire.activations", &["f32", "f16"]),
-        one_of("wire.gradients", &["f32", "f16"]),
+        one_of(
+            "wire.activations",
+            &["f32", "f16", "bf16", "int8", "{ kind = \"int4\", scale = \"tensor\" }"],
+        ),
+        set(
+            "wire.activations",
+            (1e-6..=1.0f64, 0.0..1.0f64).prop_map(|(fraction, alpha)| {
+                format!(
+                    "{{ kind = \"topk\", fraction = {fraction:?}, alpha = {alpha:?}, values = \"int8\" }}"
+                )
+            }),
+        ),
+        one_of("wire.gradients", &["f32", "f16", "bf16", "int4", "{ kind = \"int8\", scale = \"tensor\" }"]),
         one_of("cloud.device", &["cpu", "wgpu"]),
         set("cloud.threads", 1..=1024usize),
         set("cloud.workers", 1..=1024usize),
@@ -139,6 +150,8 @@ fn the_examples_survive_a_round_trip() {
     assert_eq!(images.data.test_share, None);
     let raw = small(&["plan.fixed_cut=0", "data.allow_raw_data=true"]);
     assert_eq!(reread(&raw), raw);
+    let evaluated = small(&["data.evaluate=edges", "data.standardize=unit-norm"]);
+    assert_eq!(reread(&evaluated), evaluated);
     let file = Config::read(&SMALL.replace("arch", "file"), "x.toml", &[]).expect("either source");
     assert_eq!(reread(&file), file);
 }

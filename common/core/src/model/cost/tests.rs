@@ -25,7 +25,9 @@ fn after_a_trained_layer(channels: usize, side: usize, ops: &[LayerOp]) -> Vec<L
 
 fn spec_channels(channels: usize, ops: &[LayerOp]) -> usize {
     ops.iter().fold(channels, |channels, op| match *op {
-        LayerOp::Conv2d { out_channels, .. } | LayerOp::Residual { out_channels, .. } => out_channels,
+        LayerOp::Conv2d { out_channels, .. }
+        | LayerOp::Residual { out_channels, .. }
+        | LayerOp::InvertedResidual { out_channels, .. } => out_channels,
         _ => channels,
     })
 }
@@ -300,6 +302,17 @@ fn training_memory_by_hand() {
         [conv(1, 2, 1, 1), LayerOp::BatchNorm2d { channels: 2 }, LayerOp::GlobalAvgPool, LayerOp::Flatten];
     let norm = ModelCost::of(&spec([1, 3, 3], 2, &norm));
     assert_eq!(norm.training_memory_bytes(1..2, 1, 2), 4 * (4 * 4 + 4 + 18 + 2 * 18));
+}
+
+#[test]
+fn inference_memory_by_hand() {
+    let layers =
+        [conv(1, 2, 1, 1), LayerOp::BatchNorm2d { channels: 2 }, LayerOp::GlobalAvgPool, LayerOp::Flatten];
+    let cost = ModelCost::of(&spec([1, 3, 3], 2, &layers));
+    let weights = cost.params(0..4) + cost.buffers(0..4);
+    // Batch norm is the largest layer: its input, its output, and what a step would keep of it.
+    assert_eq!(cost.inference_memory_bytes(5), 4 * (2 * weights + 5 * 3 * 18));
+    assert_eq!(cost.inference_memory_bytes(u64::MAX), u64::MAX);
 }
 
 #[test]

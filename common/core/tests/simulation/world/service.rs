@@ -101,6 +101,7 @@ impl World {
                     state.reset_moments(&self.model.spec);
                 }
                 self.ledger.begin(&self.model, &state);
+                self.globals.insert(round, state.clone());
                 Computed::Aggregated { round, state }
             }
             Job::Evaluate { round, .. } => {
@@ -124,7 +125,7 @@ impl World {
                 let edge = &steps.first().expect("a contribution without a step").edge;
                 assert!(steps.iter().all(|step| step.edge == *edge), "steps of two edges in one replica");
                 let samples = self.edges.iter().find(|at| at.name == *edge).map_or(0, |at| at.samples);
-                let expected = samples as f64 * steps.len() as f64;
+                let expected = self.scenario.trained_on(samples) as f64 * steps.len() as f64;
                 assert!(
                     (weight - expected).abs() < 1e-9,
                     "edge {edge} has the weight {weight} for {steps:?} with {samples} samples"
