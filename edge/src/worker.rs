@@ -276,7 +276,7 @@ impl Worker {
         let compute = self.compute.clone();
         let round = model.header.round;
         let (result, _) = self.emulated(|_, shard, training| {
-            (training.half, training.pending) = (None, None);
+            (training.half, training.waiting) = (None, None);
             let held_out = HeldOut {
                 shard,
                 indices: &training.split.held_out,
