@@ -86,7 +86,7 @@ impl Experiment {
     pub(crate) fn load(args: &ExperimentArgs) -> Result<Self, ExperimentError> {
         let file = &args.config;
         let mut config = read_config(file, &args.sets)?;
-        let dataset = partway_datasets::from_config(&config.data, config.seed).map_err(|source| {
+        let dataset = partway_datasets::from_config(&config).map_err(|source| {
             let dataset = config.data.dataset.to_string();
             ExperimentError::Data { file: file.clone(), dataset, source: Box::new(source) }
         })?;

@@ -25,6 +25,9 @@ use crate::experiment::{Experiment, ExperimentArgs};
 use crate::failure::Failure;
 use crate::{output, report};
 
+/// With more classes than this their names are only in the outputs.
+const NAMED_CLASSES: usize = 20;
+
 /// What to run, and where to.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RunArgs {
@@ -126,6 +129,11 @@ fn introduce(experiment: &Experiment) {
     ));
     let (names, indices): (Vec<_>, Vec<_>) = parts.iter().cloned().unzip();
     let (labels, classes) = (dataset.train.labels(), dataset.train.classes());
+    if !dataset.class_names.is_empty() && classes <= NAMED_CLASSES {
+        let named = |(class, name)| format!("{class} {name}");
+        let names: Vec<String> = dataset.class_names.iter().enumerate().map(named).collect();
+        output::print(&format!("classes: {}", names.join(", ")));
+    }
     output::print(&partway_datasets::partition::table(&names, &indices, labels, classes));
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     for warning in emulation::warnings(config, processors) {

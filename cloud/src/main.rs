@@ -86,7 +86,8 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
     let read_model = |path: &Path| fs::read_to_string(path);
     let (test_set, spec) = match config.data.evaluate {
         EvaluateAt::Cloud => {
-            let held = partway_datasets::from_config(&config.data, config.seed).map_err(wrong)?.test;
+            let held =
+                partway_datasets::test_set(&config).map_err(|error| wrong(format!("{file}: {error}")))?;
             let spec = config.model_spec(held.shape(), held.classes(), read_model).map_err(wrong)?;
             (Some(held), spec)
         }

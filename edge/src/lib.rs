@@ -6,10 +6,12 @@
 mod emulation;
 mod evaluation;
 pub mod profile;
+mod reading;
 mod session;
 mod state_folder;
 mod worker;
 
 pub use emulation::Emulation;
+pub use reading::ReadingArgs;
 pub use session::{JoinError, JoinOptions, join};
 pub use state_folder::FolderError;

@@ -138,6 +138,10 @@ impl RunFolder {
         let authority = Authority::generate()?;
         authority.save(&layout.authority())?;
         authority.issue(&SERVER_NAMES.map(str::to_owned))?.save(&layout.certificate(), &layout.key())?;
+        let names = &experiment.dataset.class_names;
+        if !names.is_empty() {
+            write(&layout.class_names(), &(names.join("\n") + "\n"))?;
+        }
         if experiment.config.data.evaluate == EvaluateAt::Cloud {
             shard::write(&layout.test_set(), &experiment.dataset.test)?;
         }

@@ -12,6 +12,7 @@ use partway_cloud::{Ended, ServeOptions, model_file};
 use partway_core::config::EvaluateAt;
 use partway_core::event::Event;
 use partway_core::participant::Outcome;
+use partway_datasets::own::Reading;
 use partway_datasets::shard;
 use partway_edge::JoinOptions;
 use partway_net::ServerIdentity;
@@ -200,6 +201,7 @@ pub(crate) fn edge(args: &EdgeArgs) -> Result<(), Failure> {
         server_name: SERVER_NAMES[0].to_owned(),
         ca: layout.authority(),
         data: layout.shard(&args.name),
+        reading: Reading::default(),
         state: layout.state(&args.name),
         name: args.name.clone(),
         threads: edge.threads.get(),

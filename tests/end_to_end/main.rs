@@ -11,4 +11,5 @@ mod experiment;
 mod hostile;
 mod models;
 mod outputs;
+mod own_data;
 mod recovery;

@@ -36,6 +36,7 @@ mod edge;
 mod error;
 mod evaluation;
 mod fleet;
+mod label;
 mod model;
 mod model_file;
 mod number;
@@ -63,7 +64,8 @@ pub use self::{
     edge::{EdgeConfig, Outage},
     error::{ConfigError, Fault, Place, Problem},
     fleet::FleetConfig,
-    model::{ModelConfig, ModelSource, SampleShape},
+    label::{ClassNames, Column},
+    model::{ImageSize, ModelConfig, ModelSource, SampleShape},
     model_file::ModelFit,
     number::{
         AtLeastOne, Factor, Fraction, Mbps, NonNegativeF64, PositiveF64, Probability, Share, Speed, Whole,
@@ -80,6 +82,9 @@ use self::{
     reader::{Reader, put},
     setting::{Faults, Setting, named},
 };
+
+/// What is held out of data without a test set, if nothing is said.
+const DEFAULT_TEST_SHARE: f64 = 0.2;
 
 /// What every edge holds out to evaluate on, if nothing is said.
 const DEFAULT_HOLDOUT: f64 = 0.1;
@@ -188,10 +193,12 @@ impl Config {
     /// Sets the defaults that depend on other keys.
     fn resolve_defaults(&mut self, table: &Table, faults: &mut Faults) {
         let given = |section: &str, key: &str| table.get(section).is_some_and(|it| it.get(key).is_some());
-        if !given("data", "path")
-            && matches!(self.data.dataset, Dataset::Mnist | Dataset::FashionMnist | Dataset::Cifar10)
-        {
+        let own = self.data.dataset.is_own();
+        if !given("data", "path") && !own && self.data.dataset != Dataset::Synthetic {
             self.data.path = Some(PathBuf::from(format!("datasets/{}", self.data.dataset)));
+        }
+        if own && self.data.test_path.is_none() && self.data.test_share.is_none() {
+            self.data.test_share = Fraction::new(DEFAULT_TEST_SHARE);
         }
         if !given("data", "synthetic") && self.data.dataset == Dataset::Synthetic {
             self.data.synthetic = SyntheticConfig::absent("data.synthetic", faults);

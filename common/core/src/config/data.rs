@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::{
-    model::SampleShape,
+    label::{ClassNames, Column},
+    model::{ImageSize, SampleShape},
     number::{AtLeastOne, Fraction, NonNegativeF64, Whole, literal},
     partition::Partition,
     reader::section,
@@ -16,8 +17,26 @@ section! {
         /// The data set. Required. Example: `dataset = "mnist"`.
         pub dataset: Dataset,
         /// The folder or file that holds it. Default: `datasets/` and the data set's name; required for
-        /// `csv`, `images` and `npz`, not allowed for `synthetic`. Example: `path = "datasets/mnist"`.
+        /// `csv`, `images` and `npz`, unless nothing but a test set is needed (a coordinator whose edges
+        /// are not described); not allowed for `synthetic`. Example: `path = "datasets/mnist"`.
         pub path: Option<PathBuf>,
+        /// A test set of its own for `csv`, `images` or `npz`, in the same format. Default: the data's own
+        /// (`test/` beside `train/`, `x_test` beside `x_train`), or else `test_share`. Example:
+        /// `test_path = "flowers-test.csv"`.
+        pub test_path: Option<PathBuf>,
+        /// The share of each class that is held out to test on, above 0 and below 1, where `csv`, `images`
+        /// or `npz` data has no test set; the seed says which samples. Default 0.2. Example:
+        /// `test_share = 0.1`.
+        pub test_share: Option<Fraction>,
+        /// The label column of a `csv`, by its name in the header or its number from 0. Default: the one
+        /// called `label`, `class` or `target`, or else the last. Example: `label = "species"`.
+        pub label: Option<Column>,
+        /// The classes of `csv` or `images` labels that are names, in the order of their numbers. Default:
+        /// the names that occur, sorted. Example: `class_names = ["cat", "dog"]`.
+        pub class_names: Option<ClassNames>,
+        /// What the pictures of `images` are resized to, `[height, width]`, each from 1 to 4096. Default:
+        /// not at all, so that they must have one size. Example: `resize = [32, 32]`.
+        pub resize: Option<ImageSize>,
         /// The generated data set's size and shape; allowed with `dataset = "synthetic"` only, where each
         /// key has a default. Example: `synthetic = { shape = [3, 32, 32], classes = 10 }`.
         pub synthetic: Option<SyntheticConfig>,
@@ -86,14 +105,23 @@ named! {
         FashionMnist = "fashion-mnist",
         /// Photographs, 3x32x32, 10 classes (Krizhevsky 2009).
         Cifar10 = "cifar10",
+        /// Photographs, 3x32x32, 100 classes, the fine labels (Krizhevsky 2009).
+        Cifar100 = "cifar100",
         /// A table with a label column.
         Csv = "csv",
-        /// A folder of images per class.
+        /// A folder of PNG and JPEG images per class.
         Images = "images",
         /// `NumPy` arrays.
         Npz = "npz",
         /// Generated from the seed: `data.synthetic`.
         Synthetic = "synthetic",
+    }
+}
+
+impl Dataset {
+    /// Whether it is a user's own: without a default path, and perhaps without a test set.
+    pub fn is_own(self) -> bool {
+        matches!(self, Self::Csv | Self::Images | Self::Npz)
     }
 }
 

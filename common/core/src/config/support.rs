@@ -5,7 +5,6 @@
 use super::{
     Config,
     cloud::DeviceKind,
-    data::Dataset,
     error::Fault,
     plan::OnStraggler,
     setting::{Faults, Setting, shown},
@@ -26,15 +25,11 @@ impl Refusals {
 
 /// Every value of `config` that this version cannot do, in the order of the keys.
 pub(super) fn refusals(config: &Config) -> Faults {
-    let Config { clock, data, training, plan, wire, cloud, edge, .. } = config;
+    let Config { clock, training, plan, wire, cloud, edge, .. } = config;
     let absent = "leave it out";
     let mut all = Refusals(Faults::new());
 
     all.refuse(*clock == super::Clock::Virtual, "clock", clock, "\"wall\"");
-
-    let readable = [Dataset::Mnist, Dataset::FashionMnist, Dataset::Synthetic];
-    let datasets = "\"mnist\", \"fashion-mnist\", \"synthetic\"";
-    all.refuse(!readable.contains(&data.dataset), "data.dataset", &data.dataset, datasets);
 
     all.refuse(training.labels == LabelsAt::Edge, "training.labels", &training.labels, "\"cloud\"");
 

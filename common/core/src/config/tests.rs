@@ -223,4 +223,7 @@ fn a_daemon_without_described_edges_must_know_how_many_to_wait_for() {
          as no `[[edge]]` is described"
     );
     assert_eq!(parse(text, &["fleet.min_edges=4"]).expect("complete").fleet.min_edges.get(), 4);
+    // It may have nothing but a test set.
+    let alone = ["fleet.min_edges=4", "data.dataset=csv", "data.test_path=test.csv"];
+    assert_eq!(parse(text, &alone).expect("complete").data.path, None);
 }

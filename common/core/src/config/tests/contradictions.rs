@@ -29,6 +29,36 @@ fn each_contradiction_names_the_other_key() {
         ),
         (&["data.dataset=csv"], "`data.path` is missing; allowed: the path of the csv data"),
         (
+            &["data.label=species"],
+            "--set data.label=species: `data.label = \"species\"` is not allowed; \
+             allowed: `data.label` with `data.dataset` = \"csv\" only",
+        ),
+        (
+            &["data.dataset=npz", "data.path=x", "data.class_names=[\"a\", \"b\"]"],
+            "allowed: `data.class_names` with `data.dataset` = \"csv\" or \"images\" only",
+        ),
+        (
+            &["data.dataset=csv", "data.path=x", "data.resize=[8, 8]"],
+            "allowed: `data.resize` with `data.dataset` = \"images\" only",
+        ),
+        (
+            &["data.test_share=0.5"],
+            "allowed: `data.test_share` with `data.dataset` = \"csv\" or \"images\" or",
+        ),
+        (
+            &["data.dataset=csv", "data.path=x", "data.test_path=y", "data.test_share=0.5"],
+            "--set data.test_share=0.5: `data.test_share = 0.5` is not allowed; \
+             allowed: one of `data.test_share` and `data.test_path`, not both",
+        ),
+        (
+            &["data.dataset=csv", "data.path=x", "data.pad=2"],
+            "--set data.pad=2: `data.pad = 2` is not allowed; allowed: 0 with `data.dataset = \"csv\"`",
+        ),
+        (
+            &["data.dataset=csv", "data.test_path=y"],
+            "`data.path` is missing; allowed: the path of the csv data",
+        ),
+        (
             &["data.evaluate=edges", "data.test_limit=5"],
             "--set data.test_limit=5: `data.test_limit = 5` is not allowed; \
              allowed: no test_limit with `data.evaluate = \"edges\"`",

@@ -138,6 +138,28 @@ const WRONG: &[(&str, &str, &str)] = &[
     ),
     (
         "data",
+        "test_share = 1.0",
+        "x.toml:5: `data.test_share = 1.0` is not allowed; allowed: a number above 0 and below 1",
+    ),
+    (
+        "data",
+        "label = -1",
+        "x.toml:5: `data.label = -1` is not allowed; allowed: a column's name in quotes, or its number from 0",
+    ),
+    (
+        "data",
+        "class_names = [\"a\", \"a\"]",
+        "x.toml:5: `data.class_names = [\"a\", \"a\"]` is not allowed; \
+             allowed: a list of 2 to 65536 different names, without spaces around them",
+    ),
+    (
+        "data",
+        "resize = [32]",
+        "x.toml:5: `data.resize = [32]` is not allowed; \
+             allowed: [height, width], each an integer from 1 to 4096",
+    ),
+    (
+        "data",
         "allow_raw_data = 1",
         "x.toml:5: `data.allow_raw_data = 1` is not allowed; allowed: true or false",
     ),
@@ -185,6 +207,15 @@ fn each_wrong_value_names_file_line_key_value_and_what_is_allowed() {
     for (table, line, message) in WRONG {
         assert_eq!(messages(&with(table, line), &[]), *message);
     }
+}
+
+#[test]
+fn an_unknown_data_set_names_all() {
+    assert_eq!(
+        messages(SMALL, &["data.dataset=imagenet"]),
+        "--set data.dataset=imagenet: `data.dataset = \"imagenet\"` is not allowed; allowed: \"mnist\", \
+         \"fashion-mnist\", \"cifar10\", \"cifar100\", \"csv\", \"images\", \"npz\", \"synthetic\""
+    );
 }
 
 #[test]
@@ -263,11 +294,6 @@ fn what_is_not_built_yet_is_refused() {
     let both = ["cloud.profile=a.toml", "edge.0.profile=a.toml", "edge.1.profile=a.toml"];
     for (set, message) in [
         ("clock=virtual", "`clock = \"virtual\"` is not available in this version; allowed now: \"wall\""),
-        (
-            "data.dataset=cifar10",
-            "`data.dataset = \"cifar10\"` is not available in this version; \
-             allowed now: \"mnist\", \"fashion-mnist\", \"synthetic\"",
-        ),
         ("training.labels=edge", "`training.labels = \"edge\"` is not available in this version"),
         ("plan.on_straggler=drop", "`plan.on_straggler = \"drop\"` is not available in this version"),
         ("plan.on_straggler=defer", "`plan.on_straggler = \"defer\"` is not available in this version"),

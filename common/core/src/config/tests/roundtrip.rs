@@ -33,7 +33,7 @@ fn all_keys() -> Vec<BoxedStrategy<String>> {
         set("model.classes", 2..=65_536usize),
         one_of("model.init", &["\"a/b c.safetensors\""]),
         set("model.freeze", 0..=4096usize),
-        one_of("data.dataset", &["mnist", "fashion-mnist", "cifar10", "csv", "images", "npz"]),
+        one_of("data.dataset", &["mnist", "fashion-mnist", "cifar10", "cifar100", "images", "npz"]),
         one_of("data.path", &["somewhere", "\"quoted \\\" path\\n\"", "\"\u{fc}\""]),
         set("data.train_limit", 1..=u32::MAX),
         set("data.test_limit", 1..=u32::MAX),
@@ -141,6 +141,13 @@ fn the_examples_survive_a_round_trip() {
     let synthetic =
         small(&["data.dataset=synthetic", "data.synthetic={ difficulty = 2 }", "plan.fixed_cut=random"]);
     assert_eq!(reread(&synthetic), synthetic);
+    let csv =
+        small(&["data.dataset=csv", "data.path=a.csv", "data.label=4", "data.class_names=[\"x\", \"y\"]"]);
+    assert_eq!(reread(&csv), csv);
+    assert_eq!(csv.data.test_share, Fraction::new(0.2), "the default is written out");
+    let images = small(&["data.dataset=images", "data.path=a", "data.test_path=b", "data.resize=[8, 9]"]);
+    assert_eq!(reread(&images), images);
+    assert_eq!(images.data.test_share, None);
     let raw = small(&["plan.fixed_cut=0", "data.allow_raw_data=true"]);
     assert_eq!(reread(&raw), raw);
     let evaluated = small(&["data.evaluate=edges", "data.standardize=unit-norm"]);
