@@ -8,11 +8,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
+use partway_core::codec::BatchShape;
 use partway_core::config::DeviceKind;
 use partway_core::coordinator::{Computed, Job, Replica, StepJob};
 use partway_core::model::{LayerState, ModelSpec};
 use partway_core::optimizer::Optimizer;
-use partway_core::wire::{TensorHeader, TensorKind, TensorMessage};
+use partway_core::wire::{Activations, TensorHeader, TensorKind, decode_activations, encode_gradient};
 use partway_model::{Compute, ComputeError, Half, StepContext};
 use tokio::sync::mpsc;
 
@@ -161,6 +162,7 @@ fn train(
             }
             None => (None, Some(unplaced("an export"))),
         },
+        Job::Discard { .. } => (None, None),
         Job::Aggregate { .. } | Job::Evaluate { .. } => (half, None),
     }
 }
@@ -192,11 +194,14 @@ fn finish_step(blueprint: &Blueprint, compute: &Compute, half: &mut Half, job: S
         batch: blueprint.batch_size,
     };
     let (result, spent) = compute.timed(|| {
-        let (activations, labels) = tensor.decode().map_err(|error| error.to_string())?;
-        let outcome = half.finish_step(activations, &labels, &context).map_err(|error| error.to_string())?;
+        let shape = BatchShape::of(context.batch, half.input_shape());
+        let Activations { values, labels, selection } =
+            decode_activations(tensor, shape).map_err(|error| error.to_string())?;
+        let outcome = half.finish_step(values, &labels, &context).map_err(|error| error.to_string())?;
         let header =
             TensorHeader { round, attempt, step, ..TensorHeader::new(TensorKind::CutGradient, gradients) };
-        Ok((TensorMessage::encode(header, outcome.gradient, &[]), outcome.loss, outcome.correct as u32))
+        let reply = encode_gradient(header, outcome.gradient, shape, selection.as_ref());
+        Ok((reply, outcome.loss, outcome.correct as u32))
     });
     match result {
         Ok((reply, loss, correct)) => {

@@ -4,11 +4,14 @@
 //! `state_folder` what it keeps across a crash.
 
 mod emulation;
+mod evaluation;
 pub mod profile;
+mod reading;
 mod session;
 mod state_folder;
 mod worker;
 
 pub use emulation::Emulation;
+pub use reading::ReadingArgs;
 pub use session::{JoinError, JoinOptions, join};
 pub use state_folder::FolderError;

@@ -3,18 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use partway_core::codec::{BatchShape, Selection, TopK};
+use partway_core::holdout::ShardSplit;
 use partway_core::model::{LayerState, ModelSpec};
 use partway_core::participant::{Completed, Computed, Job};
-use partway_core::standardize::Standardizer;
+use partway_core::standardize::{Standardizer, Transform};
 use partway_core::statistics::{self, ChannelStatistics};
 use partway_core::wire::{
-    Assignment, RoundPlan, StartFrom, TensorHeader, TensorKind, TensorMessage, decode_state, encode_state,
+    Assignment, RoundPlan, StartFrom, TensorHeader, TensorKind, TensorMessage, decode_gradient, decode_state,
+    encode_activations, encode_state,
 };
 use partway_datasets::{BatchOrder, Samples};
 use partway_model::memory::peak_rss_bytes;
 use partway_model::{Compute, Half, Pending, Spent, StepContext};
 
 use crate::emulation::stretched;
+use crate::evaluation::HeldOut;
 use crate::state_folder::StateFolder;
 
 /// What an edge computes with.
@@ -35,12 +39,19 @@ struct Training {
     spec: Arc<ModelSpec>,
     assignment: Box<Assignment>,
     standardizer: Standardizer,
+    /// Which samples are trained on, and which are evaluated on.
+    split: ShardSplit,
     order: BatchOrder,
     half: Option<Half>,
-    /// The last round whose end `half` was, or that the folder holds.
-    completed: Option<Completed>,
-    /// The forward pass that waits for its gradient.
-    pending: Option<(u32, Pending)>,
+    waiting: Option<Waiting>,
+}
+
+/// A forward pass that waits for its gradient.
+struct Waiting {
+    step: u32,
+    pending: Pending,
+    /// Which activations travelled, if not all.
+    selection: Option<Selection>,
 }
 
 impl Worker {
@@ -61,7 +72,7 @@ impl Worker {
 
     fn compute_job(&mut self, job: Job) -> Result<Computed, String> {
         match job {
-            Job::Statistics => self.statistics().map(Computed::Statistics),
+            Job::Statistics { assignment, of } => self.statistics(&assignment, of),
             Job::Prepare { assignment, standardizer } => self.prepare(assignment, standardizer),
             Job::Begin { plan, block, rolled_back } => self.begin(plan, block, rolled_back),
             Job::Forward { plan, step } => self.forward(plan, step),
@@ -69,18 +80,25 @@ impl Worker {
             Job::LocalStep { plan, step } => self.local_step(plan, step),
             Job::EndRound { plan } => self.end_round(plan),
             Job::Upload(completed) => self.upload(completed),
+            Job::Evaluate { session, model } => self.evaluate(session, model),
         }
     }
 
-    fn statistics(&self) -> Result<Vec<ChannelStatistics>, String> {
-        let mut channels = vec![ChannelStatistics::default(); self.shard.shape()[0]];
+    fn split(&self, assignment: &Assignment) -> ShardSplit {
+        ShardSplit::of(assignment.seed, &self.name, self.shard.len(), assignment.holdout)
+    }
+
+    fn statistics(&self, assignment: &Assignment, of: Transform) -> Result<Computed, String> {
+        let [count, height, width] = self.shard.shape();
+        let mut channels = vec![ChannelStatistics::default(); count];
         let mut sample = Vec::new();
-        for index in 0..self.shard.len() {
+        for index in self.split(assignment).training {
             sample.clear();
             self.shard.values(index, &mut sample);
+            of.apply(&mut sample, height * width).map_err(|error| error.to_string())?;
             statistics::push_sample(&mut channels, &sample).map_err(|error| error.to_string())?;
         }
-        Ok(channels)
+        Ok(Computed::Statistics { of, channels })
     }
 
     fn prepare(
@@ -89,19 +107,19 @@ impl Worker {
         standardizer: Standardizer,
     ) -> Result<Computed, String> {
         self.folder.begin_session(assignment.session).map_err(|error| error.to_string())?;
-        let order = BatchOrder::new(assignment.seed, &self.name, self.shard.len())
+        let split = self.split(&assignment);
+        let order = BatchOrder::new(assignment.seed, &self.name, split.training.len())
             .map_err(|error| error.to_string())?;
-        let completed = self.folder.restore().and_then(|restored| restored.completed);
         self.training = Some(Training {
             session: assignment.session,
             seed: assignment.seed,
             spec: Arc::new(assignment.model.clone()),
             assignment,
             standardizer,
+            split,
             order,
             half: None,
-            completed,
-            pending: None,
+            waiting: None,
         });
         Ok(Computed::Prepared)
     }
@@ -116,7 +134,7 @@ impl Worker {
         let optimizer = training.assignment.optimizer;
         let moments = optimizer.moments().len();
         let cut = plan.cut as usize;
-        training.pending = None;
+        training.waiting = None;
         let mut moved = None;
         let unchanged = !rolled_back && training.half.as_ref().is_some_and(|half| half.layers() == (0..cut));
         let state = match plan.start {
@@ -132,10 +150,12 @@ impl Worker {
                 let mut state = match training.half.take() {
                     Some(half) if !rolled_back => half.into_state(),
                     _ => {
-                        let completed =
-                            training.completed.ok_or("no completed round is there to go back to")?;
+                        let before = plan
+                            .round
+                            .checked_sub(1)
+                            .ok_or("there is no round before the first to go back to")?;
                         self.folder
-                            .load_round(training.session, completed, moments)
+                            .load_round(training.session, before, moments)
                             .map_err(|error| error.to_string())?
                     }
                 };
@@ -175,14 +195,18 @@ impl Worker {
             let (values, labels, context) = training.batch(name, shard, &plan, step)?;
             let half = training.half.as_ref().ok_or("a step began before its round")?;
             let (pending, activations) = half.forward(values, &context).map_err(|error| error.to_string())?;
-            training.pending = Some((step, pending));
             let header = TensorHeader {
                 round: plan.round,
                 attempt: plan.attempt,
                 step,
-                ..TensorHeader::new(TensorKind::Activations, plan.activations)
+                ..TensorHeader::new(TensorKind::Activations, plan.activations.values)
             };
-            Ok(TensorMessage::encode(header, activations, &labels))
+            let shape = BatchShape::of(context.batch, half.output_shape());
+            let draws = &mut TopK::draws(context.seed, name, context.step);
+            let (tensor, selection) =
+                encode_activations(header, plan.activations, activations, shape, &labels, draws);
+            training.waiting = Some(Waiting { step, pending, selection });
+            Ok(tensor)
         })?;
         let RoundPlan { round, attempt, .. } = plan;
         Ok(Computed::Forwarded { round, attempt, step, activations: result, seconds })
@@ -190,11 +214,12 @@ impl Worker {
 
     fn backward(&mut self, plan: RoundPlan, step: u32, gradient: TensorMessage) -> Result<Computed, String> {
         let ((), seconds) = self.emulated(|name, _, training| {
-            let (gradient, _) = gradient.decode().map_err(|error| error.to_string())?;
-            let pending = match training.pending.take() {
-                Some((at, pending)) if at == step => pending,
-                _ => return Err(format!("the gradient of step {} has no forward pass", step + 1)),
+            let Some(Waiting { pending, selection, .. }) = training.waiting.take_if(|it| it.step == step)
+            else {
+                return Err(format!("the gradient of step {} has no forward pass", step + 1));
             };
+            let gradient =
+                decode_gradient(gradient, selection.as_ref()).map_err(|error| error.to_string())?;
             let context = training.context(name, &plan, step);
             let half = training.half.as_mut().ok_or("a gradient came before its round")?;
             half.backward(pending, gradient, &context).map_err(|error| error.to_string())
@@ -226,7 +251,6 @@ impl Worker {
         let completed = Completed { round, attempt, cut, aggregate, steps };
         let state = training.half.as_ref().ok_or("a round ended before it began")?.state();
         self.folder.save_round(training.session, completed, &state).map_err(|error| error.to_string())?;
-        training.completed = Some(completed);
         let upload = (aggregate && cut > 0).then(|| encode_state(round, attempt, steps, state));
         Ok(Computed::RoundEnded { round, attempt, upload, peak_rss_bytes: peak_rss_bytes().unwrap_or(0) })
     }
@@ -236,12 +260,29 @@ impl Worker {
         let Completed { round, attempt, cut, aggregate, steps } = completed;
         let upload = if aggregate && cut > 0 {
             let moments = training.assignment.optimizer.moments().len();
-            let state = self.folder.load_round(training.session, completed, moments);
+            let state = self.folder.load_round(training.session, round, moments);
             Some(encode_state(round, attempt, steps, state.map_err(|error| error.to_string())?))
         } else {
             None
         };
         Ok(Computed::RoundEnded { round, attempt, upload, peak_rss_bytes: peak_rss_bytes().unwrap_or(0) })
+    }
+
+    /// The client-side model, whose end of the round is in the folder, makes room for the whole one.
+    fn evaluate(&mut self, session: u64, model: TensorMessage) -> Result<Computed, String> {
+        let compute = self.compute.clone();
+        let round = model.header.round;
+        let (result, _) = self.emulated(|_, shard, training| {
+            (training.half, training.waiting) = (None, None);
+            let held_out = HeldOut {
+                shard,
+                indices: &training.split.held_out,
+                standardizer: &training.standardizer,
+                batch: training.assignment.batch_size as usize,
+            };
+            Ok(held_out.evaluate(&training.spec, model, &compute))
+        })?;
+        Ok(Computed::Evaluated { session, round, result })
     }
 
     /// Runs work on the compute threads, then waits as long as the emulated device would still take.
@@ -285,13 +326,9 @@ impl Training {
     ) -> Result<(Vec<f32>, Vec<u32>, StepContext<'a>), String> {
         let context = self.context(name, plan, step);
         let indices = self.order.indices(context.step, context.batch);
-        let mut values = Vec::with_capacity(context.batch * shard.sample_len());
-        shard.gather(&indices, &mut values);
-        let [_, height, width] = shard.shape();
-        for sample in values.chunks_exact_mut(shard.sample_len()) {
-            self.standardizer.apply(sample, height * width).map_err(|error| error.to_string())?;
-        }
-        let labels = indices.iter().map(|index| shard.labels()[*index]).collect();
+        let indices: Vec<usize> = indices.into_iter().map(|index| self.split.training[index]).collect();
+        let (values, labels) =
+            shard.standardized(&indices, &self.standardizer).map_err(|error| error.to_string())?;
         Ok((values, labels, context))
     }
 }

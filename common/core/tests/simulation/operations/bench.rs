@@ -8,9 +8,10 @@ use partway_core::coordinator::{
     Action, Computed, ConnectionId, Coordinator, Job, Received, Replica, Settings,
 };
 use partway_core::model::{LayerState, state::state_len};
+use partway_core::standardize::Transform;
 use partway_core::statistics::ChannelStatistics;
 use partway_core::wire::{
-    CloudMessage, EdgeMessage, PROTOCOL_VERSION, RoundPlan, StartFrom, TensorHeader, TensorKind,
+    CloudMessage, EdgeMessage, PROTOCOL_VERSION, RoundPlan, Score, StartFrom, TensorHeader, TensorKind,
     TensorMessage, TrainingRequest,
 };
 
@@ -61,8 +62,10 @@ pub(super) fn request(name: &str, samples: u64) -> TrainingRequest {
 pub(super) struct Peer {
     name: usize,
     asked: bool,
-    owes_statistics: bool,
+    owes_statistics: Option<Transform>,
     owes_ready: bool,
+    /// A global model that it has to evaluate.
+    pub(super) owes_score: Option<u32>,
     pub(super) plan: Option<RoundPlan>,
     /// The cut of the round before.
     before: u32,
@@ -192,6 +195,11 @@ impl Bench {
             assert!(!self.finished, "{action:?} follows the end");
             match action {
                 Action::Send { to, message } => self.hear(to.0, message),
+                Action::SendTensor { to, tensor, .. } if tensor.header.kind == TensorKind::Model => {
+                    if let Some(peer) = self.peers.get_mut(&to.0) {
+                        peer.owes_score = Some(tensor.header.round);
+                    }
+                }
                 Action::SendTensor { to, tensor, .. } => {
                     if let Some(peer) = self.peers.get_mut(&to.0)
                         && tensor.header.kind == TensorKind::CutGradient
@@ -205,6 +213,7 @@ impl Bench {
                 Action::Compute(Job::Place { replica, from, .. }) => {
                     self.placed.insert(replica, from);
                 }
+                Action::Compute(Job::Discard { .. }) => {}
                 Action::Compute(job) => self.jobs.push(job),
                 Action::SetTimer(at) => self.timer = at,
                 Action::Close { connection, .. } => {
@@ -223,9 +232,10 @@ impl Bench {
         let Some(peer) = self.peers.get_mut(&connection) else { return };
         match message {
             CloudMessage::Assignment(assignment) => {
-                peer.owes_statistics = assignment.standardizer.is_none();
-                peer.owes_ready = !peer.owes_statistics;
+                peer.owes_ready = assignment.standardizer.is_some();
+                peer.owes_statistics = assignment.standardizer.is_none().then_some(assignment.measure);
             }
+            CloudMessage::Measure(of) => peer.owes_statistics = Some(of),
             CloudMessage::Standardize(_) => peer.owes_ready = true,
             CloudMessage::Round(plan) => {
                 peer.before = peer
@@ -244,12 +254,18 @@ impl Bench {
             peer.asked = true;
             let request = request(NAMES[peer.name], 20);
             self.say(connection, EdgeMessage::TrainingRequest(request));
-        } else if std::mem::take(&mut peer.owes_statistics) {
+        } else if let Some(of) = peer.owes_statistics.take() {
+            let mut values = [0.0, 1.0, 4.0];
+            of.apply(&mut values, 3).expect("one channel");
             let mut channel = ChannelStatistics::default();
-            channel.push_all(&[0.0, 1.0, 4.0]);
-            self.say(connection, EdgeMessage::Statistics(vec![channel]));
+            channel.push_all(&values);
+            self.say(connection, EdgeMessage::Statistics { of, channels: vec![channel] });
         } else if std::mem::take(&mut peer.owes_ready) {
-            self.say(connection, EdgeMessage::Ready { downlink: None });
+            self.say(connection, EdgeMessage::Ready { downlink: None, evaluates_not: None });
+        } else if let Some(round) = peer.owes_score.take() {
+            // Two of twenty samples are held out.
+            let result = Ok(Score { correct: u64::from(round % 3), loss_sum: 0.5, samples: 2 });
+            self.say(connection, EdgeMessage::Evaluated { round, result });
         } else if let Some(plan) = peer.plan {
             let (step, before, ended) = (peer.step, peer.before, peer.ended);
             let local = plan.cut as usize == LAYERS;
@@ -288,7 +304,7 @@ impl Bench {
 
     fn compute(&self, job: Job) -> Option<Computed> {
         Some(match job {
-            Job::Place { .. } => return None,
+            Job::Place { .. } | Job::Discard { .. } => return None,
             Job::Step(step) => {
                 let ids = TensorHeader::new(TensorKind::CutGradient, step.gradients);
                 let (round, attempt) = (step.round, step.attempt);
