@@ -11,6 +11,7 @@ use partway_core::event::EventKind;
 use partway_core::holdout::{ShardSplit, held_out};
 use partway_core::participant::Outcome;
 use partway_core::profile::DeviceProfile;
+use partway_datasets::own::Reading;
 use partway_datasets::{Samples, shard};
 use partway_edge::JoinOptions;
 use partway_net::Authority;
@@ -189,6 +190,7 @@ async fn train(sets: &[&str], shards: &[(&str, Samples)], test: Option<Samples>)
             server_name: "localhost".to_owned(),
             ca: folder.path().join("ca.pem"),
             data: folder.path().join(name),
+            reading: Reading::default(),
             state: folder.path().join(format!("{name}-state")),
             name: (*name).to_owned(),
             threads: 1,
@@ -217,7 +219,7 @@ async fn train(sets: &[&str], shards: &[(&str, Samples)], test: Option<Samples>)
 #[test]
 fn what_is_held_out_is_as_if_it_were_not_there() {
     let config = Config::parse(IN_PROCESS, "x.toml", &[]).expect("it is right");
-    let dataset = partway_datasets::from_config(&config.data, config.seed).expect("it is generated");
+    let dataset = partway_datasets::from_config(&config).expect("it is generated");
     // Parts of different sizes, so that weights matter.
     let shards: Vec<(&str, Samples)> = [("camera-0", 0..60), ("camera-1", 60..200)]
         .map(|(name, part)| (name, dataset.train.take(&part.collect::<Vec<_>>())))
