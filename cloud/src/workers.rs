@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use partway_core::codec::BatchShape;
+use partway_core::config::DeviceKind;
 use partway_core::coordinator::{Computed, Job, Replica, StepJob};
 use partway_core::model::{LayerState, ModelSpec};
 use partway_core::optimizer::Optimizer;
@@ -58,8 +59,10 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts `workers` workers of `threads` threads each; they report to `done`.
+    /// Starts `workers` workers on a device of this kind, of `threads` threads each; they report to
+    /// `done`.
     pub(crate) fn start(
+        device: DeviceKind,
         workers: usize,
         threads: usize,
         blueprint: &Blueprint,
@@ -67,7 +70,7 @@ impl Workers {
     ) -> Result<Self, ComputeError> {
         let mut senders = Vec::with_capacity(workers);
         for worker in 0..workers {
-            let compute = Compute::cpu(threads)?;
+            let compute = Compute::new(device, threads)?;
             let (sender, assigned) = sync_channel::<Assigned>(1);
             let (blueprint, done) = (blueprint.clone(), done.clone());
             let run = move || {
@@ -159,6 +162,7 @@ fn train(
             }
             None => (None, Some(unplaced("an export"))),
         },
+        Job::Discard { .. } => (None, None),
         Job::Aggregate { .. } | Job::Evaluate { .. } => (half, None),
     }
 }

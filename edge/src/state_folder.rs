@@ -1,8 +1,9 @@
 //! The state folder: what an edge must still have after a crash.
 //!
-//! `session` names the training session. `round` holds the client-side model at the end of the last
-//! completed round. Both are replaced as a whole, by renaming, so that a crash leaves the old or the
-//! new one.
+//! `session` names the training session. `round-0` and `round-1` hold the client-side model at the end of
+//! the last two completed rounds, the even and the odd one: where edges share a server-side model a round
+//! may start again for an edge that has ended it. All are replaced as a whole, by renaming, so that a
+//! crash leaves the old or the new one.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -14,6 +15,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 const MAGIC: &[u8; 8] = b"PWROUND1";
+const ROUNDS: [&str; 2] = ["round-0", "round-1"];
 const HEADER_WORDS: usize = 8;
 const DIGEST_BYTES: usize = 32;
 
@@ -61,7 +63,8 @@ impl StateFolder {
     /// starts the edge from the global model.
     pub(crate) fn restore(&self) -> Option<Restored> {
         let session = fs::read_to_string(self.path.join("session")).ok()?.trim().parse().ok()?;
-        let completed = self.read_round(session).map(|(completed, _)| completed);
+        let rounds = ROUNDS.iter().filter_map(|name| self.read_round(session, name));
+        let completed = rounds.map(|(completed, _)| completed).max_by_key(|completed| completed.round);
         Some(Restored { session, completed })
     }
 
@@ -70,12 +73,14 @@ impl StateFolder {
         if self.restore().is_some_and(|restored| restored.session == session) {
             return Ok(());
         }
-        let round = self.path.join("round");
-        match fs::remove_file(&round) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Self::io("remove", &round, error));
+        for name in ROUNDS {
+            let round = self.path.join(name);
+            match fs::remove_file(&round) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Self::io("remove", &round, error));
+                }
+                _ => {}
             }
-            _ => {}
         }
         self.replace("session", &[session.to_string().as_bytes()])
     }
@@ -95,24 +100,28 @@ impl StateFolder {
         let mut digest = Sha256::new();
         digest.update(&header);
         digest.update(values);
-        self.replace("round", &[MAGIC, &header, &digest.finalize(), values])
+        self.replace(Self::name_of(round), &[MAGIC, &header, &digest.finalize(), values])
     }
 
-    /// The model that a completed round ended with.
+    /// The model that one of the last two completed rounds ended with.
     pub(crate) fn load_round(
         &self,
         session: u64,
-        completed: Completed,
+        round: u32,
         moments: usize,
     ) -> Result<LayerState, FolderError> {
-        match self.read_round(session) {
-            Some((found, state)) if found == completed && state.moments == moments => Ok(state),
-            _ => Err(FolderError::Lost { path: self.path.clone(), round: completed.round }),
+        match self.read_round(session, Self::name_of(round)) {
+            Some((found, state)) if found.round == round && state.moments == moments => Ok(state),
+            _ => Err(FolderError::Lost { path: self.path.clone(), round }),
         }
     }
 
-    fn read_round(&self, session: u64) -> Option<(Completed, LayerState)> {
-        let bytes = fs::read(self.path.join("round")).ok()?;
+    fn name_of(round: u32) -> &'static str {
+        ROUNDS[(round % 2) as usize]
+    }
+
+    fn read_round(&self, session: u64, name: &str) -> Option<(Completed, LayerState)> {
+        let bytes = fs::read(self.path.join(name)).ok()?;
         let rest = bytes.strip_prefix(MAGIC)?;
         let (header, rest) = rest.split_at_checked(4 * HEADER_WORDS)?;
         let (digest, values) = rest.split_at_checked(DIGEST_BYTES)?;
@@ -174,7 +183,26 @@ mod tests {
         opened.save_round(u64::MAX - 7, COMPLETED, &state()).expect("it can be written");
         let again = StateFolder::open(folder.path()).expect("it can be opened");
         assert_eq!(again.restore(), Some(Restored { session: u64::MAX - 7, completed: Some(COMPLETED) }));
-        assert_eq!(again.load_round(u64::MAX - 7, COMPLETED, 1).expect("it is there"), state());
+        assert_eq!(again.load_round(u64::MAX - 7, 6, 1).expect("it is there"), state());
+    }
+
+    #[test]
+    fn the_round_before_is_still_there_however_often_a_round_ends() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let opened = StateFolder::open(folder.path()).expect("it can be opened");
+        opened.begin_session(1).expect("it can be written");
+        let of = |round: u32, attempt: u32| {
+            let values = vec![round as f32, attempt as f32];
+            (Completed { round, attempt, ..COMPLETED }, LayerState { values, ..state() })
+        };
+        for (round, attempt) in [(4, 0), (5, 0), (6, 0), (6, 1), (6, 2)] {
+            let (completed, state) = of(round, attempt);
+            opened.save_round(1, completed, &state).expect("it can be written");
+        }
+        assert_eq!(opened.restore(), Some(Restored { session: 1, completed: Some(of(6, 2).0) }));
+        assert_eq!(opened.load_round(1, 5, 1).expect("it is there"), of(5, 0).1);
+        assert_eq!(opened.load_round(1, 6, 1).expect("it is there"), of(6, 2).1);
+        assert!(matches!(opened.load_round(1, 4, 1), Err(FolderError::Lost { round: 4, .. })));
     }
 
     #[test]
@@ -185,7 +213,7 @@ mod tests {
         opened.save_round(1, COMPLETED, &state()).expect("it can be written");
         opened.begin_session(2).expect("it can be written");
         assert_eq!(opened.restore(), Some(Restored { session: 2, completed: None }));
-        assert!(matches!(opened.load_round(2, COMPLETED, 1), Err(FolderError::Lost { .. })));
+        assert!(matches!(opened.load_round(2, 6, 1), Err(FolderError::Lost { .. })));
     }
 
     #[test]
@@ -194,7 +222,7 @@ mod tests {
         let opened = StateFolder::open(folder.path()).expect("it can be opened");
         opened.begin_session(1).expect("it can be written");
         opened.save_round(1, COMPLETED, &state()).expect("it can be written");
-        let path = folder.path().join("round");
+        let path = folder.path().join("round-0");
         let mut bytes = fs::read(&path).expect("it is there");
         let last = bytes.len() - 1;
         bytes[last] ^= 1;

@@ -43,8 +43,6 @@ struct Training {
     split: ShardSplit,
     order: BatchOrder,
     half: Option<Half>,
-    /// The last round whose end `half` was, or that the folder holds.
-    completed: Option<Completed>,
     waiting: Option<Waiting>,
 }
 
@@ -112,7 +110,6 @@ impl Worker {
         let split = self.split(&assignment);
         let order = BatchOrder::new(assignment.seed, &self.name, split.training.len())
             .map_err(|error| error.to_string())?;
-        let completed = self.folder.restore().and_then(|restored| restored.completed);
         self.training = Some(Training {
             session: assignment.session,
             seed: assignment.seed,
@@ -122,7 +119,6 @@ impl Worker {
             split,
             order,
             half: None,
-            completed,
             waiting: None,
         });
         Ok(Computed::Prepared)
@@ -154,10 +150,12 @@ impl Worker {
                 let mut state = match training.half.take() {
                     Some(half) if !rolled_back => half.into_state(),
                     _ => {
-                        let completed =
-                            training.completed.ok_or("no completed round is there to go back to")?;
+                        let before = plan
+                            .round
+                            .checked_sub(1)
+                            .ok_or("there is no round before the first to go back to")?;
                         self.folder
-                            .load_round(training.session, completed, moments)
+                            .load_round(training.session, before, moments)
                             .map_err(|error| error.to_string())?
                     }
                 };
@@ -253,7 +251,6 @@ impl Worker {
         let completed = Completed { round, attempt, cut, aggregate, steps };
         let state = training.half.as_ref().ok_or("a round ended before it began")?.state();
         self.folder.save_round(training.session, completed, &state).map_err(|error| error.to_string())?;
-        training.completed = Some(completed);
         let upload = (aggregate && cut > 0).then(|| encode_state(round, attempt, steps, state));
         Ok(Computed::RoundEnded { round, attempt, upload, peak_rss_bytes: peak_rss_bytes().unwrap_or(0) })
     }
@@ -263,7 +260,7 @@ impl Worker {
         let Completed { round, attempt, cut, aggregate, steps } = completed;
         let upload = if aggregate && cut > 0 {
             let moments = training.assignment.optimizer.moments().len();
-            let state = self.folder.load_round(training.session, completed, moments);
+            let state = self.folder.load_round(training.session, round, moments);
             Some(encode_state(round, attempt, steps, state.map_err(|error| error.to_string())?))
         } else {
             None

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use partway_core::config::DeviceKind;
+
 /// The folder of one run.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
@@ -13,6 +15,7 @@ impl Layout {
     pub(crate) const OUTPUTS: [&'static str; 14] = [
         "config.toml",
         "calibration.toml",
+        "calibration-wgpu.toml",
         "events.jsonl",
         "metrics.csv",
         "model.safetensors",
@@ -46,9 +49,12 @@ impl Layout {
         self.root.join("config.toml")
     }
 
-    /// The machine's profile.
-    pub(crate) fn calibration(&self) -> PathBuf {
-        self.root.join("calibration.toml")
+    /// The profile of one of the machine's devices.
+    pub(crate) fn calibration(&self, device: DeviceKind) -> PathBuf {
+        self.root.join(match device {
+            DeviceKind::Cpu => "calibration.toml",
+            DeviceKind::Wgpu => "calibration-wgpu.toml",
+        })
     }
 
     /// What a run continues from.

@@ -169,6 +169,7 @@ impl Tracker {
             EventKind::Listening { .. }
             | EventKind::ModelDetermined { .. }
             | EventKind::Standardized { .. }
+            | EventKind::HandedOn { .. }
             | EventKind::StateMoved { .. }
             | EventKind::Aggregated { .. }
             | EventKind::Checkpointed { .. }

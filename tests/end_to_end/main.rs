@@ -2,6 +2,7 @@
 //! library against edges that break the rules.
 
 mod accuracy;
+mod algorithms;
 mod bad_input;
 mod comparison;
 mod edge_evaluation;

@@ -15,6 +15,7 @@ mod recovery;
 mod rounds;
 mod settings;
 mod steps;
+mod turns;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::wire::{CloudMessage, EdgeMessage, TensorKind, TensorMessage};
 use evaluation::EdgeEvaluation;
 use forecast::Forecast;
 use member::Member;
+use turns::Turns;
 
 /// How long a new connection may take to ask to take part.
 const ASKING: Duration = Duration::from_secs(30);
@@ -98,11 +100,16 @@ pub struct Coordinator {
     global: Arc<LayerState>,
     /// What the edges have answered of the global model that they evaluate.
     evaluation: Option<EdgeEvaluation>,
+    /// Optimizer steps behind its moments: Adam's `t`.
+    optimizer_steps: u64,
+    /// Likewise of the shared model at the start of the round, or of the one handed on at that of the turn.
+    model_steps: u64,
     /// Whether the edges can make the model that the run starts from by themselves: it is random.
     is_seeded: bool,
     /// The shared server-side model at the start of the round and, once exported, at its end.
     shared_start: Option<member::Slice>,
     shared_end: Option<LayerState>,
+    turns: Turns,
     started_at: Duration,
     timer: Option<Duration>,
     actions: VecDeque<Action>,
@@ -116,14 +123,15 @@ impl Coordinator {
     pub fn new(now: Duration, settings: Settings, checkpoint: Option<Checkpoint>) -> Self {
         let layers = 0..settings.spec.len();
         let is_seeded = checkpoint.is_none();
-        let (round, aggregations, global) = match checkpoint {
+        let (round, aggregations, optimizer_steps, global) = match checkpoint {
             Some(checkpoint) => {
                 assert_eq!(checkpoint.state.layers, layers, "a checkpoint holds the whole model");
-                (checkpoint.rounds, checkpoint.aggregations, checkpoint.state)
+                let Checkpoint { rounds, aggregations, optimizer_steps, state, .. } = checkpoint;
+                (rounds, aggregations, optimizer_steps, state)
             }
             None => {
                 let initial = LayerState::initial(&settings.spec, layers, settings.moments(), settings.seed);
-                (0, 0, Arc::new(initial))
+                (0, 0, 0, Arc::new(initial))
             }
         };
         let mut coordinator = Self {
@@ -139,9 +147,12 @@ impl Coordinator {
             global_rounds: round,
             global,
             evaluation: None,
+            optimizer_steps,
+            model_steps: optimizer_steps,
             is_seeded,
             shared_start: None,
             shared_end: None,
+            turns: Turns::default(),
             started_at: now,
             timer: None,
             actions: VecDeque::new(),

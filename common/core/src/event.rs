@@ -157,6 +157,15 @@ pub enum EventKind {
         /// From its start to its barrier, in seconds.
         seconds: f64,
     },
+    /// An edge's turn is over, and the model goes to the next.
+    HandedOn {
+        /// The round.
+        round: u32,
+        /// Whose turn it was.
+        edge: String,
+        /// How long it took, in seconds.
+        seconds: f64,
+    },
     /// A block of weights crossed the wire.
     StateMoved {
         /// The round that it is for.
@@ -174,7 +183,7 @@ pub enum EventKind {
         round: u32,
         /// How many there were before, plus one.
         aggregation: u32,
-        /// Each edge's weight.
+        /// Each edge's weight; where one model was handed on, the steps that it made in it.
         weights: Vec<(String, f64)>,
     },
     /// The global model was evaluated.

@@ -42,6 +42,8 @@ struct Edge {
     /// Accuracy of the global models, by the round after which each was made.
     accuracies: BTreeMap<u32, f64>,
     ledger: Ledger,
+    /// The last round in which its turn came to its end.
+    handed_on: u32,
     peak_rss_bytes: Option<u64>,
     dropped: bool,
 }
@@ -125,6 +127,7 @@ impl SummaryBuilder {
                 self.edge(edge).ledger.add(*round, *attempt, *cut, step);
             }
             EventKind::RoundDone { round, .. } => self.round_done = *round,
+            EventKind::HandedOn { round, edge, .. } => self.edge(edge).handed_on = *round,
             EventKind::StateMoved { direction, bytes, .. } => {
                 let total = if direction == "up" { &mut self.bytes_up } else { &mut self.bytes_down };
                 *total += bytes;
@@ -186,16 +189,19 @@ impl SummaryBuilder {
         for edge in self.edges.values_mut() {
             edge.ledger.forget_from(round);
             edge.accuracies.split_off(&round);
+            edge.handed_on = edge.handed_on.min(round.saturating_sub(1));
         }
         self.deadlines_ms.insert(round, deadline_ms);
     }
 
     /// An edge is left out or starts from the global model. With a replica of its own, all that it did
-    /// since the last aggregation is gone; in a shared model, only the round that it did not end.
+    /// since the last aggregation is gone; in a shared model, only the round that it did not end; in one
+    /// that is handed on, only the turn.
     fn lose_work(&mut self, edge: &str) {
         let kept = match self.facts.topology {
             Topology::ReplicaPerEdge => self.last_aggregated(),
             Topology::Shared => self.round_done,
+            Topology::HandedOn => self.edge(edge).handed_on,
         };
         self.edge(edge).ledger.forget_from(kept.saturating_add(1));
     }

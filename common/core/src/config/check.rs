@@ -8,7 +8,7 @@ use super::{
     Clock, Config,
     data::{Dataset, EvaluateAt},
     error::Fault,
-    plan::FixedCut,
+    plan::{FixedCut, PlanConfig},
     setting::{Faults, Setting, shown},
     training::Algorithm,
 };
@@ -144,10 +144,33 @@ fn check_cuts(config: &Config, faults: &mut Faults) {
             faults.push(contradiction("training.algorithm", &training.algorithm, allowed));
         }
     }
+    if training.algorithm == Algorithm::SplitFedV2 {
+        check_common_cut(plan, faults);
+    }
     if plan.fixed_cut.is_some() && matches!(training.algorithm, Algorithm::FedAvg | Algorithm::Centralized) {
         let algorithm = training.algorithm;
         let allowed = format!("no fixed cut with `training.algorithm = \"{algorithm}\"`, which has its own");
         faults.push(contradiction("plan.fixed_cut", &plan.fixed_cut, allowed));
+    }
+}
+
+/// `splitfed-v2` has layers on both sides: a model that is all on one side is another algorithm's.
+fn check_common_cut(plan: &PlanConfig, faults: &mut Faults) {
+    let algorithm = Algorithm::SplitFedV2;
+    let only = format!("with `training.algorithm = \"{algorithm}\"`, whose edges have layers of their own");
+    let all_in_the_cloud = "training the whole model in the cloud is `\"centralized\"`";
+    if plan.fixed_cut == Some(FixedCut::At(0)) {
+        let allowed = format!("at least 1 {only}; {all_in_the_cloud}");
+        faults.push(contradiction("plan.fixed_cut", &plan.fixed_cut, allowed));
+    } else if plan.min_depth.get() == 0 {
+        let allowed = format!("at least 1 {only}; {all_in_the_cloud}");
+        faults.push(contradiction("plan.min_depth", &plan.min_depth, allowed));
+    }
+    if plan.allow_local {
+        let allowed = format!(
+            "false with `training.algorithm = \"{algorithm}\"`, whose edges share a server-side model; training the whole model on the edges is `\"fedavg\"`"
+        );
+        faults.push(contradiction("plan.allow_local", &plan.allow_local, allowed));
     }
 }
 

@@ -4,11 +4,10 @@
 
 use super::{
     Config,
-    cloud::DeviceKind,
     error::Fault,
     plan::OnStraggler,
     setting::{Faults, Setting, shown},
-    training::{Algorithm, LabelsAt},
+    training::LabelsAt,
 };
 
 /// Collects refusals.
@@ -31,16 +30,12 @@ pub(super) fn refusals(config: &Config) -> Faults {
 
     all.refuse(*clock == super::Clock::Virtual, "clock", clock, "\"wall\"");
 
-    let refused = matches!(training.algorithm, Algorithm::SplitFedV2 | Algorithm::Sequential);
-    let algorithms = "\"splitfed-v1\", \"fedavg\", \"centralized\"";
-    all.refuse(refused, "training.algorithm", &training.algorithm, algorithms);
     all.refuse(training.labels == LabelsAt::Edge, "training.labels", &training.labels, "\"cloud\"");
 
     all.refuse(plan.on_straggler != OnStraggler::Wait, "plan.on_straggler", &plan.on_straggler, "\"wait\"");
 
     all.refuse(wire.in_flight.get() > 1, "wire.in_flight", &wire.in_flight, "1");
 
-    all.refuse(cloud.device == DeviceKind::Wgpu, "cloud.device", &cloud.device, "\"cpu\"");
     all.refuse(cloud.cpus.is_some(), "cloud.cpus", &cloud.cpus, absent);
 
     for (index, edge) in edge.iter().enumerate() {

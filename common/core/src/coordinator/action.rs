@@ -76,6 +76,11 @@ pub enum Job {
     /// Finish a step: forward, loss, backward, optimizer step. Answered by [`Computed::Stepped`] or
     /// [`Computed::Rejected`].
     Step(StepJob),
+    /// Free the replica: no other job of it follows before it is placed again.
+    Discard {
+        /// Which replica.
+        replica: Replica,
+    },
     /// Copy the replica's state. Answered by [`Computed::Exported`].
     Export {
         /// Which replica.
@@ -85,11 +90,12 @@ pub enum Job {
         /// The attempt at it.
         attempt: u32,
     },
-    /// Average full models. Answered by [`Computed::Aggregated`].
+    /// Average full models, or client-side models of one cut. Answered by [`Computed::Aggregated`].
     Aggregate {
         /// The round after which.
         round: u32,
-        /// Weight and the two halves of each, in edge order. An absent half is part of the other.
+        /// Weight and the two halves of each, in edge order. An absent half is part of the other, or is
+        /// shared and needs no averaging.
         parts: Vec<(f64, LayerState, Option<LayerState>)>,
         /// Whether the optimizer moments start anew.
         reset_moments: bool,
@@ -172,11 +178,11 @@ pub enum Computed {
         /// Its layers.
         state: LayerState,
     },
-    /// The new global model.
+    /// The new global model, or its client-side half.
     Aggregated {
         /// The round after which.
         round: u32,
-        /// The whole model.
+        /// The layers that were averaged.
         state: LayerState,
     },
     /// How good the global model is.
@@ -204,6 +210,9 @@ pub struct Checkpoint {
     pub rounds: u32,
     /// Aggregations done.
     pub aggregations: u32,
+    /// Optimizer steps behind the moments: Adam's `t`. Where edges share a model, they cannot be told from
+    /// the rounds, in which edges may have been left out.
+    pub optimizer_steps: u64,
     /// The global model, with moments.
     pub state: Arc<LayerState>,
     /// Its accuracy, where it was evaluated by then.
@@ -213,7 +222,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// The start of a run whose first model is this one and not a random one.
     pub fn before_training(state: LayerState) -> Self {
-        Self { rounds: 0, aggregations: 0, state: Arc::new(state), accuracy: None }
+        Self { rounds: 0, aggregations: 0, optimizer_steps: 0, state: Arc::new(state), accuracy: None }
     }
 }
 

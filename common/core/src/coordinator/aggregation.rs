@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::action::{Action, Checkpoint, Job};
+use super::member::Member;
+use super::settings::Topology;
 use super::{Coordinator, Phase};
 use crate::event::EventKind;
 use crate::model::LayerState;
@@ -16,11 +18,20 @@ impl Coordinator {
             return;
         }
         let layers = self.settings.spec.len();
+        let topology = self.settings.topology;
         let mut weights = Vec::new();
         let mut parts = Vec::new();
-        for (name, member) in self.fleet.iter_mut().filter(|(_, member)| !member.out) {
+        // The turns of an edge that has left since are in the model that was handed on.
+        let contributes = |member: &Member| match topology {
+            Topology::HandedOn => member.steps_done > 0,
+            Topology::ReplicaPerEdge | Topology::Shared => !member.out,
+        };
+        for (name, member) in self.fleet.iter_mut().filter(|(_, member)| contributes(member)) {
             let samples = member.request.samples - self.settings.held_out(member.request.samples);
-            let weight = samples as f64 * member.steps_done as f64;
+            let weight = match topology {
+                Topology::HandedOn => member.steps_done as f64,
+                _ => samples as f64 * member.steps_done as f64,
+            };
             weights.push((name.clone(), weight));
             let Some(round) = member.round.as_mut() else { continue };
             if let Some(upload) = round.upload.take() {
@@ -30,8 +41,14 @@ impl Coordinator {
                 parts.push((weight, whole, None));
             }
         }
-        if let Some(shared) = self.shared_end.take() {
-            parts = vec![(1.0, shared, None)];
+        let one_model = match topology {
+            Topology::ReplicaPerEdge => None,
+            // Behind a cut it waits for the client-side models' average.
+            Topology::Shared => self.shared_end.take_if(|end| end.layers.start == 0),
+            Topology::HandedOn => self.turns.model.take().map(Arc::unwrap_or_clone),
+        };
+        if let Some(model) = one_model {
+            parts = vec![(1.0, model, None)];
         }
         let aggregation = self.aggregations + 1;
         self.emit(now, EventKind::Aggregated { round: self.round + 1, aggregation, weights });
@@ -44,7 +61,12 @@ impl Coordinator {
             return;
         }
         self.aggregations += 1;
-        self.global = Arc::new(state);
+        self.global = Arc::new(self.joined_with_shared(round, state));
+        self.optimizer_steps = match self.settings.topology {
+            _ if self.settings.reset_moments => 0,
+            Topology::ReplicaPerEdge => self.replica_steps(round + 1),
+            Topology::Shared | Topology::HandedOn => self.model_steps,
+        };
         self.global_rounds = round + 1;
         let last = self.global_rounds >= self.settings.max_rounds;
         if last || self.global_rounds.is_multiple_of(self.settings.checkpoint_every) {
@@ -52,10 +74,26 @@ impl Coordinator {
             self.push(Action::Checkpoint(Checkpoint {
                 rounds: self.global_rounds,
                 aggregations: self.aggregations,
+                optimizer_steps: self.optimizer_steps,
                 state: self.global.clone(),
                 accuracy: None,
             }));
         }
         self.evaluate_then_go_on(now);
+    }
+
+    /// Completes the average of client-side models with the shared server-side one. That has made as many
+    /// optimizer steps as all edges together, so from here on their moments stand for as many.
+    fn joined_with_shared(&mut self, round: u32, averaged: LayerState) -> LayerState {
+        let Some(mut shared) = self.shared_end.take() else { return averaged };
+        let (mut whole, settings) = (averaged, &self.settings);
+        if settings.reset_moments {
+            shared.reset_moments(&settings.spec);
+        } else {
+            let factors = settings.optimizer.moment_factors(self.replica_steps(round + 1), self.model_steps);
+            whole.scale_moments(&settings.spec, &factors);
+        }
+        whole.append(shared);
+        whole
     }
 }

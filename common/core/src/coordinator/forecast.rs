@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::member::Member;
-use super::settings::{Cuts, Replan, Settings};
+use super::settings::{Cuts, Replan, Settings, Topology};
 use crate::event::{PlannedEdge, TermsMs};
 use crate::link::{LinkEstimator, LinkState, RttFilter, Transfer};
 use crate::model::ModelCost;
@@ -119,7 +119,7 @@ impl Workload {
                 fixed_cut: outlook.fixed_cut,
             }
         });
-        plan::plan(&PlanInput {
+        let input = PlanInput {
             edges: edges.collect(),
             cloud: CloudInput {
                 forward_s,
@@ -138,7 +138,12 @@ impl Workload {
             objective: settings.objective,
             margin: settings.margin,
             hysteresis: HYSTERESIS,
-        })
+        };
+        match settings.topology {
+            Topology::ReplicaPerEdge => plan::plan(&input),
+            Topology::Shared => plan::plan_common_cut(input),
+            Topology::HandedOn => plan::plan_turns(&input),
+        }
     }
 }
 
@@ -268,7 +273,8 @@ impl Forecast {
         }
     }
 
-    /// Plans a round for the edges that are not left out, in name order.
+    /// Plans a round for the edges that are not left out, in name order; `held_cut` is one that all must
+    /// keep.
     ///
     /// # Errors
     /// In words, if a number cannot be planned with.
@@ -277,6 +283,7 @@ impl Forecast {
         settings: &Settings,
         fleet: &BTreeMap<String, Member>,
         round: u32,
+        held_cut: Option<usize>,
     ) -> Result<Planned, String> {
         let names: Vec<String> =
             fleet.iter().filter(|(_, member)| !member.out).map(|(name, _)| name.clone()).collect();
@@ -295,7 +302,7 @@ impl Forecast {
                     rtt_s: edge.rtt.rtt_s().unwrap_or(ASSUMED_RTT_S),
                     memory_limit: edge.memory_limit,
                     current_cut,
-                    fixed_cut: Self::fixed_cut(settings, name, round),
+                    fixed_cut: held_cut.or_else(|| Self::fixed_cut(settings, name, round)),
                 })
             })
             .collect();
@@ -347,7 +354,12 @@ impl Forecast {
             Cuts::Planned => None,
             Cuts::Fixed(cut) => Some(cut),
             Cuts::Random => {
-                let mut stream = random::stream(settings.seed, &["cut", edge, &round.to_string()]);
+                let round = round.to_string();
+                let parts: &[&str] = match settings.topology {
+                    Topology::Shared => &["common cut", &round],
+                    Topology::ReplicaPerEdge | Topology::HandedOn => &["cut", edge, &round],
+                };
+                let mut stream = random::stream(settings.seed, parts);
                 let (least, most) = (*settings.depth.start(), *settings.depth.end());
                 Some(least + random::below(&mut stream, (most - least + 1) as u64) as usize)
             }

@@ -19,6 +19,7 @@ pub(super) struct Slice {
 
 /// One edge of the fleet.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other, not one state")]
 pub(super) struct Member {
     pub(super) request: TrainingRequest,
     pub(super) connection: Option<ConnectionId>,
@@ -30,6 +31,8 @@ pub(super) struct Member {
     pub(super) ready: bool,
     /// Whether it has said that it cannot evaluate the global model.
     pub(super) evaluates_not: bool,
+    /// It came back between two rounds: what it still has is looked at when the next one begins.
+    pub(super) came_back: bool,
     /// Left out until the next aggregation.
     pub(super) out: bool,
     /// Steps done since the last aggregation: its weight.
@@ -47,6 +50,7 @@ impl Member {
             statistics: None,
             ready: false,
             evaluates_not: false,
+            came_back: false,
             out: false,
             steps_done: 0,
             round: None,
@@ -59,7 +63,9 @@ impl Member {
 pub(super) struct Served {
     pub(super) loss: f32,
     pub(super) correct: u32,
-    /// From the last byte of the activations to the reply, in seconds.
+    /// How long the activations waited for the turn of their edge, in seconds.
+    pub(super) turn_s: f64,
+    /// From the last byte of the activations, or their turn if that came later, to the reply, in seconds.
     pub(super) residence_s: f64,
     /// The computation alone, in seconds.
     pub(super) service_s: f64,
@@ -76,6 +82,7 @@ pub(super) struct Arrived {
 
 /// How far one edge is in the current round.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other, not one state")]
 pub(super) struct MemberRound {
     pub(super) plan: RoundPlan,
     pub(super) prediction: Prediction,
@@ -97,6 +104,8 @@ pub(super) struct MemberRound {
     pub(super) upload: Option<LayerState>,
     pub(super) export_asked: bool,
     pub(super) exported: Option<LayerState>,
+    /// Its turn is over: the model that it trained is the next edge's.
+    pub(super) handed_on: bool,
 }
 
 impl MemberRound {
@@ -118,6 +127,7 @@ impl MemberRound {
             upload: None,
             export_asked: false,
             exported: None,
+            handed_on: false,
         }
     }
 

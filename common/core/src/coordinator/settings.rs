@@ -17,8 +17,11 @@ use crate::standardize::Method;
 pub enum Topology {
     /// A replica per edge; both halves averaged at aggregations: `splitfed-v1`, and `fedavg` at c = L.
     ReplicaPerEdge,
-    /// One server-side model, updated by the edges' batches in edge order: `centralized` at c = 0.
+    /// One server-side model, updated by the edges' batches in edge order: `splitfed-v2`, whose edges have
+    /// client-side models of their own behind one common cut, and `centralized` at c = 0.
     Shared,
+    /// One model, which the edges train by turns of a round's steps each: `sequential`.
+    HandedOn,
 }
 
 /// Whose samples the global model is evaluated on.
@@ -40,7 +43,7 @@ pub enum Cuts {
     Planned,
     /// The same for everyone, always.
     Fixed(usize),
-    /// Drawn anew for every edge and round.
+    /// Drawn anew for every edge and round; a common cut, for every aggregation.
     Random,
 }
 
@@ -132,12 +135,13 @@ impl Settings {
     ) -> Result<Self, ConfigError> {
         let (least, most) = config.check_depth(spec.len())?;
         let topology = match config.training.algorithm {
-            Algorithm::Centralized => Topology::Shared,
-            _ => Topology::ReplicaPerEdge,
+            Algorithm::Centralized | Algorithm::SplitFedV2 => Topology::Shared,
+            Algorithm::Sequential => Topology::HandedOn,
+            Algorithm::SplitFedV1 | Algorithm::FedAvg => Topology::ReplicaPerEdge,
         };
         // Layers without parameters before the first that has some hide nothing: such a cut sends raw data.
         let first = ModelCost::of(&spec).first_with_parameters().unwrap_or(0);
-        let raw_is_allowed = config.data.allow_raw_data || topology == Topology::Shared;
+        let raw_is_allowed = config.data.allow_raw_data || most == 0;
         let least = if raw_is_allowed || config.plan.fixed_cut.is_some() {
             least
         } else {
@@ -208,12 +212,6 @@ impl Settings {
     /// Whether the round (from 0) ends with an aggregation: every `aggregate_every`th and the last.
     pub fn aggregates(&self, round: u32) -> bool {
         (round + 1).is_multiple_of(self.aggregate_every) || round + 1 == self.max_rounds
-    }
-
-    /// Optimizer steps since the moments were last zero, before the first step of a round.
-    pub fn optimizer_steps(&self, round: u32) -> u64 {
-        let rounds = if self.reset_moments { round % self.aggregate_every } else { round };
-        u64::from(rounds) * u64::from(self.steps_per_round)
     }
 
     /// The share of its samples that an edge holds out, if it is to evaluate.

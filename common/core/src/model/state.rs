@@ -170,6 +170,17 @@ impl LayerState {
         Self { layers: self.layers.clone(), moments: 0, values }
     }
 
+    /// Multiplies each moment by its factor; 1 leaves it as it is, bit for bit.
+    pub fn scale_moments(&mut self, spec: &ModelSpec, factors: &[f64]) {
+        for slot in slots(spec, self.layers.clone(), self.moments) {
+            for (range, factor) in slot.moments.into_iter().zip(factors) {
+                for value in &mut self.values[range] {
+                    *value = (f64::from(*value) * factor) as f32;
+                }
+            }
+        }
+    }
+
     /// Sets every moment to zero: `aggregate_moments = "reset"`.
     pub fn reset_moments(&mut self, spec: &ModelSpec) {
         for slot in slots(spec, self.layers.clone(), self.moments) {
@@ -183,6 +194,7 @@ impl LayerState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::builtin::builtin;
     use crate::model::{LayerOp, LayerSpec};
 
     #[test]
@@ -206,5 +218,26 @@ mod tests {
         let bare = LayerState { layers: 0..3, moments: 0, values: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0] };
         assert_eq!(state.without_moments(&spec), bare);
         assert_eq!(bare.without_moments(&spec), bare);
+    }
+
+    #[test]
+    fn moments_are_scaled_each_by_its_own_factor_and_nothing_else() {
+        let spec = builtin("mlp", [1, 2, 2], 3).expect("it is built in");
+        let ones = |moments| {
+            let values = vec![1.0; state_len(&spec, 0..spec.len(), moments)];
+            LayerState { layers: 0..spec.len(), moments, values }
+        };
+        let mut state = ones(2);
+        state.scale_moments(&spec, &[2.0, 0.5]);
+        for slot in slots(&spec, 0..spec.len(), 2) {
+            assert!(state.values[slot.values].iter().all(|value| value.to_bits() == 1.0f32.to_bits()));
+            for (range, expected) in slot.moments.into_iter().zip([2.0f32, 0.5]) {
+                assert!(state.values[range].iter().all(|value| value.to_bits() == expected.to_bits()));
+            }
+        }
+        let mut same = LayerState::initial(&spec, 0..spec.len(), 2, 1);
+        let before = same.clone();
+        same.scale_moments(&spec, &[1.0, 1.0]);
+        assert_eq!(same, before);
     }
 }

@@ -56,8 +56,8 @@ pub enum Job {
         plan: RoundPlan,
         /// Layers from the cloud.
         block: Option<TensorMessage>,
-        /// Whether the model in memory is not what the last round ended with, so that it must come
-        /// from the state folder.
+        /// Whether the model in memory is not what the round before this one ended with, so that it must
+        /// come from the state folder.
         rolled_back: bool,
     },
     /// Forward a batch to the cut. Answered by [`Computed::Forwarded`].
@@ -83,7 +83,7 @@ pub enum Job {
         /// The step in the round.
         step: u32,
     },
-    /// Make the end of the round durable, and encode it if it is to be aggregated. Answered by
+    /// Make the end of the round durable beside that of the round before, and encode it if it is to be aggregated. Answered by
     /// [`Computed::RoundEnded`].
     EndRound {
         /// The round's plan.

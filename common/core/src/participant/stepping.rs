@@ -125,7 +125,10 @@ impl Participant {
         } else {
             None
         };
-        let rolled_back = !self.clean;
+        // A round that is repeated after its end starts from the end of the one before.
+        let follows =
+            self.completed.is_some_and(|completed| completed.round.checked_add(1) == Some(plan.round));
+        let rolled_back = !(self.clean && follows);
         self.clean = false;
         if let Some(round) = self.round.as_mut() {
             round.stage = Stage::Begin;

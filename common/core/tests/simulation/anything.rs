@@ -16,12 +16,16 @@ fn simulations() -> u64 {
 }
 
 fn drawn(dice: &mut Dice, seed: u64) -> Scenario {
-    let base = match dice.below(6) {
+    let base = match dice.below(10) {
         0 => Scenario::new(seed),
         1 => Scenario::new(seed).any_depth(),
         2 => Scenario::new(seed).cut_at(LAYERS),
         3 => Scenario { cuts: Cuts::Planned, ..Scenario::new(seed) },
         4 => Scenario { reset_moments: true, workers: 1, ..Scenario::new(seed).any_depth() },
+        5 => Scenario::shared_behind_a_cut(seed),
+        6 => Scenario { reset_moments: true, workers: 1, ..Scenario::shared_behind_a_cut(seed) },
+        7 => Scenario::handed_on(seed),
+        8 => Scenario { cuts: Cuts::Planned, depth: 1..=LAYERS - 1, ..Scenario::handed_on(seed) },
         _ => Scenario::centralized(seed),
     };
     Scenario {

@@ -44,7 +44,9 @@ impl Workers {
     /// Queues a job of a replica.
     pub(crate) fn submit(&mut self, job: Job) {
         let replica = match &job {
-            Job::Place { replica, .. } | Job::Export { replica, .. } => replica.clone(),
+            Job::Place { replica, .. } | Job::Export { replica, .. } | Job::Discard { replica } => {
+                replica.clone()
+            }
             Job::Step(step) => step.replica.clone(),
             Job::Aggregate { .. } | Job::Evaluate { .. } => panic!("workers train replicas only"),
         };
@@ -88,12 +90,20 @@ impl Workers {
                 slot.half = Some(state.slice(&model.spec, from..state.layers.end));
                 None
             }
+            Job::Discard { .. } => {
+                slot.half = None;
+                None
+            }
             Job::Step(step) => Some(match &mut slot.half {
                 Some(half) => finish_step(model, ledger, half, step),
                 None => unplaced("a step"),
             }),
             Job::Export { replica, round, attempt } => Some(match slot.half.clone() {
-                Some(state) => Computed::Exported { replica, round, attempt, state },
+                Some(state) => {
+                    // Every step is in it once, in order.
+                    ledger.steps(model, &state);
+                    Computed::Exported { replica, round, attempt, state }
+                }
                 None => unplaced("an export"),
             }),
             Job::Aggregate { .. } | Job::Evaluate { .. } => None,

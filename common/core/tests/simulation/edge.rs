@@ -17,35 +17,36 @@ use crate::fake_model::{Context, FakeModel, MOMENTS, Tape, batch, from_values, t
 use crate::ledger::Ledger;
 use crate::scenario::{Scenario, bits};
 
-/// What survives a crash.
+/// What survives a crash: the last two rounds, the even and the odd one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Folder {
     session: Option<u64>,
-    round: Option<(u64, Completed, LayerState)>,
+    rounds: [Option<(u64, Completed, LayerState)>; 2],
 }
 
 impl Folder {
     pub(crate) fn restore(&self) -> Option<Restored> {
         let session = self.session?;
-        let completed =
-            self.round.as_ref().filter(|(of, _, _)| *of == session).map(|(_, completed, _)| *completed);
+        let ours = self.rounds.iter().flatten().filter(|(of, _, _)| *of == session);
+        let completed = ours.map(|(_, completed, _)| *completed).max_by_key(|completed| completed.round);
         Some(Restored { session, completed })
     }
 
     fn begin_session(&mut self, session: u64) {
         if self.session != Some(session) {
-            self.round = None;
+            self.rounds = [None, None];
             self.session = Some(session);
         }
     }
 
-    fn load_round(&self, session: u64, completed: Completed) -> Result<LayerState, String> {
-        match &self.round {
-            Some((of, found, state)) if *of == session && *found == completed => Ok(state.clone()),
-            other => {
-                let found = other.as_ref().map(|(of, completed, _)| (of, completed));
-                Err(format!("the folder holds {found:?} instead of {session}, {completed:?}"))
-            }
+    fn save_round(&mut self, session: u64, completed: Completed, state: LayerState) {
+        self.rounds[completed.round as usize % 2] = Some((session, completed, state));
+    }
+
+    fn load_round(&self, session: u64, round: u32) -> Result<LayerState, String> {
+        match &self.rounds[round as usize % 2] {
+            Some((of, found, state)) if *of == session && found.round == round => Ok(state.clone()),
+            _ => Err(format!("the folder has no round {round} of {session}: {:?}", self.restore())),
         }
     }
 }
@@ -93,7 +94,6 @@ pub(crate) struct Worker {
 struct Training {
     assignment: Box<Assignment>,
     half: Option<LayerState>,
-    completed: Option<Completed>,
     pending: Option<(u32, Tape)>,
 }
 
@@ -134,8 +134,7 @@ impl Worker {
             }
             Job::Prepare { assignment, .. } => {
                 around.folder.begin_session(assignment.session);
-                let completed = around.folder.restore().and_then(|restored| restored.completed);
-                self.training = Some(Training { assignment, half: None, completed, pending: None });
+                self.training = Some(Training { assignment, half: None, pending: None });
                 Ok(Computed::Prepared)
             }
             Job::Evaluate { session, model } => self.evaluate(around, session, model),
@@ -155,7 +154,7 @@ impl Worker {
                 let Completed { round, attempt, cut, aggregate, steps } = completed;
                 let session = self.training()?.assignment.session;
                 let upload = if aggregate && cut > 0 {
-                    Some(encode_state(round, attempt, steps, around.folder.load_round(session, completed)?))
+                    Some(encode_state(round, attempt, steps, around.folder.load_round(session, round)?))
                 } else {
                     None
                 };
@@ -214,8 +213,8 @@ impl Worker {
                 let mut state = match training.half.take() {
                     Some(half) if !rolled_back => half,
                     _ => {
-                        let completed = training.completed.ok_or("no completed round to go back to")?;
-                        around.folder.load_round(training.assignment.session, completed)?
+                        let before = plan.round.checked_sub(1).ok_or("no round before the first")?;
+                        around.folder.load_round(training.assignment.session, before)?
                     }
                 };
                 if cut < state.layers.end {
@@ -294,8 +293,7 @@ impl Worker {
         let RoundPlan { round, attempt, cut, aggregate, steps, .. } = plan;
         let completed = Completed { round, attempt, cut, aggregate, steps };
         let state = training.half.clone().ok_or("a round ended before it began")?;
-        around.folder.round = Some((training.assignment.session, completed, state.clone()));
-        training.completed = Some(completed);
+        around.folder.save_round(training.assignment.session, completed, state.clone());
         let upload = (aggregate && cut > 0).then(|| encode_state(round, attempt, steps, state));
         Ok(Computed::RoundEnded { round, attempt, upload, peak_rss_bytes: 1 })
     }

@@ -18,6 +18,7 @@ mod edge;
 mod fake_model;
 mod ledger;
 mod network;
+mod reference;
 mod scenario;
 mod world;
 

@@ -5,7 +5,6 @@
 mod bench;
 
 use partway_core::codec::Codec;
-use partway_core::coordinator::Topology;
 use partway_core::link::Transfer;
 use partway_core::model::state::state_len;
 use partway_core::standardize::{Method, Transform};
@@ -206,13 +205,18 @@ proptest! {
     #[test]
     fn no_list_of_operations_breaks_the_coordinator(
         operations in proptest::collection::vec(operation(), 0..300),
-        shared in any::<bool>(),
+        kind in 0..4,
         seed in any::<u64>(),
         target in proptest::option::of(0.0..0.5),
         holdout in proptest::option::of(Just(0.1)),
         log in any::<bool>(),
     ) {
-        let base = if shared { Scenario::centralized(seed) } else { Scenario::new(seed).any_depth() };
+        let base = match kind {
+            0 => Scenario::centralized(seed),
+            1 => Scenario::shared_behind_a_cut(seed),
+            2 => Scenario::handed_on(seed),
+            _ => Scenario::new(seed).any_depth(),
+        };
         let scenario = Scenario {
             quorum: 0.3,
             min_edges: 2,
@@ -224,7 +228,6 @@ proptest! {
             standardization: if log { Method::Log } else { Method::Zscore },
             ..base
         };
-        prop_assert_eq!(scenario.topology == Topology::Shared, shared);
         let mut bench = Bench::new(scenario.settings(&FakeModel::new(), 1));
         // Two edges to begin with.
         let begin = [Operation::Connect, Operation::Connect, Operation::Proceed(0), Operation::Proceed(1)];

@@ -1,5 +1,6 @@
 //! A topology, its settings and what goes wrong: one run of the simulation, named by its seed.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -16,8 +17,7 @@ use partway_core::profile::{DeviceProfile, KindModel, Line};
 use partway_core::standardize::Method;
 
 use crate::edge::Poison;
-use crate::fake_model::{Context, FakeModel, MOMENTS};
-use crate::ledger::Ledger;
+use crate::fake_model::{FakeModel, MOMENTS};
 use crate::world::World;
 
 /// How long an edge tries to reach the coordinator.
@@ -29,7 +29,7 @@ pub(crate) const REJOIN_WINDOW: Duration = Duration::from_mins(1);
 /// All layers.
 pub(crate) const LAYERS: usize = 7;
 
-static MODEL: LazyLock<Arc<FakeModel>> = LazyLock::new(|| Arc::new(FakeModel::new()));
+pub(crate) static MODEL: LazyLock<Arc<FakeModel>> = LazyLock::new(|| Arc::new(FakeModel::new()));
 
 /// Something that goes wrong.
 #[derive(Clone, Debug)]
@@ -139,6 +139,16 @@ impl Scenario {
         Self { topology: Topology::Shared, cuts: Cuts::Fixed(0), depth: 0..=0, ..Self::new(seed) }
     }
 
+    /// One server-side model behind one common cut, drawn anew at every aggregation.
+    pub(crate) fn shared_behind_a_cut(seed: u64) -> Self {
+        Self { topology: Topology::Shared, ..Self::new(seed) }
+    }
+
+    /// One model that goes from edge to edge, cut anywhere.
+    pub(crate) fn handed_on(seed: u64) -> Self {
+        Self { topology: Topology::HandedOn, ..Self::new(seed).any_depth() }
+    }
+
     pub(crate) fn cut_at(self, cut: usize) -> Self {
         Self { cuts: Cuts::Fixed(cut), depth: cut..=cut, ..self }
     }
@@ -153,8 +163,14 @@ impl Scenario {
         self
     }
 
-    pub(crate) fn shared(&self) -> bool {
-        self.topology == Topology::Shared
+    /// Whether all edges' batches train one model, or one server-side half.
+    pub(crate) fn has_one_model(&self) -> bool {
+        self.topology != Topology::ReplicaPerEdge
+    }
+
+    /// Steps of one edge before another's.
+    pub(crate) fn turn(&self) -> u32 {
+        if self.topology == Topology::HandedOn { self.steps } else { 1 }
     }
 
     /// Runs it.
@@ -170,11 +186,11 @@ impl Scenario {
         World::new(self.clone(), MODEL.clone()).run()
     }
 
-    /// Runs it, which must give the model that undisturbed unsplit training gives.
+    /// Runs it, which must give the model that undisturbed training in one place gives.
     pub(crate) fn run_exactly(&self) -> Report {
         let _replay = Replay(self);
         let report = self.simulate();
-        let expected = self.expected(self.rounds);
+        let expected = self.expected(&MODEL, self.rounds, &report.common_cuts());
         match &report.outcome {
             Outcome::Finished { state, rounds, .. } => {
                 assert_eq!(*rounds, self.rounds, "every round counts");
@@ -183,48 +199,6 @@ impl Scenario {
             Outcome::Aborted { reason } => panic!("the run was aborted: {reason}"),
         }
         report
-    }
-
-    /// The global model after so many rounds, by training one unsplit model after the other.
-    pub(crate) fn expected(&self, rounds: u32) -> LayerState {
-        let model = &*MODEL;
-        let mut ledger = Ledger::default();
-        let mut global = self.initial(model);
-        let mut edges: Vec<&EdgeSetup> = self.edges.iter().collect();
-        edges.sort_by(|left, right| left.name.cmp(&right.name));
-        let mut trained = 0;
-        let settings = self.settings(model, 1);
-        let whole = edges.iter().map(|edge| (*edge, global.clone()));
-        let mut replicas: Vec<(&EdgeSetup, LayerState)> = whole.collect();
-        for round in 0..rounds {
-            for step in 0..self.steps {
-                for (edge, replica) in &mut replicas {
-                    let context = Context {
-                        edge: &edge.name,
-                        step: u64::from(round * self.steps + step),
-                        optimizer_step: settings.optimizer_steps(round) + u64::from(step) + 1,
-                    };
-                    let state = if self.shared() { &mut global } else { replica };
-                    model.step(state, &context, &mut ledger);
-                }
-            }
-            trained += self.steps;
-            if settings.aggregates(round) {
-                if !self.shared() {
-                    let weight = |edge: &EdgeSetup| self.trained_on(edge.samples) as f64 * f64::from(trained);
-                    let parts = replicas.iter().map(|(edge, state)| (weight(edge), state.clone(), None));
-                    global = model.average(parts.collect());
-                }
-                if self.reset_moments {
-                    global.reset_moments(&model.spec);
-                }
-                for (_, state) in &mut replicas {
-                    *state = global.clone();
-                }
-                trained = 0;
-            }
-        }
-        global
     }
 
     pub(crate) fn initial(&self, model: &FakeModel) -> LayerState {
@@ -290,6 +264,15 @@ impl Report {
             _ => None,
         });
         recoveries.collect()
+    }
+
+    /// The first edge's cut in each round that counts.
+    pub(crate) fn common_cuts(&self) -> BTreeMap<u32, usize> {
+        let cuts = self.events.iter().filter_map(|event| match &event.kind {
+            EventKind::Planned { round, edges, .. } => Some((round - 1, edges.first()?.cut as usize)),
+            _ => None,
+        });
+        cuts.collect()
     }
 
     /// When an event of some kind first happened.

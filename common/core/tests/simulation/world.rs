@@ -114,7 +114,7 @@ impl World {
             next_connection: 0,
             cloud: None,
             run: 0,
-            ledger: Ledger::default(),
+            ledger: Ledger::new(scenario.turn()),
             globals: BTreeMap::new(),
             outcome: None,
             ended_at: Duration::ZERO,

@@ -227,6 +227,24 @@ fn a_shared_model_keeps_the_rounds_that_a_dropped_edge_ended() {
 }
 
 #[test]
+fn a_model_that_is_handed_on_keeps_the_turns_that_a_dropped_edge_ended() {
+    let mut run = Run::of(Topology::HandedOn, &["a", "b", "c"]);
+    let turn = |run: &mut Run, edge: &str, round: u32| {
+        run.step(edge, (round, 0), 3, 100.0);
+        run.then(EventKind::HandedOn { round, edge: edge.into(), seconds: 1.0 });
+    };
+    run.plan(1);
+    turn(&mut run, "a", 1);
+    run.step("b", (1, 0), 3, 100.0);
+    run.drop("b", 1);
+    turn(&mut run, "c", 1);
+    run.drop("a", 1);
+    run.aggregate(1, 1);
+    run.finish(1, false);
+    assert_eq!(steps(&run.summary()), [1, 0, 1], "b left in the middle of its turn, a after it");
+}
+
+#[test]
 fn an_edge_that_lost_its_state_has_lost_its_rounds_since_the_aggregation() {
     let mut run = Run::with(&["a"]);
     run.round(1, &["a"]);

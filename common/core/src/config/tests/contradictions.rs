@@ -15,9 +15,18 @@ fn a_model_has_exactly_one_source() {
     );
 }
 
+/// Each of the overrides has one line of errors, with this in it.
+fn assert_contradictions(cases: &[(&[&str], &str)]) {
+    for (sets, message) in cases {
+        let found = messages(SMALL, sets);
+        assert!(found.contains(message), "{found}");
+        assert_eq!(found.lines().count(), 1, "{found}");
+    }
+}
+
 #[test]
-fn each_contradiction_names_the_other_key() {
-    for (sets, message) in [
+fn a_contradiction_about_data_names_the_other_key() {
+    assert_contradictions(&[
         (
             &["data.dataset=synthetic", "data.path=x"][..],
             "--set data.path=x: `data.path = \"x\"` is not allowed; \
@@ -73,6 +82,12 @@ fn each_contradiction_names_the_other_key() {
             "--set data.holdout=0.2: `data.holdout = 0.2` is not allowed; \
              allowed: no holdout with `data.evaluate = \"cloud\"`",
         ),
+    ]);
+}
+
+#[test]
+fn a_contradiction_about_training_names_the_other_key() {
+    assert_contradictions(&[
         (
             &["fleet.checkpoint_every=7"],
             "--set fleet.checkpoint_every=7: `fleet.checkpoint_every = 7` is not allowed; \
@@ -136,6 +151,29 @@ fn each_contradiction_names_the_other_key() {
             &["edge.0.down=[[\"5s\", \"9s\"], [\"8s\", \"10s\"]]"],
             "(edge `camera`) is not allowed; allowed: times in order, each after the end of the one before",
         ),
+    ]);
+}
+
+#[test]
+fn a_common_cut_has_layers_on_both_sides() {
+    for (sets, message) in [
+        (
+            &["training.algorithm=splitfed-v2", "plan.fixed_cut=0", "data.allow_raw_data=true"][..],
+            "--set plan.fixed_cut=0: `plan.fixed_cut = 0` is not allowed; allowed: at least 1 with \
+             `training.algorithm = \"splitfed-v2\"`, whose edges have layers of their own; training the whole \
+             model in the cloud is `\"centralized\"`",
+        ),
+        (
+            &["training.algorithm=splitfed-v2", "plan.min_depth=0", "data.allow_raw_data=true"],
+            "--set plan.min_depth=0: `plan.min_depth = 0` is not allowed; allowed: at least 1 with \
+             `training.algorithm = \"splitfed-v2\"`",
+        ),
+        (
+            &["training.algorithm=splitfed-v2", "plan.allow_local=true"],
+            "--set plan.allow_local=true: `plan.allow_local = true` is not allowed; allowed: false with \
+             `training.algorithm = \"splitfed-v2\"`, whose edges share a server-side model; training the whole \
+             model on the edges is `\"fedavg\"`",
+        ),
     ] {
         let found = messages(SMALL, sets);
         assert!(found.contains(message), "{found}");
@@ -161,6 +199,11 @@ fn permitted_ends_are_no_contradiction() {
     assert_eq!(raw.check_depth(5), Ok((0, 0)));
     let local = small(&["plan.fixed_cut=5", "plan.allow_local=true"]);
     assert_eq!(local.check_depth(5), Ok((5, 5)));
+    let anywhere =
+        ["plan.min_depth=0", "data.allow_raw_data=true", "plan.max_depth=5", "plan.allow_local=true"];
+    let sets = [&["training.algorithm=sequential"][..], &anywhere].concat();
+    assert_eq!(small(&sets).check_depth(5), Ok((0, 5)));
+    assert_eq!(small(&["training.algorithm=splitfed-v2", "plan.fixed_cut=2"]).check_depth(5), Ok((2, 2)));
 }
 
 #[test]

@@ -213,6 +213,7 @@ impl Bench {
                 Action::Compute(Job::Place { replica, from, .. }) => {
                     self.placed.insert(replica, from);
                 }
+                Action::Compute(Job::Discard { .. }) => {}
                 Action::Compute(job) => self.jobs.push(job),
                 Action::SetTimer(at) => self.timer = at,
                 Action::Close { connection, .. } => {
@@ -303,7 +304,7 @@ impl Bench {
 
     fn compute(&self, job: Job) -> Option<Computed> {
         Some(match job {
-            Job::Place { .. } => return None,
+            Job::Place { .. } | Job::Discard { .. } => return None,
             Job::Step(step) => {
                 let ids = TensorHeader::new(TensorKind::CutGradient, step.gradients);
                 let (round, attempt) = (step.round, step.attempt);
