@@ -135,9 +135,8 @@ fn introduce(experiment: &Experiment) {
     let (names, indices): (Vec<_>, Vec<_>) = parts.iter().cloned().unzip();
     let (labels, classes) = (dataset.train.labels(), dataset.train.classes());
     if !dataset.class_names.is_empty() && classes <= NAMED_CLASSES {
-        let named = |(class, name)| format!("{class} {name}");
-        let names: Vec<String> = dataset.class_names.iter().enumerate().map(named).collect();
-        output::print(&format!("classes: {}", names.join(", ")));
+        let numbered = dataset.class_names.iter().enumerate().map(|(class, name)| format!("{class} {name}"));
+        output::print(&format!("classes: {}", numbered.collect::<Vec<_>>().join(", ")));
     }
     output::print(&partway_datasets::partition::table(&names, &indices, labels, classes));
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

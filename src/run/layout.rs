@@ -12,7 +12,7 @@ pub(crate) struct Layout {
 
 impl Layout {
     /// Everything that a run leaves in its folder, and that the next one there replaces.
-    pub(crate) const OUTPUTS: [&'static str; 14] = [
+    pub(crate) const OUTPUTS: [&'static str; 15] = [
         "config.toml",
         "calibration.toml",
         "calibration-wgpu.toml",
