@@ -213,14 +213,13 @@ impl Bench {
                 Action::Compute(Job::Place { replica, from, .. }) => {
                     self.placed.insert(replica, from);
                 }
-                Action::Compute(Job::Discard { .. }) => {}
-                Action::Compute(job) => self.jobs.push(job),
                 Action::SetTimer(at) => self.timer = at,
                 Action::Close { connection, .. } => {
                     self.peers.remove(&connection.0);
                     self.coordinator.handle_disconnect(self.now, connection);
                 }
-                Action::Checkpoint(_) | Action::Emit(_) => {}
+                Action::Compute(Job::Discard { .. }) | Action::Checkpoint(_) | Action::Emit(_) => {}
+                Action::Compute(job) => self.jobs.push(job),
                 Action::Finish(_) => self.finished = true,
             }
         }
