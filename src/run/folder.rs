@@ -135,7 +135,7 @@ impl RunFolder {
             })?;
             write(&path, &calibration)?;
         }
-        for folder in [layout.tls(), layout.logs()] {
+        for folder in [layout.tls(), layout.logs(), layout.cloud()] {
             fs::create_dir_all(&folder).map_err(io_error("make", &folder))?;
         }
         let authority = Authority::generate()?;

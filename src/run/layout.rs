@@ -92,19 +92,24 @@ impl Layout {
         self.tls().join("coordinator.key")
     }
 
+    /// What the cloud starts from.
+    pub(crate) fn cloud(&self) -> PathBuf {
+        self.root.join("cloud")
+    }
+
     /// The cloud's test set, as a shard.
     pub(crate) fn test_set(&self) -> PathBuf {
-        self.root.join("cloud").join("test")
+        self.cloud().join("test")
     }
 
     /// The model's layers, for a coordinator whose configuration names a file: the run's own copy.
     pub(crate) fn layers(&self) -> PathBuf {
-        self.root.join("cloud").join("model.toml")
+        self.cloud().join("model.toml")
     }
 
     /// The weights that training starts from, if they are not random: the run's own copy.
     pub(crate) fn initial_weights(&self) -> PathBuf {
-        self.root.join("cloud").join("init.safetensors")
+        self.cloud().join("init.safetensors")
     }
 
     /// One edge's training samples.

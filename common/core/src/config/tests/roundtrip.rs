@@ -49,7 +49,7 @@ fn all_keys() -> Vec<BoxedStrategy<String>> {
         set("data.min_samples", 1..=u32::MAX),
         one_of("data.standardize", &["zscore", "min-max", "log", "unit-norm", "none"]),
         one_of("data.allow_raw_data", &["true", "false"]),
-        one_of("training.algorithm", &["splitfed-v1", "splitfed-v2", "sequential", "fedavg"]),
+        one_of("training.algorithm", &["splitfed-v1", "sequential", "fedavg"]),
         set("training.batch_size", 1..=65_536usize),
         set("training.steps_per_round", 1..=10_000usize),
         set("training.aggregate_every", 1..=u32::MAX),
@@ -151,6 +151,8 @@ fn the_examples_survive_a_round_trip() {
     assert_eq!(images.data.test_share, None);
     let raw = small(&["plan.fixed_cut=0", "data.allow_raw_data=true"]);
     assert_eq!(reread(&raw), raw);
+    let shared = small(&["training.algorithm=splitfed-v2"]);
+    assert_eq!(reread(&shared), shared);
     let evaluated = small(&["data.evaluate=edges", "data.standardize=unit-norm"]);
     assert_eq!(reread(&evaluated), evaluated);
     let file = Config::read(&SMALL.replace("arch", "file"), "x.toml", &[]).expect("either source");
