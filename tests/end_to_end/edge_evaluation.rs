@@ -80,7 +80,7 @@ fn an_edge_that_is_killed_as_it_evaluates_and_a_killed_coordinator_leave_no_trac
     assert!(evaluated.contains("held-out samples; camera-0 "), "{evaluated}");
     run.kill("cloud-process");
     assert_eq!(run.end().code, Some(1));
-    assert!(!experiment.out().join("cloud").exists(), "the cloud has no samples");
+    assert!(!experiment.out().join("cloud/test").exists(), "the cloud has no samples");
     let record = experiment.resume(&sets).finish();
     assert_complete(&record, &[5, 7]);
     assert_eq!(record.weights(), undisturbed.weights());
