@@ -10,3 +10,4 @@ mod inference;
 mod models;
 mod reference;
 mod refusals;
+mod u_shape;
