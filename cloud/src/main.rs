@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use partway_cloud::{Ended, ServeOptions, serve};
 use partway_core::config::Config;
+use partway_core::coordinator::Settings;
 use partway_core::event::{Event, EventKind};
 use partway_core::model::ModelSpec;
 use partway_core::profile::{DeviceProfile, fit};
@@ -85,7 +86,8 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
     let config = Config::parse(&text, &file, &arguments.sets).map_err(wrong)?;
     let held_out = partway_datasets::from_config(&config.data, config.seed).map_err(wrong)?.test;
     let spec = config.model_spec(held_out.shape(), held_out.classes()).map_err(wrong)?;
-    config.check_depth(spec.len()).map_err(wrong)?;
+    // Depths are checked there; no profile changes that.
+    Settings::from_config(&config, spec.clone(), 0, DeviceProfile::default()).map_err(wrong)?;
     let identity = identity(arguments)?;
     eprintln!("calibrating this machine");
     let profile = calibrate(&spec, &config)?;

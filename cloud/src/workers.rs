@@ -4,15 +4,16 @@
 //! to a free thread, and takes both back when the thread reports. Nothing is shared.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
-use partway_core::coordinator::{Computed, Job, Replica, StepJob};
+use partway_core::coordinator::{Computed, Job, Replica, StepJob, StepPart};
 use partway_core::model::{LayerState, ModelSpec};
 use partway_core::optimizer::Optimizer;
 use partway_core::wire::{TensorHeader, TensorKind, TensorMessage};
-use partway_model::{Compute, ComputeError, Half, StepContext};
+use partway_model::{Compute, ComputeError, Half, Pending, StepContext};
 use tokio::sync::mpsc;
 
 /// What every replica is made from.
@@ -24,25 +25,33 @@ pub(crate) struct Blueprint {
     pub(crate) batch_size: usize,
 }
 
+/// A replica's layers.
+#[derive(Debug)]
+struct Placed {
+    half: Half,
+    /// A step on its way through these layers to the edge's last ones, and back.
+    passed: Option<(u32, Pending)>,
+}
+
 /// A replica's job, done.
 #[derive(Debug)]
 pub(crate) struct Done {
     worker: usize,
     replica: Replica,
-    half: Option<Half>,
+    placed: Option<Placed>,
     computed: Option<Computed>,
 }
 
 struct Assigned {
     replica: Replica,
-    half: Option<Half>,
+    placed: Option<Placed>,
     job: Job,
 }
 
 #[derive(Default)]
 struct Slot {
-    /// The replica, unless a worker has it or it was never placed.
-    half: Option<Half>,
+    /// The replica's layers, unless a worker has them or it was never placed.
+    placed: Option<Placed>,
     jobs: VecDeque<Job>,
     busy: bool,
 }
@@ -70,15 +79,15 @@ impl Workers {
             let (sender, assigned) = sync_channel::<Assigned>(1);
             let (blueprint, done) = (blueprint.clone(), done.clone());
             let run = move || {
-                while let Ok(Assigned { replica, half, job }) = assigned.recv() {
-                    let work = || train(&blueprint, &compute, half, job);
-                    let (half, computed) = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+                while let Ok(Assigned { replica, placed, job }) = assigned.recv() {
+                    let work = || train(&blueprint, &compute, placed, job);
+                    let (placed, computed) = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
                         (
                             None,
                             Some(Computed::Failed { reason: "a worker panicked; its log says where".into() }),
                         )
                     });
-                    if done.blocking_send(Done { worker, replica, half, computed }).is_err() {
+                    if done.blocking_send(Done { worker, replica, placed, computed }).is_err() {
                         return;
                     }
                 }
@@ -107,7 +116,7 @@ impl Workers {
     /// Takes back a replica from the worker that had it; returns what that computed.
     pub(crate) fn take_back(&mut self, done: Done) -> Option<Computed> {
         let slot = self.slots.entry(done.replica).or_default();
-        slot.half = done.half;
+        slot.placed = done.placed;
         slot.busy = false;
         self.idle.push(done.worker);
         self.dispatch();
@@ -127,9 +136,9 @@ impl Workers {
             let Some(job) = slot.jobs.pop_front() else { continue };
             let Some(worker) = self.idle.pop() else { break };
             slot.busy = true;
-            let half = slot.half.take();
+            let placed = slot.placed.take();
             // A worker thread ends with the loop only, and an idle one has room for one job.
-            let _ = self.threads[worker].try_send(Assigned { replica, half, job });
+            let _ = self.threads[worker].try_send(Assigned { replica, placed, job });
         }
         held_back.append(&mut self.waiting);
         self.waiting = held_back;
@@ -140,25 +149,25 @@ impl Workers {
 fn train(
     blueprint: &Blueprint,
     compute: &Compute,
-    half: Option<Half>,
+    placed: Option<Placed>,
     job: Job,
-) -> (Option<Half>, Option<Computed>) {
+) -> (Option<Placed>, Option<Computed>) {
     match job {
-        Job::Place { state, from, .. } => place(blueprint, compute, &state, from),
+        Job::Place { state, layers, .. } => place(blueprint, compute, &state, layers),
         Job::Step(step) => {
-            let Some(mut half) = half else { return (None, Some(unplaced("a step"))) };
-            half.move_to(compute);
-            let computed = finish_step(blueprint, compute, &mut half, step);
-            (Some(half), Some(computed))
+            let Some(mut placed) = placed else { return (None, Some(unplaced("a step"))) };
+            placed.half.move_to(compute);
+            let computed = placed.step(blueprint, compute, step);
+            (Some(placed), Some(computed))
         }
-        Job::Export { replica, round, attempt } => match half {
-            Some(half) => {
-                let state = half.state();
-                (Some(half), Some(Computed::Exported { replica, round, attempt, state }))
+        Job::Export { replica, round, attempt } => match placed {
+            Some(placed) => {
+                let state = placed.half.state();
+                (Some(placed), Some(Computed::Exported { replica, round, attempt, state }))
             }
             None => (None, Some(unplaced("an export"))),
         },
-        Job::Aggregate { .. } | Job::Evaluate { .. } => (half, None),
+        Job::Aggregate { .. } | Job::Evaluate { .. } => (placed, None),
     }
 }
 
@@ -170,36 +179,78 @@ fn place(
     blueprint: &Blueprint,
     compute: &Compute,
     state: &LayerState,
-    from: usize,
-) -> (Option<Half>, Option<Computed>) {
-    let own = state.slice(&blueprint.spec, from..state.layers.end);
+    layers: Range<usize>,
+) -> (Option<Placed>, Option<Computed>) {
+    let own = state.slice(&blueprint.spec, layers);
     match Half::from_state(&blueprint.spec, blueprint.optimizer, own, compute) {
-        Ok(half) => (Some(half), None),
+        Ok(half) => (Some(Placed { half, passed: None }), None),
         Err(error) => (None, Some(Computed::Failed { reason: error.to_string() })),
     }
 }
 
-fn finish_step(blueprint: &Blueprint, compute: &Compute, half: &mut Half, job: StepJob) -> Computed {
-    let StepJob { edge, round, attempt, step, global_step, optimizer_step, tensor, gradients, .. } = job;
-    let context = StepContext {
-        seed: blueprint.seed,
-        edge: &edge,
-        step: global_step,
-        optimizer_step,
-        batch: blueprint.batch_size,
-    };
-    let (result, spent) = compute.timed(|| {
-        let (activations, labels) = tensor.decode().map_err(|error| error.to_string())?;
-        let outcome = half.finish_step(activations, &labels, &context).map_err(|error| error.to_string())?;
-        let header =
-            TensorHeader { round, attempt, step, ..TensorHeader::new(TensorKind::CutGradient, gradients) };
-        Ok((TensorMessage::encode(header, outcome.gradient, &[]), outcome.loss, outcome.correct as u32))
-    });
-    match result {
-        Ok((reply, loss, correct)) => {
-            let seconds = spent.wall.as_secs_f64();
-            Computed::Stepped { edge, round, attempt, step, reply, loss, correct, seconds }
+/// What a step's part came to.
+struct Answer {
+    kind: TensorKind,
+    values: Vec<f32>,
+    /// Mean loss and correct predictions, where the labels are here.
+    scored: Option<(f32, u32)>,
+}
+
+impl Placed {
+    fn step(&mut self, blueprint: &Blueprint, compute: &Compute, job: StepJob) -> Computed {
+        let StepJob { part, edge, round, attempt, step, global_step, optimizer_step, tensor, codec, .. } =
+            job;
+        let context = StepContext {
+            seed: blueprint.seed,
+            edge: &edge,
+            step: global_step,
+            optimizer_step,
+            batch: blueprint.batch_size,
+        };
+        let (result, spent) = compute.timed(|| {
+            let (values, labels) = tensor.decode().map_err(|error| error.to_string())?;
+            let Answer { kind, values, scored } = match part {
+                StepPart::Whole => self.finish(values, &labels, &context),
+                StepPart::Forward => self.pass_on(step, values, &context),
+                StepPart::Backward => self.pass_back(step, values, &context),
+            }?;
+            let header = TensorHeader { round, attempt, step, ..TensorHeader::new(kind, codec) };
+            Ok((TensorMessage::encode(header, values, &[]), scored))
+        });
+        let seconds = spent.wall.as_secs_f64();
+        match result {
+            Ok((reply, Some((loss, correct)))) => {
+                Computed::Stepped { edge, round, attempt, step, reply, loss, correct, seconds }
+            }
+            Ok((reply, None)) => Computed::Passed { edge, round, attempt, step, reply, seconds },
+            Err(reason) => Computed::Rejected { edge, round, attempt, reason },
         }
-        Err(reason) => Computed::Rejected { edge, round, attempt, reason },
+    }
+
+    fn finish(
+        &mut self,
+        activations: Vec<f32>,
+        labels: &[u32],
+        context: &StepContext,
+    ) -> Result<Answer, String> {
+        let outcome =
+            self.half.finish_step(activations, labels, context).map_err(|error| error.to_string())?;
+        let scored = Some((outcome.loss, outcome.correct as u32));
+        Ok(Answer { kind: TensorKind::CutGradient, values: outcome.gradient, scored })
+    }
+
+    fn pass_on(&mut self, step: u32, activations: Vec<f32>, context: &StepContext) -> Result<Answer, String> {
+        let (pending, values) = self.half.forward(activations, context).map_err(|error| error.to_string())?;
+        self.passed = Some((step, pending));
+        Ok(Answer { kind: TensorKind::TailActivations, values, scored: None })
+    }
+
+    fn pass_back(&mut self, step: u32, gradient: Vec<f32>, context: &StepContext) -> Result<Answer, String> {
+        let (_, pending) =
+            self.passed.take().filter(|(at, _)| *at == step).ok_or_else(|| {
+                format!("the gradient of step {} has no forward pass in the cloud", step + 1)
+            })?;
+        let values = self.half.backward(pending, gradient, context).map_err(|error| error.to_string())?;
+        Ok(Answer { kind: TensorKind::CutGradient, values, scored: None })
     }
 }

@@ -47,6 +47,9 @@ struct Join {
     /// Let raw samples leave this device, if the coordinator asks for them.
     #[arg(long)]
     allow_raw_data: bool,
+    /// Keep the labels, and how many there are of each, on this device.
+    #[arg(long)]
+    keep_labels: bool,
     /// Threads that compute.
     #[arg(long, default_value_t = 1)]
     threads: usize,
@@ -111,6 +114,7 @@ fn run_join(arguments: Join) -> ExitCode {
         memory: None,
         uplink_hint: None,
         allow_raw_data: arguments.allow_raw_data,
+        keep_labels: arguments.keep_labels,
         patience: Duration::from_secs(arguments.patience),
         idle_timeout: Duration::from_secs(15),
         emulation: None,

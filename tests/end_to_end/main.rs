@@ -6,5 +6,6 @@ mod bad_input;
 mod exactness;
 mod experiment;
 mod hostile;
+mod labels;
 mod outputs;
 mod recovery;

@@ -51,6 +51,30 @@ pub fn cut_bytes_down(cost: &ModelCost, batch: u32, codec: Codec) -> Vec<u64> {
     })
 }
 
+/// As [`cut_bytes_up`] and [`cut_bytes_down`] where the labels stay on the edge with the layers from `tail`
+/// on: activations and the gradient at the tail up, activations at the tail and cut gradient down.
+/// `tail + 1` entries each, the last 0.
+pub fn passed_bytes(
+    cost: &ModelCost,
+    batch: u32,
+    tail: usize,
+    activations: Codec,
+    gradients: Codec,
+) -> (Vec<u64>, Vec<u64>) {
+    let values: Vec<usize> =
+        cut_elements(cost).into_iter().map(|elements| elements as usize * batch as usize).collect();
+    let at = |cut: usize| {
+        if cut == tail {
+            return (0, 0);
+        }
+        let gradient = if cut == 0 { 0 } else { values[cut] };
+        let up = tensor_bytes(activations, values[cut], 0) + tensor_bytes(gradients, values[tail], 0);
+        let down = tensor_bytes(activations, values[tail], 0) + tensor_bytes(gradients, gradient, 0);
+        (up, down)
+    };
+    (0..=tail).map(at).unzip()
+}
+
 fn cut_bytes(cost: &ModelCost, bytes: impl Fn(usize, usize) -> u64) -> Vec<u64> {
     let layers = cost.layers.len();
     let at = |(cut, elements): (usize, u64)| if cut == layers { 0 } else { bytes(cut, elements as usize) };
@@ -71,10 +95,51 @@ pub fn state_bytes(spec: &ModelSpec, moments: usize) -> Vec<u64> {
     std::iter::once(0).chain(each).collect()
 }
 
+/// Bytes of the state of an edge's layers at each cut: `[0, c)` and, where the labels stay there,
+/// `[tail, L)`; up to the tail or L.
+pub fn edge_state_bytes(spec: &ModelSpec, tail: Option<usize>, moments: usize) -> Vec<u64> {
+    let mut bytes = state_bytes(spec, moments);
+    if let Some(tail) = tail {
+        let stays = bytes[spec.len()] - bytes[tail];
+        bytes.truncate(tail + 1);
+        bytes.iter_mut().for_each(|bytes| *bytes += stays);
+    }
+    bytes
+}
+
 /// Largest tensor body that the conversation about this model can need, in bytes: what a receiver
 /// allows before it allocates.
 pub fn largest_body_bytes(spec: &ModelSpec, cost: &ModelCost, batch: u32, moments: usize) -> u64 {
     let activations = cut_bytes_up(cost, batch, Codec::F32).into_iter().max().unwrap_or(0);
     let state = state_bytes(spec, moments).last().copied().unwrap_or(0);
     activations.max(state).max(1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::builtin::builtin;
+
+    #[test]
+    fn with_the_labels_on_the_edge_two_tensors_go_each_way_and_no_label() {
+        let lenet5 = builtin("lenet5", [1, 28, 28], 10).expect("it is built in");
+        let cost = ModelCost::of(&lenet5);
+        let (up, down) = passed_bytes(&cost, 64, 11, Codec::F32, Codec::F16);
+        let tail = (32 + 64 * 84 * 2, 32 + 64 * 84 * 4);
+        // Behind the second pooling there are 16 maps of 5 x 5.
+        assert_eq!(up[6], (32 + 64 * 400 * 4) + tail.0);
+        assert_eq!(down[6], (32 + 64 * 400 * 2) + tail.1);
+        assert_eq!(down[0], 32 + tail.1, "nobody needs the gradient of raw inputs");
+        assert_eq!((up.len(), up[11], down[11]), (12, 0, 0), "the edge is alone at the tail");
+    }
+
+    #[test]
+    fn the_layers_that_stay_are_sent_at_every_cut() {
+        let lenet5 = builtin("lenet5", [1, 28, 28], 10).expect("it is built in");
+        let all = state_bytes(&lenet5, 1);
+        assert_eq!(edge_state_bytes(&lenet5, None, 1), all);
+        let with_tail = edge_state_bytes(&lenet5, Some(11), 1);
+        assert_eq!(with_tail.len(), 12);
+        assert_eq!((with_tail[0], with_tail[11]), (4 * 2 * (84 * 10 + 10), all[12]));
+    }
 }

@@ -10,7 +10,7 @@ use super::{
     model::ModelSource,
     plan::OnStraggler,
     setting::{Faults, Setting, shown},
-    training::{Algorithm, LabelsAt},
+    training::Algorithm,
 };
 
 /// Codecs to come; `topk` will be `{ kind = "topk", fraction = 0.1 }`.
@@ -52,7 +52,6 @@ pub(super) fn refusals(config: &Config) -> Faults {
     let refused = matches!(training.algorithm, Algorithm::SplitFedV2 | Algorithm::Sequential);
     let algorithms = "\"splitfed-v1\", \"fedavg\", \"centralized\"";
     all.refuse(refused, "training.algorithm", &training.algorithm, algorithms);
-    all.refuse(training.labels == LabelsAt::Edge, "training.labels", &training.labels, "\"cloud\"");
 
     all.refuse(plan.on_straggler != OnStraggler::Wait, "plan.on_straggler", &plan.on_straggler, "\"wait\"");
 

@@ -15,27 +15,25 @@ impl Coordinator {
             self.start_round(now, self.round + 1);
             return;
         }
-        let layers = self.settings.spec.len();
         let mut weights = Vec::new();
-        let mut parts = Vec::new();
+        let mut models = Vec::new();
         for (name, member) in self.fleet.iter_mut().filter(|(_, member)| !member.out) {
             let weight = member.request.samples as f64 * member.steps_done as f64;
             weights.push((name.clone(), weight));
             let Some(round) = member.round.as_mut() else { continue };
-            if let Some(upload) = round.upload.take() {
-                parts.push((weight, upload, round.exported.take()));
-            } else if let Some(whole) = round.exported.take() {
-                debug_assert_eq!(whole.layers, 0..layers);
-                parts.push((weight, whole, None));
+            let parts = [round.upload.take(), round.exported.take(), round.tail.take()];
+            let parts: Vec<LayerState> = parts.into_iter().flatten().collect();
+            if !parts.is_empty() {
+                models.push((weight, parts));
             }
         }
         if let Some(shared) = self.shared_end.take() {
-            parts = vec![(1.0, shared, None)];
+            models = vec![(1.0, vec![shared])];
         }
         let aggregation = self.aggregations + 1;
         self.emit(now, EventKind::Aggregated { round: self.round + 1, aggregation, weights });
         let reset_moments = self.settings.reset_moments;
-        self.push(Action::Compute(Job::Aggregate { round: self.round, parts, reset_moments }));
+        self.push(Action::Compute(Job::Aggregate { round: self.round, models, reset_moments }));
     }
 
     pub(super) fn handle_aggregated(&mut self, now: Duration, round: u32, state: LayerState) {

@@ -18,7 +18,7 @@ use crate::workload;
 /// An edge stays at its cut unless moving improves its part of the objective by this share.
 const HYSTERESIS: f64 = 0.05;
 
-/// Streams, framing and thread switches of a step's two transfers, in seconds.
+/// Streams, framing and thread switches of the two transfers of a round trip, in seconds.
 const TRANSFER_OVERHEAD_S: f64 = 1e-3;
 
 /// Weight of the newest step in the mean wait for a worker.
@@ -61,7 +61,12 @@ pub fn forecast_edges(settings: &Settings, outlooks: &[Outlook]) -> Result<Plan,
 /// What the planner needs of model and batch; the same in every round.
 #[derive(Debug)]
 struct Workload {
+    /// Of the layers that can be cut.
     works: Vec<LayerWork>,
+    /// Of those that stay on the edge behind them, with the labels.
+    tail: Vec<LayerWork>,
+    /// Round trips of a step.
+    exchanges: f64,
     flops: Vec<f64>,
     bytes_up: Vec<u64>,
     bytes_down: Vec<u64>,
@@ -73,19 +78,30 @@ impl Workload {
     fn of(settings: &Settings) -> Self {
         let (spec, batch, moments) = (&settings.spec, settings.batch_size, settings.moments());
         let cost = ModelCost::of(spec);
-        let works = workload::layer_works(spec, &cost, batch, moments);
-        let memory = |cut| cost.training_memory_bytes(0..cut, batch.into(), moments as u64);
+        let mut works = workload::layer_works(spec, &cost, batch, moments);
+        let tail = works.split_off(settings.cloud_end());
+        let memory = |cut| cost.edge_memory_bytes(cut, settings.tail, batch.into(), moments as u64);
+        let (activations, gradients) = (settings.activations, settings.gradients);
+        let (bytes_up, bytes_down) = match settings.tail {
+            None => (
+                workload::cut_bytes_up(&cost, batch, activations),
+                workload::cut_bytes_down(&cost, batch, gradients),
+            ),
+            Some(tail) => workload::passed_bytes(&cost, batch, tail, activations, gradients),
+        };
         Self {
             flops: works.iter().map(|work| work.forward_flops + work.backward_flops).collect(),
+            exchanges: if settings.tail.is_some() { 2.0 } else { 1.0 },
+            bytes_up,
+            bytes_down,
+            state_bytes: workload::edge_state_bytes(spec, settings.tail, moments),
+            memory_by_cut: (0..=works.len()).map(memory).collect(),
             works,
-            bytes_up: workload::cut_bytes_up(&cost, batch, settings.activations),
-            bytes_down: workload::cut_bytes_down(&cost, batch, settings.gradients),
-            state_bytes: workload::state_bytes(spec, moments),
-            memory_by_cut: (0..=spec.len()).map(memory).collect(),
+            tail,
         }
     }
 
-    /// Forward and backward seconds of each layer on a device. Profiles and measurements come from edges:
+    /// Forward and backward seconds of each layer that can be cut on a device. Profiles and measurements come from edges:
     /// what they claim beyond all bounds is taken for the bound, so that no claim stops everyone's plan.
     fn seconds(&self, profile: &DeviceProfile, forward: f64, backward: f64) -> (Vec<f64>, Vec<f64>) {
         let bounded = |seconds: f64| seconds.min(MOST_SECONDS);
@@ -94,6 +110,11 @@ impl Workload {
             (bounded(forward * forward_s), bounded(backward * backward_s))
         };
         self.works.iter().map(both).unzip()
+    }
+
+    /// Seconds of the layers that stay on the edge, bounded likewise.
+    fn tail_seconds(&self, profile: &DeviceProfile, factor: f64) -> f64 {
+        (factor * seconds_both(profile, &self.tail)).min(MOST_SECONDS)
     }
 
     fn plan(&self, settings: &Settings, outlooks: &[Outlook], cloud: &Correction) -> Result<Plan, PlanError> {
@@ -109,10 +130,11 @@ impl Workload {
                 name: outlook.name.clone(),
                 forward_s,
                 backward_s,
+                tail_s: self.tail_seconds(&outlook.profile, corrections.edge_backward.factor()),
                 up_bytes_per_s: outlook.up.clamp(LEAST_RATE, MOST_RATE),
                 down_bytes_per_s: outlook.down.clamp(LEAST_RATE, MOST_RATE),
-                rtt_s: outlook.rtt_s,
-                latency_overhead_s: TRANSFER_OVERHEAD_S,
+                rtt_s: self.exchanges * outlook.rtt_s,
+                latency_overhead_s: self.exchanges * TRANSFER_OVERHEAD_S,
                 memory_limit: outlook.memory_limit,
                 memory_by_cut: self.memory_by_cut.clone(),
                 current_cut: outlook.current_cut,
@@ -255,7 +277,7 @@ impl Forecast {
     ) {
         if let Some(outlook) = self.edges.get_mut(edge) {
             let corrections = &mut outlook.corrections;
-            if report.local.is_some() {
+            if prediction.cut == self.workload.works.len() {
                 let predicted = prediction.edge_forward_s + prediction.edge_backward_s;
                 corrections.edge_forward.observe(predicted, report.backward_s);
                 corrections.edge_backward.observe(predicted, report.backward_s);
@@ -362,9 +384,11 @@ impl Forecast {
             let backward: f64 = works.iter().map(|work| profile.seconds_backward(work)).sum();
             (forward, backward)
         };
-        let works = &self.workload.works;
-        let (edge_forward_s, edge_backward_s) =
-            outlook.map_or((0.0, 0.0), |outlook| sum(&outlook.profile, &works[..cut]));
+        let Workload { works, tail, .. } = &self.workload;
+        let (edge_forward_s, edge_backward_s) = outlook.map_or((0.0, 0.0), |outlook| {
+            let (forward_s, backward_s) = sum(&outlook.profile, &works[..cut]);
+            (forward_s, backward_s + seconds_both(&outlook.profile, tail))
+        });
         let (cloud_forward_s, cloud_backward_s) = sum(&settings.cloud_profile, &works[cut..]);
         let service_s = cloud_forward_s + cloud_backward_s;
         // Before the first step what the share promises is the best that is known.
@@ -390,6 +414,11 @@ impl Forecast {
             cloud_service_s: service_s,
         }
     }
+}
+
+/// Forward and backward seconds of some layers together.
+fn seconds_both(profile: &DeviceProfile, works: &[LayerWork]) -> f64 {
+    works.iter().map(|work| profile.seconds_forward(work) + profile.seconds_backward(work)).sum()
 }
 
 fn is_measured(link: &LinkEstimator) -> bool {

@@ -23,7 +23,7 @@ impl Coordinator {
                 member.out &= !(member.ready && member.connection.is_some());
             }
         }
-        let layers = self.settings.spec.len();
+        let end = self.settings.cloud_end();
         if self.settings.topology == Topology::Shared {
             let state = match self.shared_end.take() {
                 Some(end) if !fresh => Arc::new(end),
@@ -57,7 +57,7 @@ impl Coordinator {
             let start = match &before {
                 _ if fresh && round == 0 => StartFrom::Initial,
                 // Without layers of its own an edge has nothing to go on from, and nothing to lose.
-                Some(before) if !fresh && before.cut() > 0 => {
+                Some(before) if !fresh && (before.cut() > 0 || self.settings.tail.is_some()) => {
                     StartFrom::Own { upload_moved: cut < before.cut() }
                 }
                 _ => StartFrom::Cloud,
@@ -71,6 +71,7 @@ impl Coordinator {
                 start,
                 aggregate: self.settings.aggregates(round),
                 activations: self.settings.activations,
+                gradients: self.settings.gradients,
                 pace: prediction.pace_up,
                 deadline_s: planned.deadline_s,
             };
@@ -82,15 +83,18 @@ impl Coordinator {
                     if cut < old {
                         next.moved = Some((cut..old, state));
                     } else {
-                        next.block = (cut > old).then(|| Slice { state: state.clone(), layers: old..cut });
-                        next.start = Some(Slice { state, layers: cut..layers });
+                        if cut > old {
+                            next.blocks = vec![Slice { state: state.clone(), layers: old..cut }];
+                        }
+                        next.start = Some(Slice { state, layers: cut..end });
                     }
                 }
                 None => {
                     let state = self.global.clone();
-                    next.block = (start == StartFrom::Cloud && cut > 0)
-                        .then(|| Slice { state: state.clone(), layers: 0..cut });
-                    next.start = Some(Slice { state, layers: cut..layers });
+                    if start == StartFrom::Cloud {
+                        next.blocks = self.settings.edge_blocks(&state, cut);
+                    }
+                    next.start = Some(Slice { state, layers: cut..end });
                 }
             }
             member.round = Some(next);
@@ -105,15 +109,15 @@ impl Coordinator {
         let Some(member) = self.fleet.get(edge).filter(|member| member.ready) else { return };
         let Some(plan) = member.round.as_ref().map(|round| round.plan) else { return };
         self.send(edge, CloudMessage::Round(plan));
-        self.send_block(now, edge);
+        self.send_blocks(now, edge);
     }
 
     /// Sends the layers that an edge gets at the start of its round, if there are any.
-    pub(super) fn send_block(&mut self, now: Duration, edge: &str) {
+    pub(super) fn send_blocks(&mut self, now: Duration, edge: &str) {
         let Some(member) = self.fleet.get(edge).filter(|member| member.connection.is_some()) else { return };
         let Some(round) = member.round.as_ref() else { return };
         let plan = round.plan;
-        if let Some(Slice { state, layers }) = round.block.clone() {
+        for Slice { state, layers } in round.blocks.clone() {
             let block = state.slice(&self.settings.spec, layers);
             let tensor = encode_state(plan.round, plan.attempt, 0, block);
             self.emit_state_moved(now, edge, tensor.header.round, tensor.wire_bytes(), "down");
@@ -136,13 +140,13 @@ impl Coordinator {
             && !layers.is_empty()
         {
             let replica = Replica::Of(edge.to_owned());
-            self.push(Action::Compute(Job::Place { replica, state, from: layers.start }));
+            self.push(Action::Compute(Job::Place { replica, state, layers }));
         }
     }
 
     pub(super) fn place_shared(&mut self) {
         if let Some(Slice { state, layers }) = self.shared_start.clone() {
-            let job = Job::Place { replica: Replica::Shared, state, from: layers.start };
+            let job = Job::Place { replica: Replica::Shared, state, layers };
             self.push(Action::Compute(job));
         }
     }
@@ -172,18 +176,18 @@ impl Coordinator {
         if peak_rss_bytes > 0 {
             self.emit(now, EventKind::EdgeMemory { edge: edge.to_owned(), peak_rss_bytes });
         }
-        let (layers, moments) = (self.settings.spec.len(), self.settings.moments());
+        let (end, moments) = (self.settings.cloud_end(), self.settings.moments());
         let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
-        if !round.is_trained(layers) {
+        if !round.is_trained(end) {
             let reason =
                 format!("it ended its round after {} of {} steps", round.next_step, round.plan.steps);
             self.refuse_edge(now, edge, &reason);
             return;
         }
         round.done = true;
-        if round.cut() == layers {
+        if round.cut() == end {
             // Local training: the cloud's half is without layers, but a shallower cut appends to it.
-            round.exported = Some(LayerState { layers: layers..layers, moments, values: Vec::new() });
+            round.exported = Some(LayerState { layers: end..end, moments, values: Vec::new() });
         }
         self.end_member_round(now, edge);
     }
@@ -207,14 +211,14 @@ impl Coordinator {
             }
         };
         self.emit_state_moved(now, edge, header.round, bytes, "up");
-        let layers = self.settings.spec.len();
+        let (layers, end, tail) = (self.settings.spec.len(), self.settings.cloud_end(), self.settings.tail);
         let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
         if header.step == 0 {
             match round.moved.take() {
                 Some((range, rest)) if range == state.layers => {
                     let mut whole = state;
                     whole.append(Arc::unwrap_or_clone(rest));
-                    round.start = Some(Slice { state: Arc::new(whole), layers: range.start..layers });
+                    round.start = Some(Slice { state: Arc::new(whole), layers: range.start..end });
                     self.place(edge);
                     self.serve(edge);
                 }
@@ -228,6 +232,9 @@ impl Coordinator {
             }
         } else if round.plan.aggregate && state.layers == (0..round.cut()) {
             round.upload = Some(state);
+            self.end_member_round(now, edge);
+        } else if round.plan.aggregate && tail.is_some_and(|tail| state.layers == (tail..layers)) {
+            round.tail = Some(state);
             self.end_member_round(now, edge);
         } else {
             let reason = format!(
@@ -244,9 +251,9 @@ impl Coordinator {
     /// Asks for the replica's state once the edge has done the round, then sees whether all have.
     pub(super) fn end_member_round(&mut self, now: Duration, edge: &str) {
         let shared = self.settings.topology == Topology::Shared;
-        let layers = self.settings.spec.len();
+        let end = self.settings.cloud_end();
         let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
-        if !shared && !round.export_asked && round.next_step == round.plan.steps && round.cut() < layers {
+        if !shared && !round.export_asked && round.next_step == round.plan.steps && round.cut() < end {
             round.export_asked = true;
             let (number, attempt) = (round.plan.round, round.plan.attempt);
             let replica = Replica::Of(edge.to_owned());
@@ -287,7 +294,9 @@ impl Coordinator {
         let shared = self.settings.topology == Topology::Shared;
         round.done
             && (shared || round.exported.is_some())
-            && (!round.plan.aggregate || round.cut() == 0 || round.upload.is_some())
+            && (!round.plan.aggregate
+                || ((round.cut() == 0 || round.upload.is_some())
+                    && (self.settings.tail.is_none() || round.tail.is_some())))
     }
 
     /// The barrier: goes on once every edge that takes part is complete.

@@ -175,6 +175,11 @@ impl ModelCost {
         self.layers.iter().position(|layer| layer.params > 0)
     }
 
+    /// The last layer with parameters, if any: the classifier, which stays on the edge with the labels.
+    pub fn last_trained(&self) -> Option<usize> {
+        self.layers.iter().rposition(|layer| layer.params > 0)
+    }
+
     /// Bytes of tensors that training `layers` holds at once, for `batch` samples and `moments`
     /// optimizer moments per trained value: the weights, their gradients, the moments, the buffers, the
     /// saved activations, and the last layer's output with its gradient (for an edge with layers
@@ -192,6 +197,19 @@ impl ModelCost {
             .saturating_add(self.buffers(layers))
             .saturating_add(kept.saturating_mul(batch))
             .saturating_mul(VALUE_BYTES)
+    }
+
+    /// Bytes of tensors that an edge with layers `[0, cut)` and, where the labels stay there, `[tail, L)`
+    /// holds at once: [`Self::training_memory_bytes`] of both, and the tail's gradient for the cloud.
+    ///
+    /// # Panics
+    /// If the model does not have these layers.
+    pub fn edge_memory_bytes(&self, cut: usize, tail: Option<usize>, batch: u64, moments: u64) -> u64 {
+        let head = self.training_memory_bytes(0..cut, batch, moments);
+        let Some(tail) = tail else { return head };
+        let gradient = self.layers.get(tail).map_or(0, |layer| layer.input_bytes.saturating_mul(batch));
+        head.saturating_add(self.training_memory_bytes(tail..self.layers.len(), batch, moments))
+            .saturating_add(gradient)
     }
 
     fn sum(&self, layers: Range<usize>, count: impl Fn(&LayerCost) -> u64) -> u64 {

@@ -24,7 +24,8 @@ const MAGIC: [u8; 4] = *b"PWT1";
 /// What a tensor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TensorKind {
-    /// Smashed data: the activations at the cut, edge to cloud, followed by the batch's labels.
+    /// Smashed data: the activations at the cut, edge to cloud, followed by the batch's labels unless
+    /// these stay on the edge.
     Activations,
     /// The gradient at the cut, cloud to edge.
     CutGradient,
@@ -32,10 +33,31 @@ pub enum TensorKind {
     State,
     /// Values without meaning, sent to measure a link.
     Probe,
+    /// Where the labels stay on the edge: the activations before its last layers, cloud to edge.
+    TailActivations,
+    /// The gradient of these activations, edge to cloud.
+    TailGradient,
 }
 
 impl TensorKind {
-    const ALL: [Self; 4] = [Self::Activations, Self::CutGradient, Self::State, Self::Probe];
+    const ALL: [Self; 6] = [
+        Self::Activations,
+        Self::CutGradient,
+        Self::State,
+        Self::Probe,
+        Self::TailActivations,
+        Self::TailGradient,
+    ];
+
+    /// Whether it is a gradient, which f16 needs scaled.
+    fn is_gradient(self) -> bool {
+        matches!(self, Self::CutGradient | Self::TailGradient)
+    }
+
+    /// Whether it crosses the wire in every step: what rates are reserved for.
+    pub fn is_of_a_step(self) -> bool {
+        !matches!(self, Self::State | Self::Probe)
+    }
 
     fn code(self) -> u8 {
         self as u8
@@ -49,6 +71,8 @@ impl std::fmt::Display for TensorKind {
             Self::CutGradient => "cut gradient",
             Self::State => "state",
             Self::Probe => "probe",
+            Self::TailActivations => "tail activations",
+            Self::TailGradient => "tail gradient",
         })
     }
 }
@@ -231,7 +255,7 @@ impl TensorMessage {
             values
         } else {
             let mut bytes = Vec::with_capacity(header.body_bytes());
-            if header.kind == TensorKind::CutGradient {
+            if header.kind.is_gradient() {
                 header.exponent = codec::encode_scaled(header.codec, &values, &mut bytes);
             } else {
                 codec::encode(header.codec, &values, &mut bytes);

@@ -23,6 +23,7 @@ fn drawn(dice: &mut Dice, seed: u64) -> Scenario {
         4 => Scenario { reset_moments: true, workers: 1, ..Scenario::new(seed).any_depth() },
         _ => Scenario::centralized(seed),
     };
+    let base = if dice.chance(0.4) && !base.shared() { base.labels_on_the_edge() } else { base };
     Scenario {
         rounds: 3 + dice.below(6) as u32,
         aggregate_every: 1 + dice.below(4) as u32,

@@ -19,7 +19,14 @@ use crate::ledger::Ledger;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Folder {
     session: Option<u64>,
-    round: Option<(u64, Completed, LayerState)>,
+    round: Option<(u64, Completed, ClientModel)>,
+}
+
+/// An edge's layers: those before the cut and, where the labels stay there, the last ones.
+#[derive(Clone, Debug)]
+struct ClientModel {
+    head: LayerState,
+    tail: Option<LayerState>,
 }
 
 impl Folder {
@@ -37,14 +44,23 @@ impl Folder {
         }
     }
 
-    fn load_round(&self, session: u64, completed: Completed) -> Result<LayerState, String> {
+    fn load_round(&self, session: u64, completed: Completed) -> Result<ClientModel, String> {
         match &self.round {
-            Some((of, found, state)) if *of == session && *found == completed => Ok(state.clone()),
+            Some((of, found, model)) if *of == session && *found == completed => Ok(model.clone()),
             other => {
                 let found = other.as_ref().map(|(of, completed, _)| (of, completed));
                 Err(format!("the folder holds {found:?} instead of {session}, {completed:?}"))
             }
         }
+    }
+}
+
+impl ClientModel {
+    /// What is sent of it for an aggregation.
+    fn encoded(self, round: u32, attempt: u32, steps: u32, cut: u32) -> Vec<TensorMessage> {
+        let head = (cut > 0).then_some(self.head);
+        let states = head.into_iter().chain(self.tail);
+        states.map(|state| encode_state(round, attempt, steps, state)).collect()
     }
 }
 
@@ -90,7 +106,7 @@ pub(crate) struct Worker {
 #[derive(Debug)]
 struct Training {
     assignment: Box<Assignment>,
-    half: Option<LayerState>,
+    model: Option<ClientModel>,
     completed: Option<Completed>,
     pending: Option<(u32, Tape)>,
 }
@@ -120,17 +136,19 @@ impl Worker {
             Job::Prepare { assignment, .. } => {
                 around.folder.begin_session(assignment.session);
                 let completed = around.folder.restore().and_then(|restored| restored.completed);
-                self.training = Some(Training { assignment, half: None, completed, pending: None });
+                self.training = Some(Training { assignment, model: None, completed, pending: None });
                 Ok(Computed::Prepared)
             }
-            Job::Begin { plan, block, rolled_back } => self.begin(around, plan, block, rolled_back),
+            Job::Begin { plan, blocks, rolled_back } => self.begin(around, plan, blocks, rolled_back),
             Job::Forward { plan, step } => self.forward(around, plan, step),
+            Job::Tail { plan, step, activations } => self.tail(around, plan, step, activations),
             Job::Backward { plan, step, gradient } => self.backward(around, plan, step, gradient),
             Job::LocalStep { plan, step } => {
                 let training = self.training()?;
                 let context = training.context(around.name, &plan, step);
-                let half = training.half.as_mut().ok_or("a local step began before its round")?;
-                around.model.step(half, &context, around.ledger);
+                let ClientModel { head, tail } =
+                    training.model.as_mut().ok_or("a local step began before its round")?;
+                around.model.step(head, tail.as_mut(), &context, around.ledger);
                 let RoundPlan { round, attempt, .. } = plan;
                 Ok(Computed::LocalStepped { round, attempt, step, loss: 1.0, correct: 1, seconds: 0.01 })
             }
@@ -138,12 +156,12 @@ impl Worker {
             Job::Upload(completed) => {
                 let Completed { round, attempt, cut, aggregate, steps } = completed;
                 let session = self.training()?.assignment.session;
-                let upload = if aggregate && cut > 0 {
-                    Some(encode_state(round, attempt, steps, around.folder.load_round(session, completed)?))
+                let uploads = if aggregate {
+                    around.folder.load_round(session, completed)?.encoded(round, attempt, steps, cut)
                 } else {
-                    None
+                    Vec::new()
                 };
-                Ok(Computed::RoundEnded { round, attempt, upload, peak_rss_bytes: 1 })
+                Ok(Computed::RoundEnded { round, attempt, uploads, peak_rss_bytes: 1 })
             }
         }
     }
@@ -156,25 +174,32 @@ impl Worker {
         &mut self,
         around: &Surroundings<'_>,
         plan: RoundPlan,
-        block: Option<TensorMessage>,
+        blocks: Vec<TensorMessage>,
         rolled_back: bool,
     ) -> Result<Computed, String> {
         let training = self.training()?;
         let spec = &around.model.spec;
-        let cut = plan.cut as usize;
+        let (cut, last) = (plan.cut as usize, training.assignment.tail.map(|tail| tail as usize..spec.len()));
+        let mut blocks: Vec<LayerState> = blocks
+            .into_iter()
+            .map(|block| decode_state(spec, MOMENTS, block).map_err(|error| error.to_string()))
+            .collect::<Result<_, _>>()?;
+        let from_cloud = |at: usize| blocks.iter().position(|block| block.layers.start == at);
         training.pending = None;
         let mut moved = None;
-        let state = match plan.start {
-            StartFrom::Initial => LayerState::initial(spec, 0..cut, MOMENTS, training.assignment.seed),
-            StartFrom::Cloud => match block {
-                Some(block) => {
-                    decode_state(&around.model.spec, MOMENTS, block).map_err(|error| error.to_string())?
-                }
-                None => LayerState { layers: 0..0, moments: MOMENTS, values: Vec::new() },
-            },
+        let ClientModel { head, tail } = match plan.start {
+            StartFrom::Initial => {
+                let initial = |layers| LayerState::initial(spec, layers, MOMENTS, training.assignment.seed);
+                ClientModel { head: initial(0..cut), tail: last.clone().map(initial) }
+            }
+            StartFrom::Cloud => {
+                let tail = last.as_ref().and_then(|last| from_cloud(last.start)).map(|at| blocks.remove(at));
+                let none = LayerState { layers: 0..0, moments: MOMENTS, values: Vec::new() };
+                ClientModel { head: blocks.pop().unwrap_or(none), tail }
+            }
             StartFrom::Own { upload_moved } => {
-                let mut state = match training.half.take() {
-                    Some(half) if !rolled_back => half,
+                let ClientModel { head: mut state, tail } = match training.model.take() {
+                    Some(model) if !rolled_back => model,
                     _ => {
                         let completed = training.completed.ok_or("no completed round to go back to")?;
                         around.folder.load_round(training.assignment.session, completed)?
@@ -183,19 +208,19 @@ impl Worker {
                 if cut < state.layers.end {
                     let rest = state.split_off(spec, cut);
                     moved = upload_moved.then(|| encode_state(plan.round, plan.attempt, 0, rest));
-                } else if let Some(block) = block {
-                    state.append(
-                        decode_state(&around.model.spec, MOMENTS, block)
-                            .map_err(|error| error.to_string())?,
-                    );
+                } else if let Some(block) = blocks.pop() {
+                    state.append(block);
                 }
-                state
+                ClientModel { head: state, tail }
             }
         };
-        if state.layers != (0..cut) {
-            return Err(format!("the state has layers {:?} where the cut is {cut}", state.layers));
+        if head.layers != (0..cut) || tail.as_ref().map(|tail| &tail.layers) != last.as_ref() {
+            return Err(format!(
+                "the state has layers {:?} and {tail:?} where the cut is {cut}",
+                head.layers
+            ));
         }
-        training.half = Some(state);
+        training.model = Some(ClientModel { head, tail });
         Ok(Computed::Begun { round: plan.round, attempt: plan.attempt, moved })
     }
 
@@ -208,7 +233,8 @@ impl Worker {
         let training = self.training()?;
         let context = training.context(around.name, &plan, step);
         let (input, labels) = batch(&context);
-        let half = training.half.as_mut().ok_or("a step began before its round")?;
+        let labels_stay = training.assignment.tail.is_some();
+        let half = &mut training.model.as_mut().ok_or("a step began before its round")?.head;
         let tape = around.model.forward(half, input, &context, around.ledger);
         let mut values = to_values(tape.output);
         if let Some(poison) = *around.poison
@@ -227,8 +253,37 @@ impl Worker {
             step,
             ..TensorHeader::new(TensorKind::Activations, plan.activations)
         };
-        let activations = TensorMessage::encode(header, values, &labels);
+        let sent = if labels_stay { &[][..] } else { &labels };
+        let activations = TensorMessage::encode(header, values, sent);
         Ok(Computed::Forwarded { round, attempt, step, activations, seconds: 0.01 })
+    }
+
+    fn tail(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        plan: RoundPlan,
+        step: u32,
+        activations: TensorMessage,
+    ) -> Result<Computed, String> {
+        let training = self.training()?;
+        if !matches!(training.pending, Some((at, _)) if at == step) {
+            return Err(format!("the activations of step {} have no forward pass", step + 1));
+        }
+        let (values, _) = activations.decode().map_err(|error| error.to_string())?;
+        let context = training.context(around.name, &plan, step);
+        let (_, labels) = batch(&context);
+        let model = training.model.as_mut().ok_or("activations came before their round")?;
+        let tail = model.tail.as_mut().ok_or("activations came for layers that are not here")?;
+        let gradient = around.model.finish(tail, from_values(&values)?, &labels, &context, around.ledger);
+        let RoundPlan { round, attempt, .. } = plan;
+        let header = TensorHeader {
+            round,
+            attempt,
+            step,
+            ..TensorHeader::new(TensorKind::TailGradient, plan.gradients)
+        };
+        let gradient = TensorMessage::encode(header, to_values(gradient), &[]);
+        Ok(Computed::TailStepped { round, attempt, step, gradient, loss: 1.0, correct: 1, seconds: 0.01 })
     }
 
     fn backward(
@@ -245,7 +300,7 @@ impl Worker {
             _ => return Err(format!("the gradient of step {} has no forward pass", step + 1)),
         };
         let context = training.context(around.name, &plan, step);
-        let half = training.half.as_mut().ok_or("a gradient came before its round")?;
+        let half = &mut training.model.as_mut().ok_or("a gradient came before its round")?.head;
         around.model.backward(half, &tape, from_values(&values)?, &context, around.ledger);
         let RoundPlan { round, attempt, .. } = plan;
         Ok(Computed::Backwarded { round, attempt, step, seconds: 0.01 })
@@ -255,11 +310,11 @@ impl Worker {
         let training = self.training()?;
         let RoundPlan { round, attempt, cut, aggregate, steps, .. } = plan;
         let completed = Completed { round, attempt, cut, aggregate, steps };
-        let state = training.half.clone().ok_or("a round ended before it began")?;
-        around.folder.round = Some((training.assignment.session, completed, state.clone()));
+        let model = training.model.clone().ok_or("a round ended before it began")?;
+        around.folder.round = Some((training.assignment.session, completed, model.clone()));
         training.completed = Some(completed);
-        let upload = (aggregate && cut > 0).then(|| encode_state(round, attempt, steps, state));
-        Ok(Computed::RoundEnded { round, attempt, upload, peak_rss_bytes: 1 })
+        let uploads = if aggregate { model.encoded(round, attempt, steps, cut) } else { Vec::new() };
+        Ok(Computed::RoundEnded { round, attempt, uploads, peak_rss_bytes: 1 })
     }
 }
 

@@ -27,6 +27,7 @@ mod connections;
 mod coordinator_crashes;
 mod copies;
 mod crashes;
+mod labels;
 mod operations;
 mod participant_alone;
 mod strangers;

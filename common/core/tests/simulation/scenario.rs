@@ -59,6 +59,8 @@ pub(crate) struct Scenario {
     pub(crate) seed: u64,
     pub(crate) edges: Vec<EdgeSetup>,
     pub(crate) topology: Topology,
+    /// Labels on the edge: where its last layers begin.
+    pub(crate) tail: Option<usize>,
     pub(crate) cuts: Cuts,
     pub(crate) depth: RangeInclusive<usize>,
     pub(crate) rounds: u32,
@@ -110,6 +112,7 @@ impl Scenario {
             seed,
             edges: [("attic", 30), ("barn", 10), ("cellar", 25)].map(edge).into(),
             topology: Topology::ReplicaPerEdge,
+            tail: None,
             cuts: Cuts::Random,
             depth: 1..=LAYERS - 1,
             rounds: 5,
@@ -137,6 +140,18 @@ impl Scenario {
     /// Random cuts from raw data to plain federated learning.
     pub(crate) fn any_depth(self) -> Self {
         Self { depth: 0..=LAYERS, ..self }
+    }
+
+    /// The labels stay on the edges, with the last layer or the last three. What was cut behind these is
+    /// trained on the edge alone.
+    pub(crate) fn labels_on_the_edge(self) -> Self {
+        let tail = [LAYERS - 1, LAYERS - 3][self.seed as usize % 2];
+        let most = if *self.depth.end() == LAYERS { tail } else { (*self.depth.end()).min(tail - 1) };
+        let cuts = match self.cuts {
+            Cuts::Fixed(cut) => Cuts::Fixed(cut.min(most)),
+            cuts => cuts,
+        };
+        Self { tail: Some(tail), cuts, depth: (*self.depth.start()).min(most)..=most, ..self }
     }
 
     pub(crate) fn fault(mut self, at: Duration, fault: Fault) -> Self {
@@ -196,7 +211,7 @@ impl Scenario {
                         optimizer_step: settings.optimizer_steps(round) + u64::from(step) + 1,
                     };
                     let state = if self.shared() { &mut global } else { replica };
-                    model.step(state, &context, &mut ledger);
+                    model.step(state, None, &context, &mut ledger);
                 }
             }
             trained += self.steps;
@@ -204,7 +219,7 @@ impl Scenario {
                 if !self.shared() {
                     let parts = replicas
                         .iter()
-                        .map(|(edge, state)| (edge.samples as f64 * f64::from(trained), state.clone(), None));
+                        .map(|(edge, state)| (edge.samples as f64 * f64::from(trained), vec![state.clone()]));
                     global = model.average(parts.collect());
                 }
                 if self.reset_moments {
@@ -242,6 +257,8 @@ impl Scenario {
             target_accuracy: self.target_accuracy,
             reset_moments: self.reset_moments,
             topology: self.topology,
+            labels_stay: self.tail.is_some(),
+            tail: self.tail,
             cuts: self.cuts,
             depth: self.depth.clone(),
             replan: Replan::EveryRound,

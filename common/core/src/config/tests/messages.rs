@@ -242,7 +242,6 @@ fn what_is_not_built_yet_is_refused() {
         ("data.evaluate=edges", "`data.evaluate = \"edges\"` is not available in this version"),
         ("training.algorithm=splitfed-v2", "`training.algorithm = \"splitfed-v2\"` is not available"),
         ("training.algorithm=sequential", "`training.algorithm = \"sequential\"` is not available"),
-        ("training.labels=edge", "`training.labels = \"edge\"` is not available in this version"),
         ("plan.on_straggler=drop", "`plan.on_straggler = \"drop\"` is not available in this version"),
         ("plan.on_straggler=defer", "`plan.on_straggler = \"defer\"` is not available in this version"),
         ("wire.in_flight=2", "`wire.in_flight = 2` is not available in this version; allowed now: 1"),

@@ -94,9 +94,9 @@ impl World {
 
     pub(super) fn compute_global(&mut self, job: Job) -> Computed {
         match job {
-            Job::Aggregate { round, parts, reset_moments } => {
-                self.check_parts(&parts);
-                let mut state = self.model.average(parts);
+            Job::Aggregate { round, models, reset_moments } => {
+                self.check_models(&models);
+                let mut state = self.model.average(models);
                 if reset_moments {
                     state.reset_moments(&self.model.spec);
                 }
@@ -111,14 +111,12 @@ impl World {
         }
     }
 
-    /// Both halves of every contribution have seen the same steps, each once, and its weight counts
-    /// exactly these.
-    pub(super) fn check_parts(&self, parts: &[(f64, LayerState, Option<LayerState>)]) {
-        for (weight, lower, upper) in parts {
-            let mut whole = lower.clone();
-            if let Some(upper) = upper.clone() {
-                whole.append(upper);
-            }
+    /// All parts of every contribution have seen the same steps, each once, and its weight counts exactly
+    /// these.
+    pub(super) fn check_models(&self, models: &[(f64, Vec<LayerState>)]) {
+        for (weight, parts) in models {
+            let whole = LayerState::joined(parts.iter().cloned()).expect("a contribution has layers");
+            assert_eq!(whole.layers, 0..self.model.spec.len(), "a contribution is a full model");
             let steps = self.ledger.steps(&self.model, &whole);
             if !self.scenario.shared() {
                 let edge = &steps.first().expect("a contribution without a step").edge;
