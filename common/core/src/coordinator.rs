@@ -30,6 +30,12 @@ use crate::wire::{CloudMessage, EdgeMessage, TensorKind, TensorMessage};
 use forecast::Forecast;
 use member::Member;
 
+/// How long a new connection may take to ask to take part.
+const ASKING: Duration = Duration::from_secs(30);
+
+/// Connections on which nobody has asked yet; more are put off.
+const MOST_UNKNOWN: usize = 1024;
+
 /// How a tensor came.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Received {
@@ -37,6 +43,15 @@ pub struct Received {
     pub seconds: f64,
     /// Round-trip time of the connection, in seconds.
     pub rtt_s: f64,
+}
+
+/// Whose a connection is.
+#[derive(Clone, Debug)]
+enum Caller {
+    /// Nobody has asked on it yet.
+    Unknown { since: Duration },
+    /// An edge has, by this name.
+    Edge(String),
 }
 
 /// Where the run is.
@@ -62,8 +77,8 @@ enum Phase {
 pub struct Coordinator {
     settings: Settings,
     phase: Phase,
-    /// Each connection, and the edge that it belongs to once that has asked.
-    connections: BTreeMap<ConnectionId, Option<String>>,
+    /// Each connection, and whose it is.
+    connections: BTreeMap<ConnectionId, Caller>,
     fleet: BTreeMap<String, Member>,
     forecast: Forecast,
     standardizer: Option<Standardizer>,
@@ -126,9 +141,15 @@ impl Coordinator {
     }
 
     /// A connection was made; the edge speaks first.
-    pub fn handle_connected(&mut self, _now: Duration, from: ConnectionId) {
+    pub fn handle_connected(&mut self, now: Duration, from: ConnectionId) {
         if !self.has_ended() {
-            self.connections.insert(from, None);
+            let unknown = |caller: &&Caller| matches!(caller, Caller::Unknown { .. });
+            let waiting = self.connections.values().filter(unknown).count();
+            self.connections.insert(from, Caller::Unknown { since: now });
+            if waiting >= MOST_UNKNOWN {
+                self.put_off_connection(now, from, "too many connections wait to ask; try again");
+            }
+            self.set_timer();
         }
     }
 
@@ -141,7 +162,7 @@ impl Coordinator {
     }
 
     fn dispatch_message(&mut self, now: Duration, from: ConnectionId, message: EdgeMessage) {
-        let Some(edge) = self.connections[&from].clone() else {
+        let Caller::Edge(edge) = self.connections[&from].clone() else {
             match message {
                 EdgeMessage::TrainingRequest(request) => self.handle_request(now, from, request),
                 _ => self.refuse_connection(now, from, "the first message must be a training request"),
@@ -180,7 +201,7 @@ impl Coordinator {
         tensor: TensorMessage,
         received: Received,
     ) {
-        let Some(Some(edge)) = self.connections.get(&from).cloned() else { return };
+        let Some(Caller::Edge(edge)) = self.connections.get(&from).cloned() else { return };
         if self.has_ended() {
             return;
         }
@@ -208,8 +229,8 @@ impl Coordinator {
     /// A message or tensor came that cannot be understood.
     pub fn handle_malformed(&mut self, now: Duration, from: ConnectionId, reason: &str) {
         match self.connections.get(&from).cloned() {
-            Some(Some(edge)) => self.refuse_edge(now, &edge, reason),
-            Some(None) => self.refuse_connection(now, from, reason),
+            Some(Caller::Edge(edge)) => self.refuse_edge(now, &edge, reason),
+            Some(Caller::Unknown { .. }) => self.refuse_connection(now, from, reason),
             None => {}
         }
         self.set_timer();
@@ -252,6 +273,7 @@ impl Coordinator {
     pub fn handle_timeout(&mut self, now: Duration) {
         // It is used up, even if it came too early for anything to expire.
         self.timer = None;
+        self.turn_away_the_silent(now);
         match self.phase {
             Phase::Ended | Phase::Aggregate | Phase::LastEvaluation => {}
             Phase::Gather if now >= self.started_at + self.settings.gather_timeout => {
@@ -264,7 +286,7 @@ impl Coordinator {
 
     /// A connection is gone.
     pub fn handle_disconnect(&mut self, now: Duration, from: ConnectionId) {
-        if let Some(Some(edge)) = self.connections.remove(&from) {
+        if let Some(Caller::Edge(edge)) = self.connections.remove(&from) {
             self.handle_lost(now, &edge, from);
         }
         self.set_timer();
@@ -292,6 +314,19 @@ impl Coordinator {
         let pace = self.forecast.pace_down(edge).filter(|_| is_of_a_step);
         if let Some(to) = self.fleet.get(edge).and_then(|member| member.connection) {
             self.push(Action::SendTensor { to, tensor, pace });
+        }
+    }
+
+    /// Turns away the connections on which nobody has asked in time: each holds memory.
+    fn turn_away_the_silent(&mut self, now: Duration) {
+        let silent: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter(|(_, caller)| matches!(caller, Caller::Unknown { since } if now >= *since + ASKING))
+            .map(|(connection, _)| *connection)
+            .collect();
+        for connection in silent {
+            self.refuse_connection(now, connection, &format!("no training request came within {ASKING:?}"));
         }
     }
 
@@ -369,6 +404,10 @@ impl Coordinator {
 
     /// Asks for a call at the next time at which something expires.
     fn set_timer(&mut self) {
+        let asking = self.connections.values().filter_map(|caller| match caller {
+            Caller::Unknown { since } if !self.has_ended() => Some(*since + ASKING),
+            _ => None,
+        });
         let next = match self.phase {
             // Whoever is away while a model is made or evaluated has done its part.
             Phase::Ended | Phase::Aggregate | Phase::LastEvaluation => None,
@@ -381,6 +420,7 @@ impl Coordinator {
                 .map(|lost_at| lost_at + self.settings.rejoin_window)
                 .min(),
         };
+        let next = asking.chain(next).min();
         if next != self.timer {
             self.timer = next;
             self.push(Action::SetTimer(next));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::action::{Action, ConnectionId};
 use super::member::Member;
-use super::{Coordinator, Phase};
+use super::{Caller, Coordinator, Phase};
 use crate::codec::Codec;
 use crate::event::EventKind;
 use crate::link::Transfer;
@@ -40,7 +40,7 @@ impl Coordinator {
             self.refuse_connection(now, from, &reason);
             return;
         }
-        self.connections.insert(from, Some(name.clone()));
+        self.connections.insert(from, Caller::Edge(name.clone()));
         let (samples, labels) = (request.samples, request.labels.clone());
         self.emit(now, EventKind::EdgeJoined { edge: name.clone(), samples, labels });
         self.forecast.admit(&request);
@@ -229,7 +229,7 @@ impl Coordinator {
 
     /// Attaches an edge's new connection, closing the one before.
     pub(super) fn attach(&mut self, edge: &str, connection: ConnectionId) {
-        self.connections.insert(connection, Some(edge.to_owned()));
+        self.connections.insert(connection, Caller::Edge(edge.to_owned()));
         let Some(member) = self.fleet.get_mut(edge) else { return };
         (member.lost_at, member.refused) = (None, None);
         if let Some(old) = member.connection.replace(connection)

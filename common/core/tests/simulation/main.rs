@@ -30,6 +30,7 @@ mod crashes;
 mod labels;
 mod operations;
 mod participant_alone;
+mod silence;
 mod strangers;
 mod undisturbed;
 mod vanished;
