@@ -1,25 +1,18 @@
 //! What the coordinator expects of every device and link, and the plan that follows from it.
 
+mod workload;
+
 use std::collections::BTreeMap;
 
 use super::member::Member;
 use super::settings::{Cuts, Replan, Settings};
 use crate::event::{PlannedEdge, TermsMs};
 use crate::link::{LinkEstimator, LinkState, RttFilter, Transfer};
-use crate::model::ModelCost;
-use crate::plan::{
-    self, CloudInput, EdgeInput, EdgePlan, LEAST_RATE, MOST_RATE, MOST_SECONDS, Plan, PlanError, PlanInput,
-};
+use crate::plan::{EdgePlan, Plan, PlanError};
 use crate::profile::{Correction, DeviceProfile, LayerWork, StepCorrections};
 use crate::random;
 use crate::wire::{StepReport, TrainingRequest};
-use crate::workload;
-
-/// An edge stays at its cut unless moving improves its part of the objective by this share.
-const HYSTERESIS: f64 = 0.05;
-
-/// Streams, framing and thread switches of the two transfers of a round trip, in seconds.
-const TRANSFER_OVERHEAD_S: f64 = 1e-3;
+use workload::{Workload, seconds_both};
 
 /// Weight of the newest step in the mean wait for a worker.
 const WAIT_WEIGHT: f64 = 0.1;
@@ -56,112 +49,6 @@ pub struct Outlook {
 /// If a number cannot be planned with.
 pub fn forecast_edges(settings: &Settings, outlooks: &[Outlook]) -> Result<Plan, PlanError> {
     Workload::of(settings).plan(settings, outlooks, &Correction::default())
-}
-
-/// What the planner needs of model and batch; the same in every round.
-#[derive(Debug)]
-struct Workload {
-    /// Of the layers that can be cut.
-    works: Vec<LayerWork>,
-    /// Of those that stay on the edge behind them, with the labels.
-    tail: Vec<LayerWork>,
-    /// Round trips of a step.
-    exchanges: f64,
-    flops: Vec<f64>,
-    bytes_up: Vec<u64>,
-    bytes_down: Vec<u64>,
-    state_bytes: Vec<u64>,
-    memory_by_cut: Vec<u64>,
-}
-
-impl Workload {
-    fn of(settings: &Settings) -> Self {
-        let (spec, batch, moments) = (&settings.spec, settings.batch_size, settings.moments());
-        let cost = ModelCost::of(spec);
-        let mut works = workload::layer_works(spec, &cost, batch, moments);
-        let tail = works.split_off(settings.cloud_end());
-        let memory = |cut| cost.edge_memory_bytes(cut, settings.tail, batch.into(), moments as u64);
-        let (activations, gradients) = (settings.activations, settings.gradients);
-        let (bytes_up, bytes_down) = match settings.tail {
-            None => (
-                workload::cut_bytes_up(&cost, batch, activations),
-                workload::cut_bytes_down(&cost, batch, gradients),
-            ),
-            Some(tail) => workload::passed_bytes(&cost, batch, tail, activations, gradients),
-        };
-        Self {
-            flops: works.iter().map(|work| work.forward_flops + work.backward_flops).collect(),
-            exchanges: if settings.tail.is_some() { 2.0 } else { 1.0 },
-            bytes_up,
-            bytes_down,
-            state_bytes: workload::edge_state_bytes(spec, settings.tail, moments),
-            memory_by_cut: (0..=works.len()).map(memory).collect(),
-            works,
-            tail,
-        }
-    }
-
-    /// Forward and backward seconds of each layer that can be cut on a device. Profiles and measurements come from edges:
-    /// what they claim beyond all bounds is taken for the bound, so that no claim stops everyone's plan.
-    fn seconds(&self, profile: &DeviceProfile, forward: f64, backward: f64) -> (Vec<f64>, Vec<f64>) {
-        let bounded = |seconds: f64| seconds.min(MOST_SECONDS);
-        let both = |work| {
-            let (forward_s, backward_s) = (profile.seconds_forward(work), profile.seconds_backward(work));
-            (bounded(forward * forward_s), bounded(backward * backward_s))
-        };
-        self.works.iter().map(both).unzip()
-    }
-
-    /// Seconds of the layers that stay on the edge, bounded likewise.
-    fn tail_seconds(&self, profile: &DeviceProfile, factor: f64) -> f64 {
-        (factor * seconds_both(profile, &self.tail)).min(MOST_SECONDS)
-    }
-
-    fn plan(&self, settings: &Settings, outlooks: &[Outlook], cloud: &Correction) -> Result<Plan, PlanError> {
-        let (forward_s, backward_s) = self.seconds(&settings.cloud_profile, cloud.factor(), cloud.factor());
-        let edges = outlooks.iter().map(|outlook| {
-            let corrections = &outlook.corrections;
-            let (forward_s, backward_s) = self.seconds(
-                &outlook.profile,
-                corrections.edge_forward.factor(),
-                corrections.edge_backward.factor(),
-            );
-            EdgeInput {
-                name: outlook.name.clone(),
-                forward_s,
-                backward_s,
-                tail_s: self.tail_seconds(&outlook.profile, corrections.edge_backward.factor()),
-                up_bytes_per_s: outlook.up.clamp(LEAST_RATE, MOST_RATE),
-                down_bytes_per_s: outlook.down.clamp(LEAST_RATE, MOST_RATE),
-                rtt_s: self.exchanges * outlook.rtt_s,
-                latency_overhead_s: self.exchanges * TRANSFER_OVERHEAD_S,
-                memory_limit: outlook.memory_limit,
-                memory_by_cut: self.memory_by_cut.clone(),
-                current_cut: outlook.current_cut,
-                fixed_cut: outlook.fixed_cut,
-            }
-        });
-        plan::plan(&PlanInput {
-            edges: edges.collect(),
-            cloud: CloudInput {
-                forward_s,
-                backward_s,
-                flops: self.flops.clone(),
-                workers: settings.workers,
-                capacity_bytes_per_s: settings.capacity,
-            },
-            cut_bytes_up: self.bytes_up.clone(),
-            cut_bytes_down: self.bytes_down.clone(),
-            state_bytes: self.state_bytes.clone(),
-            steps_between_aggregations: u64::from(settings.aggregate_every)
-                * u64::from(settings.steps_per_round),
-            depth: settings.depth.clone(),
-            deadline: settings.deadline,
-            objective: settings.objective,
-            margin: settings.margin,
-            hysteresis: HYSTERESIS,
-        })
-    }
 }
 
 /// What is predicted of one edge's steps in a round.
@@ -414,11 +301,6 @@ impl Forecast {
             cloud_service_s: service_s,
         }
     }
-}
-
-/// Forward and backward seconds of some layers together.
-fn seconds_both(profile: &DeviceProfile, works: &[LayerWork]) -> f64 {
-    works.iter().map(|work| profile.seconds_forward(work) + profile.seconds_backward(work)).sum()
 }
 
 fn is_measured(link: &LinkEstimator) -> bool {
