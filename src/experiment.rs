@@ -5,14 +5,15 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use partway_cloud::model_file;
 use partway_core::config::{Config, ConfigError};
 use partway_core::coordinator::Settings;
-use partway_core::model::{ModelCost, ModelSpec};
+use partway_core::model::{LayerState, ModelCost, ModelSpec};
 use partway_core::profile::DeviceProfile;
 use partway_datasets::{Dataset, DatasetError, PartitionError};
 use thiserror::Error;
 
-/// No configuration is longer than this.
+/// No configuration or model file is longer than this.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// Which experiment, on the command line.
@@ -89,13 +90,20 @@ impl Experiment {
             let dataset = config.data.dataset.to_string();
             ExperimentError::Data { file: file.clone(), dataset, source: Box::new(source) }
         })?;
-        let spec = config.model_spec(dataset.train.shape(), dataset.train.classes())?;
+        let spec = config.model_spec(dataset.train.shape(), dataset.train.classes(), read_model)?;
         let parts = partway_datasets::partition_for(&config, &dataset.train)
             .map_err(|source| ExperimentError::Partition { file: file.clone(), source })?;
         let experiment = Self { cost: ModelCost::of(&spec), config, spec, dataset, parts };
         // Depths are checked there; no profile changes that.
         experiment.settings(DeviceProfile::default())?;
         Ok(experiment)
+    }
+
+    /// The weights of `model.init`, if training starts from given ones.
+    pub(crate) fn initial_weights(&self) -> Result<Option<LayerState>, ConfigError> {
+        let Some(path) = &self.config.model.init else { return Ok(None) };
+        let weights = model_file::load(path, &self.spec);
+        weights.map(Some).map_err(|error| self.config.refuse_init(error.to_string()))
     }
 
     /// What a coordinator on a machine with this profile would be told.
@@ -112,12 +120,24 @@ impl Experiment {
 /// Reads a configuration; its path stands in messages as it was given.
 pub(crate) fn read_config(file: &Path, sets: &[String]) -> Result<Config, ExperimentError> {
     let failed = |source| ExperimentError::Read { file: file.to_owned(), source };
-    let mut text = String::new();
-    File::open(file).map_err(failed)?.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() as u64 > MAX_CONFIG_BYTES {
+    let Some(text) = read_limited(file, MAX_CONFIG_BYTES).map_err(failed)? else {
         return Err(ExperimentError::TooLong { file: file.to_owned() });
-    }
+    };
     Ok(Config::parse(&text, &file.display().to_string(), sets)?)
+}
+
+/// Reads a model file.
+pub(crate) fn read_model(file: &Path) -> io::Result<String> {
+    read_limited(file, MAX_CONFIG_BYTES)?.ok_or_else(|| {
+        io::Error::other(format!("it is longer than {MAX_CONFIG_BYTES} bytes: give a TOML file of layers"))
+    })
+}
+
+/// The file's text, unless it is longer than `most` bytes.
+fn read_limited(file: &Path, most: u64) -> io::Result<Option<String>> {
+    let mut text = String::new();
+    File::open(file)?.take(most + 1).read_to_string(&mut text)?;
+    Ok(Some(text).filter(|text| text.len() as u64 <= most))
 }
 
 #[cfg(test)]
@@ -167,6 +187,47 @@ pub(crate) mod tests {
         let absent = ExperimentArgs { config: "no/such.toml".into(), sets: vec![] };
         let error = Experiment::load(&absent).expect_err("there is no file").to_string();
         assert!(error.starts_with("cannot read the configuration `no/such.toml`"), "{error}");
+    }
+
+    #[test]
+    fn a_model_file_is_read_and_its_mistakes_are_said() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("perceptron.toml");
+        let layers = |last: &str| {
+            format!("[[layer]]\nkind = \"flatten\"\n[[layer]]\nkind = \"linear\"\nout = {last}\n")
+        };
+        std::fs::write(&file, layers("\"classes\"")).expect("written");
+        let text = SMALL.replace("arch = \"mlp\"", &format!("file = \"{}\"", file.display()));
+        let experiment = load(&text, &["model.freeze=1"]).expect("it is right");
+        assert_eq!((experiment.spec.name.as_str(), experiment.spec.classes), ("perceptron", 4));
+        assert_eq!((experiment.spec.len(), experiment.spec.frozen), (2, 1));
+
+        let error = load(&text, &["model.freeze=2"]).expect_err("nothing is left to train");
+        assert!(error.contains("`model.freeze = 2` is not allowed; allowed: at most 1: layer 1"), "{error}");
+        std::fs::write(&file, layers("5")).expect("written");
+        let error = load(&text, &[]).expect_err("five logits for four classes");
+        assert!(error.starts_with(&format!("{}:4: `layer[1].kind", file.display())), "{error}");
+        let error = load(&text, &["model.file=no/such.toml"]).expect_err("there is no file");
+        assert!(error.starts_with("--set model.file=no/such.toml: `model.file = "), "{error}");
+        let error = load(&text, &["model.file=/dev/zero"]).expect_err("not a model");
+        assert!(error.contains("is longer than"), "{error}");
+    }
+
+    #[test]
+    fn initial_weights_must_be_the_models() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let set = format!("model.init={}/model.safetensors", folder.path().display());
+        let experiment = load(SMALL, &[&set]).expect("the weights are not read yet");
+        assert!(experiment.initial_weights().is_err_and(|error| error.to_string().contains("cannot read")));
+
+        let weights = LayerState::initial(&experiment.spec, 0..6, 0, 3);
+        model_file::write(folder.path(), &experiment.spec, &weights, 1).expect("written");
+        assert_eq!(experiment.initial_weights(), Ok(Some(weights)));
+        let wider = "data.synthetic={ shape = [1, 8, 9], classes = 4, train_samples = 200 }";
+        let error =
+            load(SMALL, &[&set, wider]).expect("a model").initial_weights().expect_err("another shape");
+        assert!(error.to_string().contains("tensor `layers.1.weight` is F32 of shape [128, 64]"), "{error}");
+        assert_eq!(load(SMALL, &[]).expect("it is right").initial_weights(), Ok(None));
     }
 
     #[test]

@@ -2,14 +2,23 @@
 //!
 //! `partway run` is the whole experiment on one machine: it reads the configuration ([`experiment`]),
 //! calibrates ([`calibration`]) and starts itself again as a coordinator and as edges ([`run`]).
-//! `partway plan` prints what such a run would be planned as ([`plan`]).
+//! `partway plan` prints what such a run would be planned as ([`plan`]), `partway report` makes a page of
+//! what it left behind ([`report`]), `partway compare` puts several side by side ([`compare`]).
 
 mod calibration;
+mod compare;
 mod experiment;
 mod failure;
+mod interrupts;
+mod markup;
 mod output;
+mod outputs;
+mod page;
 mod plan;
+mod plot;
+mod report;
 mod run;
+mod statistics;
 mod table;
 
 use std::process::ExitCode;
@@ -30,6 +39,12 @@ enum Command {
     Run(run::RunArgs),
     /// Print what each layer costs and how each edge would be cut, without training.
     Plan(plan::PlanArgs),
+    /// Write a run's report.html, from what the run left in its folder.
+    Report(report::ReportArgs),
+    /// Run several experiments one after the other, or take finished runs, and put them side by side.
+    Compare(compare::CompareArgs),
+    #[command(hide = true)]
+    RunProcess(run::processes::RunProcessArgs),
     #[command(hide = true)]
     CloudProcess(run::processes::CloudArgs),
     #[command(hide = true)]
@@ -40,6 +55,9 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Plan(args) => plan::plan(&args),
+        Command::Report(args) => report::report(&args),
+        Command::Compare(args) => compare::compare(&args),
+        Command::RunProcess(args) => run::processes::run(&args),
         Command::CloudProcess(args) => run::processes::cloud(&args),
         Command::EdgeProcess(args) => run::processes::edge(&args),
     };

@@ -76,6 +76,7 @@ struct Planned {
 /// Plans the experiment and prints the plan.
 pub(crate) fn plan(args: &PlanArgs) -> Result<(), Failure> {
     let experiment = Experiment::load(&args.experiment).map_err(Failure::wrong)?;
+    experiment.initial_weights().map_err(Failure::wrong)?;
     let planned = make(&experiment).map_err(|error| match error {
         PlanningError::Calibration(_) => Failure::failed(error),
         _ => Failure::wrong(error),

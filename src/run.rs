@@ -3,7 +3,7 @@
 mod children;
 mod emulation;
 mod folder;
-mod layout;
+pub(crate) mod layout;
 pub(crate) mod processes;
 mod progress;
 mod summary;
@@ -16,24 +16,25 @@ use clap::Args;
 use partway_core::config::{ModelSource, Share};
 
 use self::folder::RunFolder;
+use self::layout::Layout;
 use self::summary::RunSummary;
 use self::supervise::{End, supervise};
 use crate::calibration::calibrate;
 use crate::experiment::{Experiment, ExperimentArgs};
 use crate::failure::Failure;
-use crate::output;
+use crate::{output, report};
 
 /// What to run, and where to.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
-    experiment: ExperimentArgs,
+    pub(crate) experiment: ExperimentArgs,
     /// The folder of outputs [default: runs/NAME]
     #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
+    pub(crate) out: Option<PathBuf>,
     /// Continue the run in that folder from its last checkpoint
     #[arg(long)]
-    resume: bool,
+    pub(crate) resume: bool,
 }
 
 /// Runs the experiment.
@@ -42,6 +43,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let name = experiment.config.name.as_str();
     let root = args.out.clone().unwrap_or_else(|| Path::new("runs").join(name));
     let config = experiment.config.to_toml();
+    // Before the folder is cleared: a run may go on from the model that the last one left there.
+    let init = if args.resume { None } else { experiment.initial_weights().map_err(Failure::wrong)? };
     let folder = RunFolder::claim(&root, &config, args.resume).map_err(Failure::wrong)?;
     introduce(&experiment);
     let profile = if args.resume {
@@ -50,13 +53,15 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         output::note("calibrating this machine, alone");
         calibrate(&experiment).map_err(Failure::failed)?
     };
-    folder.fill(&experiment, &profile).map_err(Failure::failed)?;
+    folder.fill(&experiment, init.as_ref(), &profile).map_err(Failure::failed)?;
 
     let target = experiment.config.training.target_accuracy.map(Share::get);
     let edges = experiment.parts.iter().map(|(name, _)| name.clone()).collect();
-    // The processes have read their own parts; this one needs no samples any more.
-    drop(experiment);
-    let ended = supervise(&folder.layout, edges, args.resume).map_err(|failure| match failure {
+    // The processes have read their own parts; this one needs no samples and weights any more.
+    drop((experiment, init));
+    let ended = supervise(&folder.layout, edges, args.resume);
+    write_report(&folder.layout);
+    let ended = ended.map_err(|failure| match failure {
         Failure::Failed(reason) if folder.is_resumable() => Failure::Failed(format!(
             "{reason}\nto go on from the last checkpoint: `{}`",
             resume_command(args)
@@ -76,6 +81,16 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         End::Interrupted => {
             Err(Failure::Interrupted("there was no checkpoint yet, so that the next run starts anew".into()))
         }
+    }
+}
+
+/// However the run ended: that there is no report is no failure of it.
+fn write_report(layout: &Layout) {
+    match report::write(layout.root()) {
+        Ok(written) => {
+            written.warnings.iter().for_each(|warning| output::note(&format!("warning: {warning}")));
+        }
+        Err(error) => output::note(&format!("warning: there is no report: {error}")),
     }
 }
 

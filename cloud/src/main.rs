@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use partway_cloud::{Ended, ServeOptions, serve};
+use partway_cloud::{Ended, ServeOptions, model_file, serve};
 use partway_core::config::Config;
 use partway_core::coordinator::Settings;
 use partway_core::event::{Event, EventKind};
@@ -85,7 +85,15 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
         .map_err(|error| wrong(format!("cannot read {file}: {error}")))?;
     let config = Config::parse(&text, &file, &arguments.sets).map_err(wrong)?;
     let held_out = partway_datasets::from_config(&config.data, config.seed).map_err(wrong)?.test;
-    let spec = config.model_spec(held_out.shape(), held_out.classes()).map_err(wrong)?;
+    let spec = config
+        .model_spec(held_out.shape(), held_out.classes(), |path| fs::read_to_string(path))
+        .map_err(wrong)?;
+    let init = match &config.model.init {
+        Some(path) if !arguments.resume => Some(
+            model_file::load(path, &spec).map_err(|error| wrong(config.refuse_init(error.to_string())))?,
+        ),
+        _ => None,
+    };
     // Depths are checked there; no profile changes that.
     Settings::from_config(&config, spec.clone(), 0, DeviceProfile::default()).map_err(wrong)?;
     let identity = identity(arguments)?;
@@ -94,6 +102,7 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
     let options = ServeOptions {
         config,
         spec,
+        init,
         test: held_out,
         profile,
         listen: arguments.listen,

@@ -57,14 +57,6 @@ pub enum ModelFileError {
         /// Values that the whole model has with these moments.
         expected: usize,
     },
-    /// The layers cannot be expressed in TOML.
-    #[error("model `{model}` cannot be written as TOML: {source}")]
-    Layers {
-        /// The model.
-        model: String,
-        /// Why not.
-        source: toml::ser::Error,
-    },
     /// The file is not a safetensors file.
     #[error("{} is not a usable safetensors file: {source}", path.display())]
     Format {
@@ -98,14 +90,29 @@ pub fn weights_sha256(spec: &ModelSpec, state: &LayerState) -> String {
     hex(&hasher.finalize())
 }
 
-/// Writes the global model, after `rounds` rounds, into a folder, without optimizer moments.
+/// Writes the global model, after `rounds` rounds, into a folder, without optimizer moments: weights,
+/// and layers as [`ModelSpec::from_toml`] reads them.
+///
+/// # Errors
+/// If the state is not the whole model, or a file cannot be written; files before it stay as they were.
+pub fn write(dir: &Path, spec: &ModelSpec, state: &LayerState, rounds: u32) -> Result<(), ModelFileError> {
+    write_weights(&dir.join(WEIGHTS_FILE), spec, state, rounds)?;
+    replace(dir.join(LAYERS_FILE), spec.to_toml().as_bytes())
+}
+
+/// Writes the weights and buffers of a model after `rounds` rounds, as [`load`] reads them.
 ///
 /// Tensors have the names and shapes of [`partway_core::model::TensorSpec`], which are those of
 /// `PyTorch`: `[out, in / groups, k, k]` and `[out, in]`.
 ///
 /// # Errors
-/// If the state is not the whole model, or a file cannot be written; files before it stay as they were.
-pub fn write(dir: &Path, spec: &ModelSpec, state: &LayerState, rounds: u32) -> Result<(), ModelFileError> {
+/// As [`write`].
+pub fn write_weights(
+    path: &Path,
+    spec: &ModelSpec,
+    state: &LayerState,
+    rounds: u32,
+) -> Result<(), ModelFileError> {
     let expected = state_len(spec, 0..spec.len(), state.moments);
     if state.layers != (0..spec.len()) || state.values.len() != expected {
         return Err(ModelFileError::NotWhole {
@@ -116,7 +123,6 @@ pub fn write(dir: &Path, spec: &ModelSpec, state: &LayerState, rounds: u32) -> R
             expected,
         });
     }
-    let path = dir.join(WEIGHTS_FILE);
     let tensors = slots(spec, 0..spec.len(), state.moments).into_iter().map(|slot| {
         let values = &state.values[slot.values.clone()];
         (slot.tensor.name.clone(), Named { slot, values })
@@ -124,11 +130,8 @@ pub fn write(dir: &Path, spec: &ModelSpec, state: &LayerState, rounds: u32) -> R
     let facts = serde_json::json!({ "model": spec.name, "rounds": rounds }).to_string();
     let metadata = HashMap::from([(METADATA_KEY.to_owned(), facts)]);
     let weights = safetensors::serialize(tensors, Some(metadata))
-        .map_err(|source| ModelFileError::Format { path: path.clone(), source })?;
-    replace(path, &weights)?;
-    let layers = toml::to_string_pretty(spec)
-        .map_err(|source| ModelFileError::Layers { model: spec.name.clone(), source })?;
-    replace(dir.join(LAYERS_FILE), layers.as_bytes())
+        .map_err(|source| ModelFileError::Format { path: path.to_owned(), source })?;
+    replace(path.to_owned(), &weights)
 }
 
 fn replace(path: PathBuf, bytes: &[u8]) -> Result<(), ModelFileError> {
@@ -139,10 +142,10 @@ fn replace(path: PathBuf, bytes: &[u8]) -> Result<(), ModelFileError> {
     })
 }
 
-/// Reads weights and buffers of a whole model back; the state has no optimizer moments.
+/// Reads weights and buffers of a whole model; the state has no optimizer moments.
 ///
 /// # Errors
-/// If the file cannot be read, or does not hold exactly the model's tensors as `f32`.
+/// If the file cannot be read, or does not hold exactly the model's tensors as finite `f32`.
 pub fn load(path: &Path, spec: &ModelSpec) -> Result<LayerState, ModelFileError> {
     let io = |source| ModelFileError::Io { action: "read", path: path.to_owned(), source };
     let other =
@@ -172,9 +175,13 @@ pub fn load(path: &Path, spec: &ModelSpec) -> Result<LayerState, ModelFileError>
         for (value, bytes) in values[range.clone()].iter_mut().zip(quads) {
             *value = f32::from_le_bytes(*bytes);
         }
+        if !values[range.clone()].iter().all(|value| value.is_finite()) {
+            return Err(other(format!("tensor `{name}` has values that are not finite")));
+        }
     }
-    if file.len() != slots.len() {
-        return Err(other(format!("it has {} tensors, the model has {}", file.len(), slots.len())));
+    let is_known = |name: &&str| slots.iter().any(|slot| slot.tensor.name == *name);
+    if let Some(unknown) = file.names().into_iter().filter(|name| !is_known(name)).min() {
+        return Err(other(format!("it has a tensor `{unknown}`, which the model does not have")));
     }
     Ok(LayerState { layers: 0..spec.len(), moments: 0, values })
 }

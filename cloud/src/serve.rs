@@ -48,6 +48,8 @@ pub struct ServeOptions {
     pub config: Config,
     /// The model.
     pub spec: ModelSpec,
+    /// The weights to start from, if not random ones. A checkpoint takes their place.
+    pub init: Option<LayerState>,
     /// What accuracy is measured on.
     pub test: Samples,
     /// Seconds per layer kind of one worker.
@@ -195,7 +197,7 @@ impl<E: FnMut(&Event)> Driver<E> {
         inputs: mpsc::Sender<Input>,
         done: &mpsc::Sender<Done>,
     ) -> Result<Self, ServeError> {
-        let ServeOptions { config, spec, test, profile, out, resume, .. } = options;
+        let ServeOptions { config, spec, init, test, profile, out, resume, .. } = options;
         let settings = Settings::from_config(&config, spec, session_id(), profile)?;
         let spec = Arc::new(settings.spec.clone());
         let (moments, optimizer) = (settings.moments(), settings.optimizer);
@@ -209,11 +211,13 @@ impl<E: FnMut(&Event)> Driver<E> {
             Workers::start(config.cloud.workers.get(), config.cloud.threads.get(), &blueprint, done)?;
         let restored = if resume { Some(restore(&out, &spec, moments)?) } else { None };
         let record = begin_record(&out, &config, &settings, restored.as_ref())?;
+        let given =
+            init.map(|weights| Checkpoint::before_training(weights.with_zero_moments(&spec, moments)));
         let cost = ModelCost::of(&spec);
         let body_limit = workload::largest_body_bytes(&spec, &cost, settings.batch_size, moments) as usize;
         let begun = Instant::now();
         Ok(Self {
-            coordinator: Coordinator::new(begun.elapsed(), settings, restored),
+            coordinator: Coordinator::new(begun.elapsed(), settings, restored.or(given)),
             begun,
             timer: None,
             peers: BTreeMap::new(),

@@ -1,9 +1,9 @@
-//! Calibration of a device that does not know its model yet: on the layers of two built-in models.
+//! Calibration of a device that does not know its model yet: on models with every layer kind.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use partway_core::model::builtin::builtin;
+use partway_core::model::calibration;
 use partway_core::optimizer::Optimizer;
 use partway_core::profile::{DeviceProfile, ProfileError, fit};
 use partway_model::{Compute, ComputeError, HalfError, measure};
@@ -26,15 +26,13 @@ pub enum CalibrationError {
     Profile(#[from] ProfileError),
 }
 
-/// Calibrates one thread of this device, in about one and a half seconds.
+/// Calibrates one thread of this device, in about two seconds.
 pub fn calibrate_device() -> Result<DeviceProfile, CalibrationError> {
     let compute = Compute::cpu(1)?;
     let optimizer = Optimizer::Sgd { lr: 0.01, momentum: 0.9, weight_decay: 0.0 };
     let mut measurements = Vec::new();
-    for (name, input, batches) in [("lenet5", [1, 28, 28], [16, 64]), ("vgg5", [3, 32, 32], [4, 16])] {
-        if let Ok(spec) = builtin(name, input, 10) {
-            measurements.extend(measure(&Arc::new(spec), optimizer, &batches, BUDGET, &compute)?);
-        }
+    for (spec, batches) in calibration::models() {
+        measurements.extend(measure(&Arc::new(spec), optimizer, &batches, BUDGET, &compute)?);
     }
     Ok(fit(&measurements)?)
 }

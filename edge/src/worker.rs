@@ -242,10 +242,6 @@ impl Worker {
                 _ => return Err(format!("the gradient of step {} has no forward pass", step + 1)),
             };
             let context = training.context(name, &plan, step);
-            // Raw inputs have no gradient, and a half without layers nothing to train.
-            if plan.cut == 0 {
-                return Ok(());
-            }
             let head = training.head.as_mut().ok_or("a gradient came before its round")?;
             head.backward(pending, gradient, &context).map(drop).map_err(|error| error.to_string())
         })?;

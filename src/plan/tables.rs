@@ -56,8 +56,13 @@ pub(super) fn layers(experiment: &Experiment) -> String {
         cost.flops_backward(all).to_string(),
         cost.total_params().to_string(),
     ]);
+    let frozen = match spec.frozen {
+        0 => String::new(),
+        1 => "; layer 0 is frozen".to_owned(),
+        frozen => format!("; layers 0 to {} are frozen", frozen - 1),
+    };
     format!(
-        "{}, per sample; a cut c leaves layers 0 to c - 1 on the edge\n{}",
+        "{}, per sample; a cut c leaves layers 0 to c - 1 on the edge{frozen}\n{}",
         spec.name,
         table(&columns, &rows)
     )

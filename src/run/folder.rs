@@ -4,6 +4,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use partway_cloud::model_file::{self, ModelFileError};
+use partway_core::model::LayerState;
 use partway_core::profile::DeviceProfile;
 use partway_datasets::{ShardError, shard};
 use partway_net::{Authority, TlsError};
@@ -75,6 +77,9 @@ pub(crate) enum FolderError {
     /// Samples cannot be written.
     #[error(transparent)]
     Shard(#[from] ShardError),
+    /// The weights to start from cannot be written.
+    #[error(transparent)]
+    Weights(#[from] ModelFileError),
     /// Certificates cannot be made.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -113,7 +118,12 @@ impl RunFolder {
     }
 
     /// Writes everything that the processes read. A run that is resumed keeps the edges' states.
-    pub(crate) fn fill(&self, experiment: &Experiment, profile: &DeviceProfile) -> Result<(), FolderError> {
+    pub(crate) fn fill(
+        &self,
+        experiment: &Experiment,
+        init: Option<&LayerState>,
+        profile: &DeviceProfile,
+    ) -> Result<(), FolderError> {
         let layout = &self.layout;
         write(&layout.config(), &experiment.config.to_toml())?;
         let calibration = toml::to_string(profile).map_err(|error| FolderError::Calibration {
@@ -128,6 +138,10 @@ impl RunFolder {
         authority.save(&layout.authority())?;
         authority.issue(&SERVER_NAMES.map(str::to_owned))?.save(&layout.certificate(), &layout.key())?;
         shard::write(&layout.test_set(), &experiment.dataset.test)?;
+        write(&layout.layers(), &experiment.spec.to_toml())?;
+        if let Some(init) = init {
+            model_file::write_weights(&layout.initial_weights(), &experiment.spec, init, 0)?;
+        }
         for (edge, part) in &experiment.parts {
             shard::write(&layout.shard(edge), &experiment.dataset.train.take(part))?;
             let state = layout.state(edge);

@@ -85,6 +85,16 @@ impl Layout {
         self.root.join("cloud").join("test")
     }
 
+    /// The model's layers, for a coordinator whose configuration names a file: the run's own copy.
+    pub(crate) fn layers(&self) -> PathBuf {
+        self.root.join("cloud").join("model.toml")
+    }
+
+    /// The weights that training starts from, if they are not random: the run's own copy.
+    pub(crate) fn initial_weights(&self) -> PathBuf {
+        self.root.join("cloud").join("init.safetensors")
+    }
+
     /// One edge's training samples.
     pub(crate) fn shard(&self, edge: &str) -> PathBuf {
         self.root.join("edges").join(edge).join("shard")

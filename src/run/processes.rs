@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use partway_cloud::{Ended, ServeOptions};
+use partway_cloud::{Ended, ServeOptions, model_file};
 use partway_core::config::LabelsAt;
 use partway_core::event::Event;
 use partway_core::participant::Outcome;
@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::emulation;
 use super::folder::{self, SERVER_NAMES};
 use super::layout::Layout;
-use crate::experiment::read_config;
+use crate::experiment::{read_config, read_model};
 use crate::failure::Failure;
 
 /// Threads of the runtime; tensors are computed on others.
@@ -38,6 +38,17 @@ pub(crate) struct CloudArgs {
     /// Continue from the checkpoint.
     #[arg(long)]
     pub(crate) resume: bool,
+}
+
+/// What a whole run's process is told.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RunProcessArgs {
+    /// The process to end with.
+    #[arg(long)]
+    pub(crate) parent: i32,
+    /// The run.
+    #[command(flatten)]
+    pub(crate) run: super::RunArgs,
 }
 
 /// What an edge's process is told.
@@ -65,6 +76,19 @@ impl CloudArgs {
     pub(crate) fn to_command_line(&self) -> Vec<OsString> {
         let mut line = vec!["cloud-process".into(), option("parent", self.parent), out(&self.out)];
         line.extend(self.resume.then(|| "--resume".into()));
+        line
+    }
+}
+
+impl RunProcessArgs {
+    /// As a command line.
+    pub(crate) fn to_command_line(&self) -> Vec<OsString> {
+        let super::RunArgs { experiment, out: folder, resume } = &self.run;
+        let mut line = vec!["run-process".into(), option("parent", self.parent)];
+        line.extend(experiment.sets.iter().map(|set| option("set", set)));
+        line.extend(folder.as_deref().map(out));
+        line.extend(resume.then(|| "--resume".into()));
+        line.extend(["--".into(), experiment.config.clone().into_os_string()]);
         line
     }
 }
@@ -99,14 +123,30 @@ pub(crate) fn unix_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// A whole run.
+pub(crate) fn run(args: &RunProcessArgs) -> Result<(), Failure> {
+    end_with(args.parent)?;
+    super::run(&args.run)
+}
+
 /// The coordinator: writes its events to standard output, one a line, and stops when it gets SIGTERM.
 pub(crate) fn cloud(args: &CloudArgs) -> Result<(), Failure> {
     end_with(args.parent)?;
     let layout = Layout::new(&args.out);
     let config = read_config(&layout.config(), &[]).map_err(Failure::failed)?;
     let test = shard::read(&layout.test_set()).map_err(Failure::failed)?;
+    let spec = config
+        .model_spec(test.shape(), test.classes(), |_| read_model(&layout.layers()))
+        .map_err(Failure::failed)?;
+    let init = match config.model.init {
+        Some(_) if !args.resume => {
+            Some(model_file::load(&layout.initial_weights(), &spec).map_err(Failure::failed)?)
+        }
+        _ => None,
+    };
     let options = ServeOptions {
-        spec: config.model_spec(test.shape(), test.classes()).map_err(Failure::failed)?,
+        spec,
+        init,
         config,
         test,
         profile: folder::read_calibration(&layout).map_err(Failure::failed)?,
@@ -200,7 +240,9 @@ fn end_with(parent: i32) -> Result<(), Failure> {
 mod tests {
     use clap::Parser;
 
+    use super::super::RunArgs;
     use super::*;
+    use crate::experiment::ExperimentArgs;
     use crate::{Cli, Command};
 
     #[test]
@@ -216,6 +258,15 @@ mod tests {
         let line = std::iter::once("partway".into()).chain(edge.to_command_line());
         let Command::EdgeProcess(read) = Cli::parse_from(line).command else { panic!("another command") };
         assert_eq!((read.name.as_str(), read.address, read.started_ms), ("-edge", address, 123));
+
+        let experiment = ExperimentArgs { config: "-x.toml".into(), sets: vec!["-a=b c".into()] };
+        let run = RunArgs { experiment, out: Some("--runs/a b".into()), resume: true };
+        let line = RunProcessArgs { parent: 7, run }.to_command_line();
+        let line = std::iter::once("partway".into()).chain(line);
+        let Command::RunProcess(read) = Cli::parse_from(line).command else { panic!("another command") };
+        let RunArgs { experiment, out, resume } = read.run;
+        assert_eq!((experiment.config, experiment.sets), ("-x.toml".into(), vec!["-a=b c".to_owned()]));
+        assert_eq!((read.parent, out, resume), (7, Some("--runs/a b".into()), true));
     }
 
     #[test]

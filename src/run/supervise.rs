@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use partway_core::event::{Event, EventKind};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -18,6 +17,7 @@ use super::processes::{CloudArgs, EdgeArgs, unix_ms};
 use super::progress::Display;
 use super::tracker::Tracker;
 use crate::failure::Failure;
+use crate::interrupts::Interrupts;
 
 /// How long the coordinator may take to write its last files when it is asked to stop.
 const CLOUD_GRACE: Duration = Duration::from_secs(5);
@@ -54,26 +54,6 @@ pub(crate) struct Supervisor {
     report: mpsc::Sender<String>,
 }
 
-/// Ctrl-C and SIGTERM.
-struct Interrupts {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Interrupts {
-    fn new() -> Result<Self, Failure> {
-        let wait = |kind| signal(kind).map_err(|error| failed("wait for signals", &error));
-        Ok(Self { interrupt: wait(SignalKind::interrupt())?, terminate: wait(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
 /// Runs the experiment in the folder of `layout` with these edges, until it ends. Must be called on the
 /// program's first thread: the processes end with the thread that started them.
 pub(crate) fn supervise(layout: &Layout, edges: Vec<String>, resume: bool) -> Result<End, Failure> {
@@ -102,7 +82,7 @@ pub(crate) fn supervise(layout: &Layout, edges: Vec<String>, resume: bool) -> Re
 
 impl Supervisor {
     async fn run(mut self, mut reports: mpsc::Receiver<String>) -> Result<End, Failure> {
-        let mut interrupts = Interrupts::new()?;
+        let mut interrupts = Interrupts::new().map_err(|error| failed("wait for signals", &error))?;
         let start = self.start_of_cloud();
         let log_start = start.log_len();
         let mut cloud =

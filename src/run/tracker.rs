@@ -76,7 +76,7 @@ impl EdgeTrack {
         }
     }
 
-    /// Mean loss of this round's steps.
+    /// Spread loss of this round's steps.
     pub(crate) fn mean_loss(&self) -> Option<f64> {
         mean(self.losses.iter().map(|loss| f64::from(*loss)))
     }

@@ -129,7 +129,8 @@ pub(crate) struct Ended {
 }
 
 impl Running {
-    fn start(mut command: Command, out: PathBuf) -> Self {
+    /// Starts a command whose processes work in the folder `out`.
+    pub(crate) fn start(mut command: Command, out: PathBuf) -> Self {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("partway starts");
         let stderr = child.stderr.take().expect("it is piped");
         let (sender, lines) = channel();

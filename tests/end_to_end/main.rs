@@ -3,6 +3,7 @@
 
 mod accuracy;
 mod bad_input;
+mod comparison;
 mod exactness;
 mod experiment;
 mod hostile;

@@ -121,7 +121,7 @@ fn a_run_leaves_everything_behind() {
     let experiment = Experiment::new(SMALL);
     let record = experiment.run(&["plan.fixed_cut=3", "training.max_rounds=10"]);
     assert_eq!(record.aggregated(), [5, 10], "an aggregation every five rounds");
-    for file in ["config.toml", "metrics.csv", "model.safetensors", "model.toml"] {
+    for file in ["config.toml", "metrics.csv", "model.safetensors", "model.toml", "report.html"] {
         assert!(experiment.out().join(file).is_file(), "{file}");
     }
     let metrics = fs::read_to_string(experiment.out().join("metrics.csv")).expect("a table");

@@ -74,17 +74,17 @@ fn the_layers_are_read_back_from_toml() {
         let folder = folder();
         write(folder.path(), &spec, &counted(&spec, 0), 1).expect("the folder can be written to");
         let text = fs::read_to_string(folder.path().join(LAYERS_FILE)).expect("it was written");
-        assert_eq!(toml::from_str::<ModelSpec>(&text).expect("it is a model"), spec);
+        assert_eq!(ModelSpec::from_toml(&text, LAYERS_FILE, None).expect("it is a model"), spec);
     }
 }
 
 #[test]
 fn the_hash_is_of_weights_and_buffers_in_canonical_order() {
     // Two weights and a bias of one linear layer, each followed by a moment.
-    let spec: ModelSpec = toml::from_str(
-        "name = \"line\"\ninput = [2, 1, 1]\nclasses = 1\n\
-         [[layers]]\nname = \"flatten\"\nop = \"flatten\"\n\
-         [[layers]]\nname = \"fc\"\nop = { linear = { inputs = 2, outputs = 1, bias = true } }",
+    let spec = ModelSpec::from_toml(
+        "input = [2, 1, 1]\nclasses = 1\nlayer = [{ kind = \"flatten\" }, { kind = \"linear\", out = 1 }]",
+        "line.toml",
+        None,
     )
     .expect("it is a model");
     let state = LayerState { layers: 0..2, moments: 1, values: vec![1.0, 2.0, 9.0, 9.0, 3.0, 9.0] };
@@ -118,6 +118,27 @@ fn weights_of_another_model_are_refused_with_the_tensor() {
     let error =
         load(&path, &builtin("mlp", [1, 2, 2], 10).expect("it is built in")).expect_err("other layers");
     assert!(matches!(error, ModelFileError::OtherModel { .. }), "{error}");
+}
+
+#[test]
+fn a_tensor_too_many_or_without_numbers_is_named() {
+    let (spec, folder) = (lenet5(), folder());
+    let path = folder.path().join("w.safetensors");
+    let mut state = counted(&spec, 0);
+    let first_bias = slots(&spec, 0..1, 0)[1].values.start;
+    state.values[first_bias] = f32::NAN;
+    write_weights(&path, &spec, &state, 1).expect("the folder can be written to");
+    let error = load(&path, &spec).expect_err("nothing can be trained from it").to_string();
+    assert!(error.ends_with("tensor `layers.0.bias` has values that are not finite"), "{error}");
+
+    let mut longer = spec.clone();
+    longer.layers.push(partway_core::model::LayerSpec {
+        name: "more".into(),
+        op: partway_core::model::LayerOp::Linear { inputs: 10, outputs: 10, bias: false },
+    });
+    write_weights(&path, &longer, &counted(&longer, 0), 1).expect("the folder can be written to");
+    let error = load(&path, &spec).expect_err("a layer too many").to_string();
+    assert!(error.ends_with("it has a tensor `layers.12.weight`, which the model does not have"), "{error}");
 }
 
 #[test]

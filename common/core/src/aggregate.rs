@@ -92,7 +92,7 @@ pub fn average_parts(
 ///
 /// Trained tensors, their moments and running means become weighted means. Running variances are
 /// pooled by the law of total variance, `E[var] + Var[mean]`, as if one batch norm had seen all
-/// contributors' data. States of weight 0 contribute nothing. A single contributor, and contributors
+/// contributors' data. Frozen tensors are the first contributor's. States of weight 0 contribute nothing. A single contributor, and contributors
 /// that are all equal, come out bit for bit.
 pub fn average(spec: &ModelSpec, contributions: &[(f64, &LayerState)]) -> Result<LayerState, AggregateError> {
     let Some((_, first)) = contributions.first() else { return Err(AggregateError::Empty) };
@@ -115,6 +115,11 @@ pub fn average(spec: &ModelSpec, contributions: &[(f64, &LayerState)]) -> Result
     let mut sums = Vec::new();
     for slot in &slots {
         let all = whole(slot);
+        if slot.tensor.role == TensorRole::Frozen {
+            let (_, first) = contributing[0];
+            values[all.clone()].copy_from_slice(&first[all]);
+            continue;
+        }
         weighted_mean(&contributing, all.clone(), &mut sums);
         if slot.tensor.role == TensorRole::RunningVar {
             // A running mean directly precedes its variance in the canonical order.
@@ -166,7 +171,7 @@ fn check(
 fn saturating_state_len(spec: &ModelSpec, layers: Range<usize>, moments: usize) -> usize {
     let len = |tensor: TensorSpec| match tensor.role {
         TensorRole::Trained => tensor.len().saturating_mul(moments.saturating_add(1)),
-        TensorRole::RunningMean | TensorRole::RunningVar => tensor.len(),
+        TensorRole::RunningMean | TensorRole::RunningVar | TensorRole::Frozen => tensor.len(),
     };
     spec.tensors(layers).into_iter().map(len).fold(0, usize::saturating_add)
 }

@@ -35,6 +35,7 @@ mod edge;
 mod error;
 mod fleet;
 mod model;
+mod model_file;
 mod number;
 mod optimizer;
 mod partition;
@@ -61,6 +62,7 @@ pub use self::{
     error::{ConfigError, Fault, Place, Problem},
     fleet::FleetConfig,
     model::{ModelConfig, ModelSource, SampleShape},
+    model_file::ModelFit,
     number::{AtLeastOne, Factor, Mbps, NonNegativeF64, PositiveF64, Probability, Share, Speed, Whole},
     partition::Partition,
     plan::{Deadline, Depth, FixedCut, Objective, OnStraggler, PlanConfig, Replan},
@@ -132,7 +134,8 @@ impl Config {
 
     /// As [`Config::parse`], with what this version cannot do yet.
     fn read(text: &str, file: &str, sets: &[String]) -> Result<Self, ConfigError> {
-        let (table, origin) = document::load(text, file, sets)?;
+        let (mut table, origin) = document::load(text, file, sets)?;
+        model::keep_the_source_that_is_set(&mut table, &origin);
         let mut faults = Faults::new();
         let mut config = match Self::read_table(&table, origin.clone(), &mut faults) {
             Some(config) if faults.is_empty() => config,

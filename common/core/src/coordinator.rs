@@ -89,6 +89,8 @@ pub struct Coordinator {
     global_rounds: u32,
     /// The last global model.
     global: Arc<LayerState>,
+    /// Whether the edges can make the model that the run starts from by themselves: it is random.
+    is_seeded: bool,
     /// The shared server-side model at the start of the round and, once exported, at its end.
     shared_start: Option<member::Slice>,
     shared_end: Option<LayerState>,
@@ -98,12 +100,13 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// A coordinator that starts at `now`, from the beginning or from a checkpoint.
+    /// A coordinator that starts at `now`, from the seed's random model or from a checkpoint.
     ///
     /// # Panics
     /// If the checkpoint is not of the whole model that the settings describe.
     pub fn new(now: Duration, settings: Settings, checkpoint: Option<Checkpoint>) -> Self {
         let layers = 0..settings.spec.len();
+        let is_seeded = checkpoint.is_none();
         let (round, aggregations, global) = match checkpoint {
             Some(checkpoint) => {
                 assert_eq!(checkpoint.state.layers, layers, "a checkpoint holds the whole model");
@@ -125,6 +128,7 @@ impl Coordinator {
             aggregations,
             global_rounds: round,
             global,
+            is_seeded,
             shared_start: None,
             shared_end: None,
             started_at: now,

@@ -1,6 +1,7 @@
 //! What is trained: the spec, its shapes, its named tensors and what each layer costs.
 
 pub mod builtin;
+pub mod calibration;
 pub mod cost;
 pub mod shape;
 pub mod spec;

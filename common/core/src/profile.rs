@@ -29,6 +29,13 @@ pub struct LayerWork {
     pub backward_bytes: f64,
 }
 
+impl LayerWork {
+    /// Whether there is a backward pass: not before the first trained layer.
+    fn goes_backward(&self) -> bool {
+        self.backward_flops > 0.0 || self.backward_bytes > 0.0
+    }
+}
+
 /// One timed layer of a calibration.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measurement {
@@ -174,7 +181,7 @@ pub fn fit(measurements: &[Measurement]) -> Result<DeviceProfile, ProfileError> 
         let (forward, backward) = check(index, measurement)?;
         let of_kind = samples.entry(measurement.work.kind).or_default();
         of_kind.0.push(forward);
-        of_kind.1.push(backward);
+        of_kind.1.extend(measurement.work.goes_backward().then_some(backward));
     }
     let kinds = samples
         .iter()
@@ -199,8 +206,11 @@ impl DeviceProfile {
         self.model(work.kind).forward.seconds(work.forward_flops, work.forward_bytes)
     }
 
-    /// Seconds of this layer's backward pass.
+    /// Seconds of this layer's backward pass; 0 if it has none.
     pub fn seconds_backward(&self, work: &LayerWork) -> f64 {
+        if !work.goes_backward() {
+            return 0.0;
+        }
         self.model(work.kind).backward.seconds(work.backward_flops, work.backward_bytes)
     }
 

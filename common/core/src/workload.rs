@@ -11,22 +11,26 @@ const VALUE_BYTES: f64 = 4.0;
 /// Work of one step of `batch` samples in each layer.
 ///
 /// Bytes are what a layer must at least touch: its input, output and weights forward; backward the
-/// input, both gradients and, for the optimizer's step, weights, gradients and moments.
+/// input, both gradients and, for the optimizer's step, weights, gradients and moments. Layers before
+/// the first trained one have no backward pass.
 pub fn layer_works(spec: &ModelSpec, cost: &ModelCost, batch: u32, moments: usize) -> Vec<LayerWork> {
     let batch = f64::from(batch);
+    let first_trained = cost.first_trained().unwrap_or(spec.len());
     spec.layers
         .iter()
         .zip(&cost.layers)
-        .map(|(layer, cost)| {
+        .enumerate()
+        .map(|(index, (layer, cost))| {
             let (input, output) = (cost.input_elements as f64, cost.output_elements as f64);
             let params = cost.params as f64;
             let update = params * (3.0 + 2.0 * moments as f64);
+            let backward = batch * (2.0 * input + output) + params + update;
             LayerWork {
                 kind: layer.op.kind(),
                 forward_flops: batch * cost.flops_forward as f64,
                 backward_flops: batch * cost.flops_backward as f64,
                 forward_bytes: VALUE_BYTES * (batch * (input + output) + params),
-                backward_bytes: VALUE_BYTES * (batch * (2.0 * input + output) + params + update),
+                backward_bytes: if index < first_trained { 0.0 } else { VALUE_BYTES * backward },
             }
         })
         .collect()
@@ -43,11 +47,12 @@ pub fn cut_bytes_up(cost: &ModelCost, batch: u32, codec: Codec) -> Vec<u64> {
     cut_bytes(cost, |_, elements| tensor_bytes(codec, elements * batch as usize, batch as usize))
 }
 
-/// Bytes of one step's cut gradient at each cut: `L + 1` entries, the last 0. Nobody needs the
-/// gradient of raw inputs, so at cut 0 it is a bare header.
+/// Bytes of one step's cut gradient at each cut: `L + 1` entries, the last 0. Where nothing before the
+/// cut is trained nobody needs it, so that it is a bare header.
 pub fn cut_bytes_down(cost: &ModelCost, batch: u32, codec: Codec) -> Vec<u64> {
     cut_bytes(cost, |cut, elements| {
-        tensor_bytes(codec, if cut == 0 { 0 } else { elements * batch as usize }, 0)
+        let elements = if cost.needs_cut_gradient(cut) { elements } else { 0 };
+        tensor_bytes(codec, elements * batch as usize, 0)
     })
 }
 
@@ -67,9 +72,12 @@ pub fn passed_bytes(
         if cut == tail {
             return (0, 0);
         }
-        let gradient = if cut == 0 { 0 } else { values[cut] };
-        let up = tensor_bytes(activations, values[cut], 0) + tensor_bytes(gradients, values[tail], 0);
-        let down = tensor_bytes(activations, values[tail], 0) + tensor_bytes(gradients, gradient, 0);
+        let gradient = |cut: usize| {
+            let values = if cost.needs_cut_gradient(cut) { values[cut] } else { 0 };
+            tensor_bytes(gradients, values, 0)
+        };
+        let up = tensor_bytes(activations, values[cut], 0) + gradient(tail);
+        let down = tensor_bytes(activations, values[tail], 0) + gradient(cut);
         (up, down)
     };
     (0..=tail).map(at).unzip()
@@ -102,7 +110,9 @@ pub fn edge_state_bytes(spec: &ModelSpec, tail: Option<usize>, moments: usize) -
     if let Some(tail) = tail {
         let stays = bytes[spec.len()] - bytes[tail];
         bytes.truncate(tail + 1);
-        bytes.iter_mut().for_each(|bytes| *bytes += stays);
+        for bytes in &mut bytes {
+            *bytes += stays;
+        }
     }
     bytes
 }

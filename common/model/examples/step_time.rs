@@ -22,13 +22,13 @@ fn lenet5() -> ModelSpec {
         bias: true,
     };
     let linear = |inputs, outputs| LayerOp::Linear { inputs, outputs, bias: true };
-    let pool = || LayerOp::MaxPool2d { kernel: 2, stride: 2 };
+    let pool = || LayerOp::MaxPool2d { kernel: 2, stride: 2, padding: 0 };
     let features = [conv(1, 6, 2), LayerOp::Relu, pool(), conv(6, 16, 0), LayerOp::Relu, pool()];
     let classifier =
         [LayerOp::Flatten, linear(400, 120), LayerOp::Relu, linear(120, 84), LayerOp::Relu, linear(84, 10)];
     let layers = features.into_iter().chain(classifier);
     let layers = layers.map(|op| LayerSpec { name: op.kind().name().to_owned(), op }).collect();
-    ModelSpec { name: "lenet5".to_owned(), input: [1, 28, 28], classes: 10, layers }
+    ModelSpec { name: "lenet5".to_owned(), input: [1, 28, 28], classes: 10, frozen: 0, layers }
 }
 
 fn median(mut times: Vec<Duration>) -> f64 {

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use partway_core::model::LayerOp;
 use thiserror::Error;
 
 use crate::Half;
@@ -145,8 +144,8 @@ impl Half {
         }
         for layer in self.layers.clone() {
             let normalizes =
-                matches!(self.spec.layers[layer].op, LayerOp::BatchNorm2d { .. } | LayerOp::Residual { .. });
-            // Both leave [channels, height, width].
+                !self.spec.is_frozen(layer) && self.spec.layers[layer].op.normalizes_over_batch();
+            // They all leave [channels, height, width].
             if samples == 1 && normalizes && self.shapes[layer + 1][1..].iter().all(|side| *side == 1) {
                 return Err(BatchError::OneValuePerChannel { layer });
             }

@@ -25,8 +25,8 @@ pub struct LayerTiming {
     pub batch: usize,
     /// Seconds of CPU time forward, in training.
     pub forward_s: f64,
-    /// Seconds of CPU time backward: gradients of the parameters and, except for the model's first
-    /// layer, of the input, and the optimizer's step.
+    /// Seconds of CPU time backward: gradients of the parameters and, where something before is trained,
+    /// of the input, and the optimizer's step.
     pub backward_s: f64,
 }
 
@@ -44,7 +44,8 @@ impl Repeat {
 }
 
 /// As [`calibrate`], with the work that each timing stands for: what
-/// [`partway_core::profile::fit`] takes.
+/// [`partway_core::profile::fit`] takes. Frozen layers are timed as if they were trained: a device's
+/// profile is of its layer kinds, not of this model.
 pub fn measure(
     spec: &Arc<ModelSpec>,
     optimizer: Optimizer,
@@ -52,11 +53,12 @@ pub fn measure(
     budget: Duration,
     compute: &Compute,
 ) -> Result<Vec<Measurement>, HalfError> {
-    let timings = calibrate(spec, optimizer, batch_sizes, budget, compute)?;
-    let cost = ModelCost::of(spec);
+    let spec = Arc::new(ModelSpec { frozen: 0, ..ModelSpec::clone(spec) });
+    let timings = calibrate(&spec, optimizer, batch_sizes, budget, compute)?;
+    let cost = ModelCost::of(&spec);
     let moments = optimizer.moments().len();
     let measurement = |timing: &LayerTiming| {
-        let work = layer_works(spec, &cost, timing.batch as u32, moments)[timing.layer];
+        let work = layer_works(&spec, &cost, timing.batch as u32, moments)[timing.layer];
         Measurement { work, forward_s: timing.forward_s, backward_s: timing.backward_s }
     };
     Ok(timings.iter().map(measurement).collect())
@@ -140,7 +142,7 @@ fn time_once(half: &mut Half, input: &[f32], gradient: &[f32], batch: usize, ste
     let compute = half.compute.clone();
     let (input, gradient) = (input.to_vec(), gradient.to_vec());
     let context = StepContext { seed: 0, edge: "calibration", step, optimizer_step: step, batch };
-    let input_gradient = half.layers.start > 0;
+    let input_gradient = half.is_trained_before();
     let (tape, forward) = compute.timed(|| {
         let input = Activation::from_values(input, batch, half.input_shape(), compute.device());
         half.record(input, &context, input_gradient)

@@ -63,7 +63,7 @@ impl Half {
                     self.input_shape(),
                     self.compute.device(),
                 );
-                let mut pass = Pass { training: None, statistics: Vec::new() };
+                let mut pass = Pass::inference();
                 let logits = self.through_layers(&tensors, input, &mut pass).into_values();
                 let scored = loss::score(&logits, labels, self.spec.classes);
                 evaluation +=

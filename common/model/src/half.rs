@@ -169,4 +169,10 @@ impl Half {
     pub fn is_trained(&self) -> bool {
         self.tensors.iter().any(|tensor| tensor.role == TensorRole::Trained)
     }
+
+    /// Whether anything before here is trained, so that somebody needs the gradient at the first layer.
+    pub(crate) fn is_trained_before(&self) -> bool {
+        let before = self.spec.tensors(0..self.layers.start);
+        before.iter().any(|tensor| tensor.role == TensorRole::Trained)
+    }
 }

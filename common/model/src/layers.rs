@@ -7,17 +7,23 @@
 mod batch_norm;
 mod conv;
 mod dropout;
+mod gelu;
+mod group_norm;
+mod inverted_residual;
 mod linear;
+mod local_response_norm;
 mod pool;
 mod residual;
 
-use burn::tensor::{Tensor, activation::relu};
+use burn::tensor::Tensor;
+use burn::tensor::activation::{relu, relu6};
 use partway_core::model::LayerOp;
 
 use crate::activation::Activation;
 use crate::step::StepContext;
 pub(crate) use batch_norm::{BatchStatistics, updated_running};
 use conv::Convolution;
+use local_response_norm::Response;
 
 /// One pass over a run of layers.
 pub(crate) struct Pass<'a> {
@@ -27,7 +33,17 @@ pub(crate) struct Pass<'a> {
     pub(crate) statistics: Vec<BatchStatistics>,
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
+    /// A pass of a training step.
+    pub(crate) fn training(step: &'a StepContext<'a>) -> Self {
+        Self { training: Some(step), statistics: Vec::new() }
+    }
+
+    /// A pass of inference, or through frozen layers.
+    pub(crate) fn inference() -> Self {
+        Self { training: None, statistics: Vec::new() }
+    }
+
     /// What the layer `index`, which is `op` over the flat `tensors`, makes of `input`.
     pub(crate) fn layer(
         &mut self,
@@ -51,15 +67,30 @@ impl Pass<'_> {
                 inputs,
                 outputs,
             )),
+            LayerOp::GroupNorm { groups, .. } => {
+                Activation::Maps(group_norm::group_norm(input.into_maps(), tensors, groups))
+            }
+            LayerOp::LocalResponseNorm { size, alpha, beta, k } => {
+                let response = Response { size, alpha, beta, k };
+                Activation::Maps(local_response_norm::local_response_norm(input.into_maps(), response))
+            }
             LayerOp::Relu => match input {
                 Activation::Maps(x) => Activation::Maps(relu(x)),
                 Activation::Features(x) => Activation::Features(relu(x)),
             },
-            LayerOp::MaxPool2d { kernel, stride } => {
-                Activation::Maps(pool::max_pool2d(input.into_maps(), kernel, stride))
+            LayerOp::Relu6 => match input {
+                Activation::Maps(x) => Activation::Maps(relu6(x)),
+                Activation::Features(x) => Activation::Features(relu6(x)),
+            },
+            LayerOp::Gelu => match input {
+                Activation::Maps(x) => Activation::Maps(gelu::gelu(x)),
+                Activation::Features(x) => Activation::Features(gelu::gelu(x)),
+            },
+            LayerOp::MaxPool2d { kernel, stride, padding } => {
+                Activation::Maps(pool::max_pool2d(input.into_maps(), kernel, stride, padding))
             }
-            LayerOp::AvgPool2d { kernel, stride } => {
-                Activation::Maps(pool::avg_pool2d(input.into_maps(), kernel, stride))
+            LayerOp::AvgPool2d { kernel, stride, padding } => {
+                Activation::Maps(pool::avg_pool2d(input.into_maps(), kernel, stride, padding))
             }
             LayerOp::GlobalAvgPool => Activation::Maps(pool::global_avg_pool(input.into_maps())),
             LayerOp::Flatten => Activation::Features(input.into_maps().flatten(1, 3)),
@@ -77,6 +108,16 @@ impl Pass<'_> {
                 stride,
                 self,
             )),
+            LayerOp::InvertedResidual { in_channels, out_channels, stride, expansion } => {
+                Activation::Maps(inverted_residual::inverted_residual(
+                    input.into_maps(),
+                    tensors,
+                    [in_channels, out_channels],
+                    stride,
+                    expansion,
+                    self,
+                ))
+            }
         }
     }
 }

@@ -42,7 +42,8 @@ pub struct Outcome {
     pub loss: f32,
     /// Samples whose largest logit is their label's, before the step.
     pub correct: usize,
-    /// Gradient of the activations, shaped as they; empty at cut 0, where nobody needs it.
+    /// Gradient of the activations, shaped as they; empty where nothing before them is trained, so that
+    /// nobody needs it.
     pub gradient: Vec<f32>,
 }
 
@@ -73,7 +74,7 @@ impl Half {
         self.check_forward(&input, step).map_err(|problem| step.refuse(problem))?;
         Ok(self.compute.run(|| {
             let input = Activation::from_values(input, step.batch, self.input_shape(), self.compute.device());
-            let tape = self.record(input, step, self.layers.start > 0);
+            let tape = self.record(input, step, self.is_trained_before());
             let (layers, batch) = (self.layers.clone(), step.batch);
             if tape.output.is_tracked() {
                 // The tape keeps the output, so these are copied.
@@ -92,8 +93,8 @@ impl Half {
     }
 
     /// The backward pass and optimizer step that belong to [`Half::forward`], from the gradient of its
-    /// activations. Returns the gradient of its input; empty at the model's first layer, where nobody
-    /// needs it.
+    /// activations; that may be empty, and nothing is done, where neither these layers nor those before
+    /// are trained. Returns the gradient of its input, empty where nothing before is trained.
     pub fn backward(
         &mut self,
         pending: Pending,
@@ -117,6 +118,9 @@ impl Half {
             return Err(BatchError::Pending { pending: layers.clone(), layers: self.layers.clone() });
         }
         self.check_training(*batch, step.optimizer_step)?;
+        if gradient.is_empty() && !self.is_trained() && !self.is_trained_before() {
+            return Ok(());
+        }
         self.check_values(gradient, *batch, "gradients", layers.end)
     }
 
@@ -134,7 +138,7 @@ impl Half {
         compute.run(|| {
             let input =
                 Activation::from_values(activations, step.batch, self.input_shape(), compute.device());
-            let tape = self.record(input, step, self.layers.start > 0);
+            let tape = self.record(input, step, self.is_trained_before());
             let logits = tape.output.clone().into_values();
             let scored = loss::score(&logits, labels, self.spec.classes);
             let loss = scored.loss_sum / labels.len() as f64;

@@ -32,7 +32,12 @@ impl Half {
         let (mut rest, mut x) = (tensors, input);
         for index in self.layers.clone() {
             let (own, after) = rest.split_at(self.spec.layer_tensors(index).len());
-            x = pass.layer(index, &self.spec.layers[index].op, own, x);
+            let op = &self.spec.layers[index].op;
+            x = if self.spec.is_frozen(index) {
+                Pass::inference().layer(index, op, own, x)
+            } else {
+                pass.layer(index, op, own, x)
+            };
             rest = after;
         }
         x
@@ -47,10 +52,12 @@ impl Half {
             .iter()
             .map(|tensor| match tensor.role {
                 TensorRole::Trained => tensor.values.clone().autodiff().require_grad(),
-                TensorRole::RunningMean | TensorRole::RunningVar => tensor.values.clone(),
+                TensorRole::RunningMean | TensorRole::RunningVar | TensorRole::Frozen => {
+                    tensor.values.clone()
+                }
             })
             .collect();
-        let mut pass = Pass { training: Some(step), statistics: Vec::new() };
+        let mut pass = Pass::training(step);
         let leaf = input_gradient.then(|| input.clone());
         let output = self.through_layers(&tensors, input, &mut pass);
         let leaves = tensors.into_iter().filter(Tensor::is_require_grad).collect();
@@ -83,6 +90,7 @@ impl Half {
                     }
                     None => HeldTensor { role, values, moments },
                 },
+                TensorRole::Frozen => HeldTensor { role, values, moments },
                 TensorRole::RunningMean => {
                     let batch = statistics.next().expect("every batch norm records its batch");
                     batch_variance = Some(batch.variance);

@@ -81,7 +81,12 @@ impl Fleet {
         let authority = Authority::generate().expect("generated");
         authority.save(&folder.path().join("ca.pem")).expect("written");
         let options = ServeOptions {
-            spec: config.model_spec(dataset.train.shape(), dataset.train.classes()).expect("it fits"),
+            spec: config
+                .model_spec(dataset.train.shape(), dataset.train.classes(), |_| {
+                    unreachable!("it is built in")
+                })
+                .expect("it fits"),
+            init: None,
             config: config.clone(),
             test: dataset.test,
             profile: DeviceProfile::default(),

@@ -1,7 +1,7 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::model::{LayerOp, LayerSpec, builtin};
+use crate::model::{LayerOp, LayerSpec, builtin, state::state_len};
 
 /// A convolution, a batch norm, a projecting residual block and a linear layer.
 fn model() -> ModelSpec {
@@ -22,7 +22,9 @@ fn model() -> ModelSpec {
         LayerOp::Linear { inputs: 12, outputs: 2, bias: true },
     ];
     let layers = ops.into_iter().map(|op| LayerSpec { name: op.kind().to_string(), op }).collect();
-    ModelSpec { name: "tiny".into(), input: [1, 4, 4], classes: 2, layers }.checked().expect("shapes fit")
+    ModelSpec { name: "tiny".into(), input: [1, 4, 4], classes: 2, frozen: 0, layers }
+        .checked()
+        .expect("shapes fit")
 }
 
 const MOMENTS: usize = 1;
@@ -152,7 +154,7 @@ fn pooled_statistics_are_those_of_all_the_data() {
         let (mean, var) = statistics(data);
         for slot in &slots {
             match slot.tensor.role {
-                TensorRole::Trained => {}
+                TensorRole::Trained | TensorRole::Frozen => {}
                 TensorRole::RunningMean => state.values[slot.values.clone()].fill(mean),
                 TensorRole::RunningVar => state.values[slot.values.clone()].fill(var),
             }
@@ -238,4 +240,18 @@ fn states_of_other_layers_or_moments_are_refused() {
     let absurd = LayerState { moments: usize::MAX, ..good };
     let error = average(&spec, &[(1.0, &absurd)]).expect_err("there are not as many values");
     assert!(matches!(error, AggregateError::Length { contributor: 0, .. }), "{error}");
+}
+
+#[test]
+fn frozen_tensors_come_out_bit_for_bit() {
+    let spec = ModelSpec { frozen: 2, ..model() };
+    let state = |seed| LayerState::initial(&spec, 0..spec.len(), MOMENTS, seed);
+    let (mut one, mut other) = (state(1), state(2));
+    let frozen = state_len(&spec, 0..2, MOMENTS);
+    one.values[0] = -0.0;
+    other.values[..frozen].copy_from_slice(&one.values[..frozen]);
+    let average = average(&spec, &[(1.0, &one), (3.0, &other)]).expect("fits");
+    let bits = |state: &LayerState| state.values[..frozen].iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&average), bits(&one));
+    assert_ne!(average.values[frozen..], one.values[frozen..]);
 }

@@ -24,19 +24,23 @@ pub(super) struct Origin {
     lines: BTreeMap<String, usize>,
     /// The dotted key of each override and its text, in the order in which they were applied.
     sets: Vec<(String, String)>,
-    /// The name of each `[[edge]]`.
-    edges: Vec<Option<String>>,
+    /// The list whose items have names, `edge` or `layer`, and the name of each.
+    named: (&'static str, Vec<Option<String>>),
 }
 
 /// Parses `text` and applies `sets` to it.
 pub(super) fn load(text: &str, file: &str, sets: &[String]) -> Result<(Table, Origin), ConfigError> {
-    let mut origin =
-        Origin { file: file.to_owned(), lines: BTreeMap::new(), sets: Vec::new(), edges: Vec::new() };
+    let mut origin = Origin {
+        file: file.to_owned(),
+        lines: BTreeMap::new(),
+        sets: Vec::new(),
+        named: ("edge", Vec::new()),
+    };
     let syntax = |error: toml::de::Error| {
         let line = error.span().map(|span| line_of(text, span.start));
         let place = Place::File { name: file.to_owned(), line };
         let fault = Fault::Syntax(error.message().to_owned());
-        ConfigError { problems: vec![Problem { place, key: String::new(), edge: None, fault }] }
+        ConfigError { problems: vec![Problem { place, key: String::new(), item: None, fault }] }
     };
     let spanned = DeTable::parse(text).map_err(syntax)?;
     note_lines(spanned.get_ref(), "", &LineStarts::new(text), &mut origin.lines);
@@ -47,7 +51,7 @@ pub(super) fn load(text: &str, file: &str, sets: &[String]) -> Result<(Table, Or
         match apply(&mut root, set) {
             Ok(key) => origin.sets.push((key, set.clone())),
             Err((key, fault)) => {
-                problems.push(Problem { place: Place::Set(set.clone()), key, edge: None, fault });
+                problems.push(Problem { place: Place::Set(set.clone()), key, item: None, fault });
             }
         }
     }
@@ -59,7 +63,7 @@ pub(super) fn load(text: &str, file: &str, sets: &[String]) -> Result<(Table, Or
     };
     if let Some(Value::Array(edges)) = table.get("edge") {
         let name = |edge: &Value| edge.get("name").and_then(Value::as_str).map(str::to_owned);
-        origin.edges = edges.iter().map(name).collect();
+        origin.named.1 = edges.iter().map(name).collect();
     }
     Ok((table, origin))
 }
@@ -72,11 +76,21 @@ impl PartialEq for Origin {
 }
 
 impl Origin {
+    /// Whether an override gave this key its value.
+    pub(super) fn is_set(&self, key: &str) -> bool {
+        self.sets.iter().any(|(path, _)| path == key)
+    }
+
+    /// Says what the items of `list` are called, in place of the edges.
+    pub(super) fn name_items(&mut self, list: &'static str, names: impl Iterator<Item = String>) {
+        self.named = (list, names.map(Some).collect());
+    }
+
     /// The faults with their places.
     pub(super) fn error(&self, faults: Faults) -> ConfigError {
         let problems = faults.into_iter().map(|(key, fault)| Problem {
             place: self.place(&key),
-            edge: self.edge(&key),
+            item: self.item(&key),
             key,
             fault,
         });
@@ -106,10 +120,12 @@ impl Origin {
         self.lines.get(around).copied().or_else(|| self.line_around(around))
     }
 
-    /// The name of the edge that `edge[1].speed` belongs to.
-    fn edge(&self, key: &str) -> Option<String> {
-        let (index, _) = key.strip_prefix("edge[")?.split_once(']')?;
-        self.edges.get(index.parse::<usize>().ok()?)?.clone()
+    /// What `edge[1].speed` belongs to, such as "edge `camera`".
+    fn item(&self, key: &str) -> Option<String> {
+        let (list, names) = &self.named;
+        let (index, _) = key.strip_prefix(list)?.strip_prefix('[')?.split_once(']')?;
+        let name = names.get(index.parse::<usize>().ok()?)?.as_ref()?;
+        Some(format!("{list} `{name}`"))
     }
 }
 

@@ -19,8 +19,8 @@ pub struct Problem {
     pub place: Place,
     /// The full dotted key, such as `edge[1].speed`; empty where there is none (not TOML at all).
     pub key: String,
-    /// The name of the edge that the key belongs to.
-    pub edge: Option<String>,
+    /// What the key belongs to, such as "edge `camera`".
+    pub item: Option<String>,
     /// What is wrong.
     pub fault: Fault,
 }
@@ -28,7 +28,7 @@ pub struct Problem {
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// A configuration file.
+    /// A configuration or model file.
     File {
         /// Its name, as the caller gave it.
         name: String,
@@ -93,27 +93,27 @@ impl fmt::Display for Place {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { place, key, edge, fault } = self;
-        let edge = edge.as_ref().map(|name| format!(" (edge `{name}`)")).unwrap_or_default();
+        let Self { place, key, item, fault } = self;
+        let item = item.as_ref().map(|item| format!(" ({item})")).unwrap_or_default();
         write!(f, "{place}: ")?;
         match fault {
             Fault::Syntax(problem) => write!(f, "this is not TOML: {problem}"),
             Fault::Override(problem) => f.write_str(problem),
             Fault::Unknown { nearest: Some(nearest), .. } => {
-                write!(f, "unknown key `{key}`{edge}; did you mean `{nearest}`?")
+                write!(f, "unknown key `{key}`{item}; did you mean `{nearest}`?")
             }
             Fault::Unknown { nearest: None, known } => {
-                write!(f, "unknown key `{key}`{edge}; allowed there: {}", known.join(", "))
+                write!(f, "unknown key `{key}`{item}; allowed there: {}", known.join(", "))
             }
-            Fault::Missing { allowed } => write!(f, "`{key}`{edge} is missing; allowed: {allowed}"),
+            Fault::Missing { allowed } => write!(f, "`{key}`{item} is missing; allowed: {allowed}"),
             Fault::NotAllowed { value, allowed } => {
-                write!(f, "`{key} = {value}`{edge} is not allowed; allowed: {allowed}")
+                write!(f, "`{key} = {value}`{item} is not allowed; allowed: {allowed}")
             }
             Fault::Unusable { value, reason } => {
-                write!(f, "`{key} = {value}`{edge} cannot be used: {reason}")
+                write!(f, "`{key} = {value}`{item} cannot be used: {reason}")
             }
             Fault::Unsupported { value, now } => {
-                write!(f, "`{key} = {value}`{edge} is not available in this version; allowed now: {now}")
+                write!(f, "`{key} = {value}`{item} is not available in this version; allowed now: {now}")
             }
         }
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use toml::{Table, Value};
 
 use super::{
+    document::Origin,
     error::Fault,
     number::Whole,
     reader::{Reader, put},
@@ -19,12 +20,15 @@ pub struct ModelConfig {
     /// Shape of one sample, `[channels, height, width]`, each from 1 to 4096. Default: the data set's,
     /// padding included. Example: `input = [1, 32, 32]`.
     pub input: Option<SampleShape>,
-    /// Number of classes, from 2 to 65536. Default: the data set's. Example: `classes = 10`.
+    /// Number of classes, from 2 to 65536. Default: the model file's, or else the data set's. Example:
+    /// `classes = 10`.
     pub classes: Option<Whole<2, 65_536>>,
-    /// A safetensors file with the weights to start from. Default: random by the seed. Example:
-    /// `init = "model.safetensors"`.
+    /// A safetensors file with the weights and buffers to start from, such as an earlier run's global
+    /// model; moments start at zero. Default: random by the seed. Example:
+    /// `init = "runs/quickstart/model.safetensors"`.
     pub init: Option<PathBuf>,
-    /// How many of the first layers are not trained, from 0 to 4096. Default 0. Example: `freeze = 2`.
+    /// How many of the first layers keep their weights and run in inference mode, from 0 to 4096.
+    /// Default 0. Example: `freeze = 2`.
     pub freeze: Whole<0, 4096>,
 }
 
@@ -33,7 +37,7 @@ pub struct ModelConfig {
 pub enum ModelSource {
     /// A built-in model. Example: `arch = "lenet5"`.
     Arch(Name),
-    /// A TOML file of layers. Example: `file = "configs/models/x.toml"`.
+    /// A TOML file of layers. Example: `file = "configs/models/small-cnn.toml"`.
     File(PathBuf),
 }
 
@@ -68,6 +72,17 @@ impl Plain for SampleShape {
 
     fn to_value(&self) -> Value {
         Value::Array(self.0.iter().map(|side| (*side as u64).to_value()).collect())
+    }
+}
+
+/// An override of `arch` takes the place of the file's `file`, and the other way round.
+pub(super) fn keep_the_source_that_is_set(table: &mut Table, origin: &Origin) {
+    let Some(Value::Table(model)) = table.get_mut("model") else { return };
+    for (set, other) in [("arch", "file"), ("file", "arch")] {
+        let is_set = |key: &str| origin.is_set(&format!("model.{key}"));
+        if is_set(set) && !is_set(other) {
+            model.remove(other);
+        }
     }
 }
 

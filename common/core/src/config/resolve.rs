@@ -1,19 +1,32 @@
 //! What a configuration means once the data is known: the model.
 
+use std::io;
+use std::path::Path;
+
 use super::error::Fault;
 use super::model::{ModelSource, SampleShape};
+use super::model_file::ModelFit;
 use super::number::Whole;
-use super::setting::{Setting, shown};
+use super::setting::{Plain, Setting, shown};
 use super::{Config, ConfigError};
-use crate::model::{ModelSpec, builtin};
+use crate::model::{ModelCost, ModelSpec, builtin};
+
+/// The most parameters that a model may have: 4 GiB of them.
+const MAX_PARAMETERS: u64 = 1 << 30;
 
 impl Config {
-    /// The model for samples of `shape` in `classes` classes: `[model] arch`, `input` and `classes`.
+    /// The model for samples of `shape` in `classes` classes: all of `[model]` but `init`. `read` gives
+    /// the text of `model.file`, and is called only if there is one.
     ///
     /// # Errors
-    /// If there is no such model, if it does not fit together, or if its input or classes are not the
-    /// data's.
-    pub fn model_spec(&self, shape: [usize; 3], classes: usize) -> Result<ModelSpec, ConfigError> {
+    /// If there is no such model, if it does not fit together, if its input or classes are not the
+    /// data's, or if nothing of it is left to be trained.
+    pub fn model_spec(
+        &self,
+        shape: [usize; 3],
+        classes: usize,
+        read: impl FnOnce(&Path) -> io::Result<String>,
+    ) -> Result<ModelSpec, ConfigError> {
         let fault = |key: &str, value: Option<String>, allowed: String| {
             let value = value.unwrap_or_default();
             self.origin.error(vec![(key.into(), Fault::NotAllowed { value, allowed })])
@@ -32,17 +45,54 @@ impl Config {
             let value = self.model.classes.write().as_ref().map(shown);
             return Err(fault("model.classes", value, format!("at least the {classes} classes of the data")));
         }
-        match &self.model.source {
-            ModelSource::Arch(name) => builtin::builtin(name.as_str(), input, wanted).map_err(|error| {
-                let value = format!("\"{}\"", name.as_str());
-                let fault = Fault::Unusable { value, reason: error.to_string() };
-                self.origin.error(vec![("model.arch".into(), fault)])
-            }),
-            ModelSource::File(path) => {
-                let value = Some(format!("\"{}\"", path.display()));
-                Err(fault("model.file", value, "`model.arch` in this version".into()))
+        let (key, value, spec) = match &self.model.source {
+            ModelSource::Arch(name) => {
+                let spec = builtin::builtin(name.as_str(), input, wanted);
+                ("model.arch", name.to_value(), spec.map_err(|error| error.to_string()))
             }
+            ModelSource::File(path) => {
+                let text = read(path).map_err(|error| {
+                    let (value, reason) = (shown(&path.to_value()), error.to_string());
+                    self.origin.error(vec![("model.file".into(), Fault::Unusable { value, reason })])
+                })?;
+                let asked = self.model.classes.map(Whole::get);
+                let fit = ModelFit { input, least_classes: classes, classes: asked };
+                let spec = ModelSpec::from_toml(&text, &path.display().to_string(), Some(fit))?;
+                ("model.file", path.to_value(), Ok(spec))
+            }
+        };
+        let parameters = |spec: &ModelSpec| ModelCost::of(spec).total_params();
+        let spec = spec.and_then(|spec| match parameters(&spec) {
+            0..=MAX_PARAMETERS => Ok(spec),
+            params => Err(format!("it has {params} parameters; at most {MAX_PARAMETERS} can be trained")),
+        });
+        let spec = spec.map_err(|reason| {
+            let fault = Fault::Unusable { value: shown(&value), reason };
+            self.origin.error(vec![(key.into(), fault)])
+        })?;
+        self.frozen(spec)
+    }
+
+    /// The model with its first `model.freeze` layers frozen.
+    fn frozen(&self, spec: ModelSpec) -> Result<ModelSpec, ConfigError> {
+        let frozen = self.model.freeze.get();
+        let cost = ModelCost::of(&spec);
+        let last = cost.layers.iter().rposition(|layer| layer.params > 0).unwrap_or(0);
+        if frozen > last {
+            let allowed = format!(
+                "at most {last}: layer {last} (`{}`) is the last with parameters, and something must be trained",
+                spec.layers[last].name
+            );
+            let fault = Fault::NotAllowed { value: frozen.to_string(), allowed };
+            return Err(self.origin.error(vec![("model.freeze".into(), fault)]));
         }
+        Ok(ModelSpec { frozen, ..spec })
+    }
+
+    /// The error of a `model.init` that cannot be used, for this reason.
+    pub fn refuse_init(&self, reason: String) -> ConfigError {
+        let value = self.model.init.write().as_ref().map(shown).unwrap_or_default();
+        self.origin.error(vec![("model.init".into(), Fault::Unusable { value, reason })])
     }
 
     /// The error of a model of which nothing is left for the cloud where the labels stay on the edge.

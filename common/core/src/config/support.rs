@@ -7,7 +7,6 @@ use super::{
     cloud::DeviceKind,
     data::{Dataset, EvaluateAt, StandardizeMethod},
     error::Fault,
-    model::ModelSource,
     plan::OnStraggler,
     setting::{Faults, Setting, shown},
     training::Algorithm,
@@ -30,17 +29,11 @@ impl Refusals {
 
 /// Every value of `config` that this version cannot do, in the order of the keys.
 pub(super) fn refusals(config: &Config) -> Faults {
-    let Config { clock, model, data, training, plan, wire, cloud, edge, .. } = config;
+    let Config { clock, data, training, plan, wire, cloud, edge, .. } = config;
     let absent = "leave it out";
     let mut all = Refusals(Faults::new());
 
     all.refuse(*clock == super::Clock::Virtual, "clock", clock, "\"wall\"");
-
-    if let ModelSource::File(file) = &model.source {
-        all.refuse(true, "model.file", file, "`model.arch`, a built-in model");
-    }
-    all.refuse(model.init.is_some(), "model.init", &model.init, absent);
-    all.refuse(model.freeze.get() > 0, "model.freeze", &model.freeze, "0");
 
     let readable = [Dataset::Mnist, Dataset::FashionMnist, Dataset::Synthetic];
     let datasets = "\"mnist\", \"fashion-mnist\", \"synthetic\"";

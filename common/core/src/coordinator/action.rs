@@ -239,6 +239,13 @@ pub struct Checkpoint {
     pub accuracy: Option<f64>,
 }
 
+impl Checkpoint {
+    /// The start of a run whose first model is this one and not a random one.
+    pub fn before_training(state: LayerState) -> Self {
+        Self { rounds: 0, aggregations: 0, state: Arc::new(state), accuracy: None }
+    }
+}
+
 /// How the run ended.
 #[derive(Clone, Debug)]
 pub enum Outcome {

@@ -74,6 +74,7 @@ pub(super) struct Arrived {
 
 /// How far one edge is in the current round.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other, not one state")]
 pub(super) struct MemberRound {
     pub(super) plan: RoundPlan,
     pub(super) prediction: Prediction,

@@ -113,7 +113,7 @@ impl Coordinator {
     fn restart_round(&mut self, edge: &str, resume: Option<ResumePoint>) -> Recovery {
         let end = self.settings.cloud_end();
         let global = self.global.clone();
-        let first = self.global_rounds == 0;
+        let first = self.global_rounds == 0 && self.is_seeded;
         let Some(member) = self.fleet.get_mut(edge) else { return Recovery::StateLost };
         let Some(before) = member.round.take() else { return Recovery::StateLost };
         let completed = resume.and_then(|resume| resume.completed);

@@ -55,7 +55,7 @@ impl Coordinator {
             let before = member.round.take();
             let cut = prediction.cut;
             let start = match &before {
-                _ if fresh && round == 0 => StartFrom::Initial,
+                _ if fresh && round == 0 && self.is_seeded => StartFrom::Initial,
                 // Without layers of its own an edge has nothing to go on from, and nothing to lose.
                 Some(before) if !fresh && (before.cut() > 0 || self.settings.tail.is_some()) => {
                     StartFrom::Own { upload_moved: cut < before.cut() }

@@ -127,10 +127,10 @@ impl Settings {
         let labels_stay = config.training.labels == LabelsAt::Edge;
         // Plain federated learning keeps them anyway, and all layers with them.
         let splits = config.training.algorithm != Algorithm::FedAvg;
-        let classifier = || cost.last_trained().unwrap_or(spec.len().saturating_sub(1));
+        let classifier = || cost.last_with_parameters().unwrap_or(spec.len().saturating_sub(1));
         let tail = (labels_stay && splits).then(classifier);
-        let first_trained = cost.first_trained().unwrap_or(0);
-        let least_end = if config.data.allow_raw_data { 1 } else { first_trained + 2 };
+        let first = cost.first_with_parameters().unwrap_or(0);
+        let least_end = if config.data.allow_raw_data { 1 } else { first + 2 };
         if let Some(tail) = tail.filter(|tail| *tail < least_end && !config.plan.allow_local) {
             return Err(config.refuse_tail(tail, &spec));
         }
@@ -139,14 +139,14 @@ impl Settings {
             Algorithm::Centralized => Topology::Shared,
             _ => Topology::ReplicaPerEdge,
         };
-        // Layers without parameters before the first trained one hide nothing: such a cut sends raw data.
+        // Layers without parameters before the first that has some hide nothing: such a cut sends raw data.
         let raw_is_allowed = config.data.allow_raw_data || topology == Topology::Shared;
         let least = if raw_is_allowed || config.plan.fixed_cut.is_some() {
             least
         } else {
-            least.max(first_trained + 1).min(most)
+            least.max(first + 1).min(most)
         };
-        if !raw_is_allowed && least <= first_trained {
+        if !raw_is_allowed && least <= first {
             return Err(config.refuse_raw_cut(least, &spec));
         }
         let training = &config.training;

@@ -6,12 +6,12 @@ use super::shape::ShapeError;
 use super::spec::{LayerOp, LayerSpec, ModelSpec};
 
 /// What [`builtin`] knows.
-pub const NAMES: [&str; 4] = ["mlp", "lenet5", "vgg5", "resnet18"];
+pub const NAMES: [&str; 7] = ["mlp", "lenet5", "vgg5", "alexnet-cifar", "vgg11", "resnet18", "mobilenet-v2"];
 
 /// Largest number of values in one input sample: far above any real image, far below overflow.
 const MAX_INPUT_ELEMENTS: usize = 1 << 28;
 
-/// Largest side that `resnet18` takes without the `ImageNet` stem.
+/// Largest side of the images that models for two sizes take for small ones, as CIFAR's.
 const MAX_CIFAR_SIDE: usize = 64;
 
 /// Why there is no such built-in model.
@@ -34,15 +34,6 @@ pub enum BuiltinError {
         /// The input asked for, `[channels, height, width]`.
         input: [usize; 3],
     },
-    /// The `ImageNet` variant of `ResNet` needs an operation that a spec does not have.
-    #[error(
-        "model `resnet18`: an input of {input:?} needs the ImageNet stem, whose padded max pool is not \
-         supported; use images of at most {MAX_CIFAR_SIDE} pixels a side"
-    )]
-    ImageNetStem {
-        /// The input asked for, `[channels, height, width]`.
-        input: [usize; 3],
-    },
     /// The model does not fit the input or the classes.
     #[error(transparent)]
     Shape(#[from] ShapeError),
@@ -55,7 +46,10 @@ pub enum BuiltinError {
 /// | `mlp` | flatten, linear 128, relu, linear 64, relu, linear: 6 layers |
 /// | `lenet5` | conv5x5 6, relu, pool, conv5x5 16, relu, pool, flatten, linear 120, relu, linear 84, relu, linear: 12 layers. After LeCun et al. 1998, with relu and max pools; inputs below 32 pixels a side are padded by 2, as the original pads MNIST to 32 |
 /// | `vgg5` | conv3x3 32, relu, pool, conv3x3 64, relu, pool, conv3x3 64, relu, flatten, linear 128, relu, linear: 12 layers. After `FedAdapt` (Wu et al. 2021), without batch norm |
-/// | `resnet18` | conv3x3 64, batch norm, relu, 8 residual blocks, global pool, flatten, linear: 14 layers. After He et al. 2016 with the CIFAR stem; at most 64 pixels a side |
+/// | `alexnet-cifar` | conv5x5 32, relu, pool, local response norm, conv5x5 64, relu, pool, local response norm, conv3x3 96, relu, conv3x3 96, relu, conv3x3 64, relu, pool, flatten, linear 256, relu, dropout, linear 128, relu, dropout, linear: 23 layers; pools are 3x3 with stride 2. The small `AlexNet` (Krizhevsky et al. 2012) of `BranchyNet` (Teerapittayanon et al. 2016), which Edgent cuts |
+/// | `vgg11` | configuration A of Simonyan & Zisserman 2015. Up to 64 pixels a side: batch norm after each of the eight convolutions, and one linear layer, as is usual for CIFAR; above: as published, with linear 4096 twice and dropout, without batch norm |
+/// | `resnet18` | stem, 8 residual blocks, global pool, flatten, linear. After He et al. 2016. Up to 64 pixels a side the stem is conv3x3 64, batch norm, relu: 14 layers; above conv7x7 64 of stride 2, batch norm, relu, pool 3x3 of stride 2: 15 layers |
+/// | `mobilenet-v2` | conv3x3 32, batch norm, relu6, 17 inverted residual blocks, conv1x1 1280, batch norm, relu6, global pool, flatten, dropout, linear: 27 layers. After Sandler et al. 2018. Its strides make 1/32 of each side; up to 64 pixels the stem and the first block of 24 channels have stride 1, which makes 1/8 |
 ///
 /// ```
 /// let model = partway_core::model::builtin::builtin("lenet5", [1, 28, 28], 10)?;
@@ -67,7 +61,10 @@ pub fn builtin(name: &str, input: [usize; 3], classes: usize) -> Result<ModelSpe
         "mlp" => mlp,
         "lenet5" => lenet5,
         "vgg5" => vgg5,
+        "alexnet-cifar" => alexnet_cifar,
+        "vgg11" => vgg11,
         "resnet18" => resnet18,
+        "mobilenet-v2" => mobilenet_v2,
         _ => return Err(BuiltinError::Unknown { name: name.into() }),
     };
     let elements = input.iter().try_fold(1usize, |product, side| product.checked_mul(*side));
@@ -76,11 +73,8 @@ pub fn builtin(name: &str, input: [usize; 3], classes: usize) -> Result<ModelSpe
     {
         return Err(BuiltinError::InputTooLarge { name: name.into(), input });
     }
-    if name == "resnet18" && input[1].max(input[2]) > MAX_CIFAR_SIDE {
-        return Err(BuiltinError::ImageNetStem { input });
-    }
     let layers = build(input, classes);
-    Ok(ModelSpec { name: name.into(), input, classes, layers }.checked()?)
+    Ok(ModelSpec { name: name.into(), input, classes, frozen: 0, layers }.checked()?)
 }
 
 fn layer(name: impl Into<String>, op: LayerOp) -> LayerSpec {
@@ -88,14 +82,31 @@ fn layer(name: impl Into<String>, op: LayerOp) -> LayerSpec {
 }
 
 fn conv(in_channels: usize, out_channels: usize, kernel: usize, padding: usize, bias: bool) -> LayerOp {
-    LayerOp::Conv2d { in_channels, out_channels, kernel, stride: 1, padding, groups: 1, bias }
+    strided_conv([in_channels, out_channels], kernel, 1, padding, bias)
+}
+
+fn strided_conv(
+    [in_channels, out_channels]: [usize; 2],
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+    bias: bool,
+) -> LayerOp {
+    LayerOp::Conv2d { in_channels, out_channels, kernel, stride, padding, groups: 1, bias }
 }
 
 fn linear(inputs: usize, outputs: usize) -> LayerOp {
     LayerOp::Linear { inputs, outputs, bias: true }
 }
 
-const HALVE: LayerOp = LayerOp::MaxPool2d { kernel: 2, stride: 2 };
+const HALVE: LayerOp = LayerOp::MaxPool2d { kernel: 2, stride: 2, padding: 0 };
+
+/// Rounds up where [`HALVE`] rounds down.
+const OVERLAPPING: LayerOp = LayerOp::MaxPool2d { kernel: 3, stride: 2, padding: 1 };
+
+fn is_small([_, h, w]: [usize; 3]) -> bool {
+    h.max(w) <= MAX_CIFAR_SIDE
+}
 
 fn mlp([c, h, w]: [usize; 3], classes: usize) -> Vec<LayerSpec> {
     vec![
@@ -148,12 +159,98 @@ fn vgg5([c, h, w]: [usize; 3], classes: usize) -> Vec<LayerSpec> {
     ]
 }
 
-fn resnet18([c, ..]: [usize; 3], classes: usize) -> Vec<LayerSpec> {
+fn alexnet_cifar([c, h, w]: [usize; 3], classes: usize) -> Vec<LayerSpec> {
+    // BranchyNet's 5e-5 weighs the sum of three squares.
+    let norm = || LayerOp::LocalResponseNorm { size: 3, alpha: 3.0 * 5e-5, beta: 0.75, k: 2.0 };
+    let dropout = || LayerOp::Dropout { p: 0.5 };
+    let after_pools = |side: usize| side.div_ceil(8);
+    vec![
+        layer("conv1", conv(c, 32, 5, 2, true)),
+        layer("relu1", LayerOp::Relu),
+        layer("pool1", OVERLAPPING),
+        layer("norm1", norm()),
+        layer("conv2", conv(32, 64, 5, 2, true)),
+        layer("relu2", LayerOp::Relu),
+        layer("pool2", OVERLAPPING),
+        layer("norm2", norm()),
+        layer("conv3", conv(64, 96, 3, 1, true)),
+        layer("relu3", LayerOp::Relu),
+        layer("conv4", conv(96, 96, 3, 1, true)),
+        layer("relu4", LayerOp::Relu),
+        layer("conv5", conv(96, 64, 3, 1, true)),
+        layer("relu5", LayerOp::Relu),
+        layer("pool3", OVERLAPPING),
+        layer("flatten", LayerOp::Flatten),
+        layer("fc1", linear(64 * after_pools(h) * after_pools(w), 256)),
+        layer("relu6", LayerOp::Relu),
+        layer("dropout1", dropout()),
+        layer("fc2", linear(256, 128)),
+        layer("relu7", LayerOp::Relu),
+        layer("dropout2", dropout()),
+        layer("fc3", linear(128, classes)),
+    ]
+}
+
+fn vgg11(input: [usize; 3], classes: usize) -> Vec<LayerSpec> {
+    let small = is_small(input);
+    let [mut channels, h, w] = input;
+    let mut layers = Vec::new();
+    let mut pools = 0;
+    for (index, (out_channels, pooled)) in [
+        (64, true),
+        (128, true),
+        (256, false),
+        (256, true),
+        (512, false),
+        (512, true),
+        (512, false),
+        (512, true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let n = index + 1;
+        layers.push(layer(format!("conv{n}"), conv(channels, out_channels, 3, 1, !small)));
+        if small {
+            layers.push(layer(format!("bn{n}"), LayerOp::BatchNorm2d { channels: out_channels }));
+        }
+        layers.push(layer(format!("relu{n}"), LayerOp::Relu));
+        if pooled {
+            pools += 1;
+            layers.push(layer(format!("pool{pools}"), HALVE));
+        }
+        channels = out_channels;
+    }
+    layers.push(layer("flatten", LayerOp::Flatten));
+    let features = 512 * (h / 32) * (w / 32);
+    if small {
+        layers.push(layer("fc", linear(features, classes)));
+        return layers;
+    }
+    layers.extend([
+        layer("fc1", linear(features, 4096)),
+        layer("relu9", LayerOp::Relu),
+        layer("dropout1", LayerOp::Dropout { p: 0.5 }),
+        layer("fc2", linear(4096, 4096)),
+        layer("relu10", LayerOp::Relu),
+        layer("dropout2", LayerOp::Dropout { p: 0.5 }),
+        layer("fc3", linear(4096, classes)),
+    ]);
+    layers
+}
+
+fn resnet18(input: [usize; 3], classes: usize) -> Vec<LayerSpec> {
+    let small = is_small(input);
+    let stem =
+        if small { conv(input[0], 64, 3, 1, false) } else { strided_conv([input[0], 64], 7, 2, 3, false) };
     let mut layers = vec![
-        layer("conv1", conv(c, 64, 3, 1, false)),
+        layer("conv1", stem),
         layer("bn1", LayerOp::BatchNorm2d { channels: 64 }),
         layer("relu1", LayerOp::Relu),
     ];
+    if !small {
+        layers.push(layer("pool1", OVERLAPPING));
+    }
     let mut in_channels = 64;
     for (stage, out_channels) in [64, 128, 256, 512].into_iter().enumerate() {
         for block in 0..2 {
@@ -169,86 +266,44 @@ fn resnet18([c, ..]: [usize; 3], classes: usize) -> Vec<LayerSpec> {
     layers
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::ModelCost;
-
-    fn names(spec: &ModelSpec) -> Vec<&str> {
-        spec.layers.iter().map(|layer| layer.name.as_str()).collect()
-    }
-
-    #[test]
-    fn layer_lists_are_the_documented_ones() {
-        let lenet5 = builtin("lenet5", [1, 28, 28], 10).expect("fits MNIST");
-        let expected = "conv1 relu1 pool1 conv2 relu2 pool2 flatten fc1 relu3 fc2 relu4 fc3";
-        assert_eq!(names(&lenet5).join(" "), expected);
-        let resnet18 = builtin("resnet18", [3, 32, 32], 10).expect("fits CIFAR");
-        assert_eq!(resnet18.len(), 14);
-        assert_eq!(
-            names(&resnet18)[3..11],
-            ["block1", "block2", "block3", "block4", "block5", "block6", "block7", "block8"]
-        );
-    }
-
-    #[test]
-    fn forward_macs_are_the_published_ones() {
-        for (name, input, macs) in [
-            ("mlp", [1, 28, 28], 109_184),
-            ("lenet5", [1, 28, 28], 416_520),
-            ("vgg5", [3, 32, 32], 8_488_192),
-            ("resnet18", [3, 32, 32], 555_422_720),
-        ] {
-            let spec = builtin(name, input, 10).expect("a documented input");
-            assert_eq!(ModelCost::of(&spec).total_macs(), macs, "{name}");
+fn mobilenet_v2(input: [usize; 3], classes: usize) -> Vec<LayerSpec> {
+    let early_stride = if is_small(input) { 1 } else { 2 };
+    let mut layers = vec![
+        layer("conv1", strided_conv([input[0], 32], 3, early_stride, 1, false)),
+        layer("bn1", LayerOp::BatchNorm2d { channels: 32 }),
+        layer("relu1", LayerOp::Relu6),
+    ];
+    // Expansion, channels, blocks, and the first one's stride: table 2 of the paper.
+    let stages = [
+        (1, 16, 1, 1),
+        (6, 24, 2, early_stride),
+        (6, 32, 3, 2),
+        (6, 64, 4, 2),
+        (6, 96, 3, 1),
+        (6, 160, 3, 2),
+        (6, 320, 1, 1),
+    ];
+    let (mut in_channels, mut number) = (32, 0);
+    for (expansion, out_channels, blocks, first_stride) in stages {
+        for block in 0..blocks {
+            number += 1;
+            let stride = if block == 0 { first_stride } else { 1 };
+            let op = LayerOp::InvertedResidual { in_channels, out_channels, stride, expansion };
+            layers.push(layer(format!("block{number}"), op));
+            in_channels = out_channels;
         }
     }
-
-    #[test]
-    fn lenet5_pads_small_images_only() {
-        let shape_after_conv1 = |side| {
-            let spec = builtin("lenet5", [1, side, side], 10).expect("fits");
-            spec.shapes().expect("checked")[1].clone()
-        };
-        assert_eq!(shape_after_conv1(20), [6, 20, 20]);
-        assert_eq!(shape_after_conv1(28), [6, 28, 28]);
-        assert_eq!(shape_after_conv1(32), [6, 28, 28]);
-    }
-
-    #[test]
-    fn every_input_either_fits_or_is_refused_in_words() {
-        for name in NAMES {
-            for side in 0..70 {
-                for input in [[1, side, 33], [3, 40, side]] {
-                    if let Err(error) = builtin(name, input, 7) {
-                        assert!(error.to_string().contains(name), "{error}");
-                    }
-                }
-            }
-            assert!(builtin(name, [3, 32, 32], 0).is_err());
-            assert!(builtin(name, [0, 32, 32], 10).is_err());
-            assert!(builtin(name, [0, usize::MAX, 1], 10).is_err());
-            assert!(builtin(name, [usize::MAX, 2, 2], 10).is_err());
-            builtin(name, [4, 30, 52], 3).expect("an unusual input that is large enough");
-        }
-    }
-
-    #[test]
-    fn a_too_small_image_is_refused_at_the_layer_that_it_does_not_fit() {
-        let error = builtin("lenet5", [1, 8, 8], 10).expect_err("conv2 needs 5 pixels");
-        assert!(matches!(error, BuiltinError::Shape(ShapeError::Mismatch { index: 3, .. })), "{error}");
-    }
-
-    #[test]
-    fn an_unknown_name_lists_the_known_ones() {
-        let error = builtin("lenet", [1, 28, 28], 10).expect_err("it is called lenet5").to_string();
-        assert_eq!(error, "no built-in model is called `lenet`; known are mlp, lenet5, vgg5, resnet18");
-    }
-
-    #[test]
-    fn resnet18_refuses_the_imagenet_stem() {
-        let error = builtin("resnet18", [3, 224, 224], 1000).expect_err("needs the padded pool");
-        assert!(matches!(error, BuiltinError::ImageNetStem { input: [3, 224, 224] }));
-        builtin("resnet18", [3, 64, 64], 200).expect("64 pixels take the CIFAR stem");
-    }
+    layers.extend([
+        layer("conv2", conv(320, 1280, 1, 0, false)),
+        layer("bn2", LayerOp::BatchNorm2d { channels: 1280 }),
+        layer("relu2", LayerOp::Relu6),
+        layer("pool", LayerOp::GlobalAvgPool),
+        layer("flatten", LayerOp::Flatten),
+        layer("dropout", LayerOp::Dropout { p: 0.2 }),
+        layer("fc", linear(1280, classes)),
+    ]);
+    layers
 }
+
+#[cfg(test)]
+mod tests;

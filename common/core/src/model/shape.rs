@@ -69,7 +69,38 @@ fn window(side: usize, kernel: usize, stride: usize, padding: usize) -> Option<u
     Some(padded.checked_sub(kernel)? / stride + 1)
 }
 
-/// Shape of one sample after `op`, or what was expected instead of `input`.
+/// Why a layer cannot follow what reaches it.
+pub(crate) enum Problem {
+    /// What would fit instead.
+    Expected(String),
+    /// What is wrong with its own numbers.
+    Invalid(String),
+}
+
+impl Problem {
+    /// In words, where `input` reaches the layer.
+    pub(crate) fn words(&self, input: &[usize]) -> String {
+        match self {
+            Self::Expected(expected) => format!("it expects {expected}, but its input is {input:?}"),
+            Self::Invalid(problem) => problem.clone(),
+        }
+    }
+}
+
+/// Shape of one sample after `op`.
+pub(crate) fn after(op: &LayerOp, input: &[usize]) -> Result<Vec<usize>, Problem> {
+    if let Some(problem) = own_problem(op) {
+        return Err(Problem::Invalid(problem));
+    }
+    let shape = output(op, input)?;
+    if elements(&shape).is_none_or(|n| n > MAX_ELEMENTS) {
+        let problem = format!("its output {shape:?} has more than {MAX_ELEMENTS} elements per sample");
+        return Err(Problem::Invalid(problem));
+    }
+    Ok(shape)
+}
+
+/// Shape of one sample after `op`, whose own numbers make sense.
 fn output(op: &LayerOp, input: &[usize]) -> Result<Vec<usize>, Problem> {
     let plane = |channels: Option<usize>| match *input {
         [c, h, w] if channels.is_none_or(|n| n == c) => Ok([c, h, w]),
@@ -97,14 +128,22 @@ fn output(op: &LayerOp, input: &[usize]) -> Result<Vec<usize>, Problem> {
             vec![out_channels, h, w]
         }
         LayerOp::BatchNorm2d { channels } => plane(Some(channels))?.to_vec(),
+        LayerOp::GroupNorm { channels, groups } => {
+            let shape = plane(Some(channels))?;
+            if channels % groups != 0 {
+                return Err(Problem::Invalid(format!("groups = {groups} must divide channels = {channels}")));
+            }
+            shape.to_vec()
+        }
+        LayerOp::LocalResponseNorm { .. } => plane(None)?.to_vec(),
         LayerOp::Linear { inputs, outputs, .. } => match *input {
             [n] if n == inputs => vec![outputs],
             _ => return Err(Problem::Expected(format!("[{inputs}]"))),
         },
-        LayerOp::Relu | LayerOp::Dropout { .. } => input.to_vec(),
-        LayerOp::MaxPool2d { kernel, stride } | LayerOp::AvgPool2d { kernel, stride } => {
+        LayerOp::Relu | LayerOp::Relu6 | LayerOp::Gelu | LayerOp::Dropout { .. } => input.to_vec(),
+        LayerOp::MaxPool2d { kernel, stride, padding } | LayerOp::AvgPool2d { kernel, stride, padding } => {
             let [c, h, w] = plane(None)?;
-            let [h, w] = slide([c, h, w], kernel, stride, 0)?;
+            let [h, w] = slide([c, h, w], kernel, stride, padding)?;
             vec![c, h, w]
         }
         LayerOp::GlobalAvgPool => vec![plane(None)?[0], 1, 1],
@@ -113,12 +152,23 @@ fn output(op: &LayerOp, input: &[usize]) -> Result<Vec<usize>, Problem> {
             let [h, w] = slide(plane(Some(in_channels))?, 3, stride, 1)?;
             vec![out_channels, h, w]
         }
+        LayerOp::InvertedResidual { in_channels, out_channels, stride, expansion } => {
+            let [c, h, w] = plane(Some(in_channels))?;
+            let inside = [expansion, c, h, w];
+            if elements(&inside).is_none_or(|n| n > MAX_ELEMENTS) {
+                return Err(Problem::Invalid(format!(
+                    "with expansion = {expansion} it has more than {MAX_ELEMENTS} elements inside per sample"
+                )));
+            }
+            let [h, w] = slide([c, h, w], 3, stride, 1)?;
+            vec![out_channels, h, w]
+        }
     })
 }
 
-enum Problem {
-    Expected(String),
-    Invalid(String),
+/// How many elements a shape has, unless that overflows.
+fn elements(shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(1usize, |product, side| product.checked_mul(*side))
 }
 
 /// What is wrong with the layer's own numbers, whatever its input.
@@ -135,17 +185,43 @@ fn own_problem(op: &LayerOp) -> Option<String> {
             ("groups", groups),
         ]),
         LayerOp::BatchNorm2d { channels } => zero(&[("channels", channels)]),
+        LayerOp::GroupNorm { channels, groups } => zero(&[("channels", channels), ("groups", groups)]),
+        LayerOp::LocalResponseNorm { size, alpha, beta, k } => {
+            let positive = |value: f32| value > 0.0 && value.is_finite();
+            let fits =
+                size % 2 == 1 && [alpha, beta].iter().all(|x| *x == 0.0 || positive(*x)) && positive(k);
+            (!fits).then(|| {
+                format!(
+                    "size = {size} must be odd, alpha = {alpha} and beta = {beta} at least 0, k = {k} above 0"
+                )
+            })
+        }
         LayerOp::Linear { inputs, outputs, .. } => zero(&[("inputs", inputs), ("outputs", outputs)]),
-        LayerOp::MaxPool2d { kernel, stride } | LayerOp::AvgPool2d { kernel, stride } => {
-            zero(&[("kernel", kernel), ("stride", stride)])
+        LayerOp::MaxPool2d { kernel, stride, padding } | LayerOp::AvgPool2d { kernel, stride, padding } => {
+            zero(&[("kernel", kernel), ("stride", stride)]).or_else(|| {
+                // Beyond that a window could lie in the padding altogether.
+                (padding > kernel / 2)
+                    .then(|| format!("padding = {padding} must be at most half of kernel = {kernel}"))
+            })
         }
         LayerOp::Residual { in_channels, out_channels, stride } => {
             zero(&[("in_channels", in_channels), ("out_channels", out_channels), ("stride", stride)])
         }
+        LayerOp::InvertedResidual { in_channels, out_channels, stride, expansion } => zero(&[
+            ("in_channels", in_channels),
+            ("out_channels", out_channels),
+            ("stride", stride),
+            ("expansion", expansion),
+        ]),
         LayerOp::Dropout { p } if !(0.0..1.0).contains(&p) => {
             Some(format!("p = {p} must be at least 0 and below 1"))
         }
-        LayerOp::Dropout { .. } | LayerOp::Relu | LayerOp::GlobalAvgPool | LayerOp::Flatten => None,
+        LayerOp::Dropout { .. }
+        | LayerOp::Relu
+        | LayerOp::Relu6
+        | LayerOp::Gelu
+        | LayerOp::GlobalAvgPool
+        | LayerOp::Flatten => None,
     }
 }
 
@@ -171,11 +247,8 @@ pub(super) fn infer(spec: &ModelSpec) -> Result<Vec<Vec<usize>>, ShapeError> {
             name: layer.name.clone(),
             problem,
         };
-        if let Some(problem) = own_problem(&layer.op) {
-            return Err(invalid(problem));
-        }
         let input = &shapes[index];
-        let shape = output(&layer.op, input).map_err(|problem| match problem {
+        let shape = after(&layer.op, input).map_err(|problem| match problem {
             Problem::Invalid(problem) => invalid(problem),
             Problem::Expected(expected) => ShapeError::Mismatch {
                 model: spec.name.clone(),
@@ -186,12 +259,6 @@ pub(super) fn infer(spec: &ModelSpec) -> Result<Vec<Vec<usize>>, ShapeError> {
                 actual: input.clone(),
             },
         })?;
-        let elements = shape.iter().try_fold(1usize, |product, side| product.checked_mul(*side));
-        if elements.is_none_or(|n| n > MAX_ELEMENTS) {
-            return Err(invalid(format!(
-                "its output {shape:?} has more than {MAX_ELEMENTS} elements per sample"
-            )));
-        }
         shapes.push(shape);
     }
     match shapes.last() {
@@ -203,3 +270,6 @@ pub(super) fn infer(spec: &ModelSpec) -> Result<Vec<Vec<usize>>, ShapeError> {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -153,6 +153,19 @@ impl LayerState {
         })
     }
 
+    /// The same weights and buffers with `moments` moments per trained tensor, all zero: what training
+    /// starts from.
+    #[must_use]
+    pub fn with_zero_moments(&self, spec: &ModelSpec, moments: usize) -> Self {
+        let layers = self.layers.clone();
+        let mut values = vec![0.0; state_len(spec, layers.clone(), moments)];
+        let ours = slots(spec, layers.clone(), self.moments);
+        for (from, to) in ours.into_iter().zip(slots(spec, layers.clone(), moments)) {
+            values[to.values].copy_from_slice(&self.values[from.values]);
+        }
+        Self { layers, moments, values }
+    }
+
     /// Whether every value is a number that can be trained on.
     pub fn is_finite(&self) -> bool {
         self.values.iter().all(|value| value.is_finite())

@@ -17,6 +17,8 @@ pub enum TensorRole {
     RunningMean,
     /// A batch norm's running variance: a buffer, pooled by the law of total variance.
     RunningVar,
+    /// Of a frozen layer: nothing changes it.
+    Frozen,
 }
 
 /// How a tensor starts.
@@ -91,12 +93,23 @@ impl Collector {
         self.push(path, vec![n], TensorRole::Trained, Init::Constant(0.0));
     }
 
+    /// Scale and shift of a normalization.
+    fn affine(&mut self, path: &str, channels: usize) {
+        self.push(&format!("{path}weight"), vec![channels], TensorRole::Trained, Init::Constant(1.0));
+        self.push(&format!("{path}bias"), vec![channels], TensorRole::Trained, Init::Constant(0.0));
+    }
+
     fn batch_norm(&mut self, path: &str, channels: usize) {
         let n = || vec![channels];
-        self.push(&format!("{path}weight"), n(), TensorRole::Trained, Init::Constant(1.0));
-        self.push(&format!("{path}bias"), n(), TensorRole::Trained, Init::Constant(0.0));
+        self.affine(path, channels);
         self.push(&format!("{path}running_mean"), n(), TensorRole::RunningMean, Init::Constant(0.0));
         self.push(&format!("{path}running_var"), n(), TensorRole::RunningVar, Init::Constant(1.0));
+    }
+
+    /// A convolution without bias and the batch norm after it.
+    fn normed_conv(&mut self, conv: &str, norm: &str, [out, fan_in, kernel]: [usize; 3]) {
+        self.weight(&format!("{conv}.weight"), vec![out, fan_in, kernel, kernel]);
+        self.batch_norm(&format!("{norm}."), out);
     }
 }
 
@@ -121,22 +134,34 @@ impl ModelSpec {
                     all.zeros("bias", outputs);
                 }
             }
+            LayerOp::GroupNorm { channels, .. } => all.affine("", channels),
             LayerOp::Residual { in_channels, out_channels, stride } => {
-                all.weight("conv1.weight", vec![out_channels, in_channels, 3, 3]);
-                all.batch_norm("bn1.", out_channels);
-                all.weight("conv2.weight", vec![out_channels, out_channels, 3, 3]);
-                all.batch_norm("bn2.", out_channels);
+                all.normed_conv("conv1", "bn1", [out_channels, in_channels, 3]);
+                all.normed_conv("conv2", "bn2", [out_channels, out_channels, 3]);
                 if residual_projects(in_channels, out_channels, stride) {
-                    all.weight("shortcut.conv.weight", vec![out_channels, in_channels, 1, 1]);
-                    all.batch_norm("shortcut.bn.", out_channels);
+                    all.normed_conv("shortcut.conv", "shortcut.bn", [out_channels, in_channels, 1]);
                 }
             }
-            LayerOp::Relu
+            LayerOp::InvertedResidual { in_channels, out_channels, expansion, .. } => {
+                let hidden = in_channels * expansion;
+                if expansion != 1 {
+                    all.normed_conv("expand.conv", "expand.bn", [hidden, in_channels, 1]);
+                }
+                all.normed_conv("depthwise.conv", "depthwise.bn", [hidden, 1, 3]);
+                all.normed_conv("project.conv", "project.bn", [out_channels, hidden, 1]);
+            }
+            LayerOp::LocalResponseNorm { .. }
+            | LayerOp::Relu
+            | LayerOp::Relu6
+            | LayerOp::Gelu
             | LayerOp::MaxPool2d { .. }
             | LayerOp::AvgPool2d { .. }
             | LayerOp::GlobalAvgPool
             | LayerOp::Flatten
             | LayerOp::Dropout { .. } => {}
+        }
+        if self.is_frozen(index) {
+            all.tensors.iter_mut().for_each(|tensor| tensor.role = TensorRole::Frozen);
         }
         all.tensors
     }
@@ -146,15 +171,18 @@ impl ModelSpec {
         layers.flat_map(|index| self.layer_tensors(index)).collect()
     }
 
-    /// Whether any layer normalizes over the batch, which micro-batches would change.
+    /// Whether any layer that is trained normalizes over the batch, which micro-batches would change.
     pub fn has_batch_norm(&self) -> bool {
-        self.layers
-            .iter()
-            .any(|layer| matches!(layer.op, LayerOp::BatchNorm2d { .. } | LayerOp::Residual { .. }))
+        self.layers.iter().skip(self.frozen).any(|layer| layer.op.normalizes_over_batch())
     }
 }
 
 /// Whether a residual block's shortcut needs a projection: where the shape changes.
 pub fn residual_projects(in_channels: usize, out_channels: usize, stride: usize) -> bool {
     stride != 1 || in_channels != out_channels
+}
+
+/// Whether an inverted residual block adds its input: where the shape stays the same.
+pub fn inverted_residual_adds(in_channels: usize, out_channels: usize, stride: usize) -> bool {
+    stride == 1 && in_channels == out_channels
 }

@@ -65,8 +65,8 @@ impl Participant {
             return;
         }
         // Layers without parameters hide nothing: what they make of a sample is the sample.
-        let first_trained = ModelCost::of(&assignment.model).first_trained().unwrap_or(0);
-        if plan.cut as usize <= first_trained && !self.raw_data_may_leave {
+        let first = ModelCost::of(&assignment.model).first_with_parameters().unwrap_or(0);
+        if plan.cut as usize <= first && !self.raw_data_may_leave {
             self.fail(&format!(
                 "the coordinator asked for raw data (cut {} of `{}`), which this edge was not told to send",
                 plan.cut, assignment.model.name

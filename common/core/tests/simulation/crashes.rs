@@ -47,6 +47,11 @@ fn a_crash_at_any_moment_changes_nothing_in_centralized_training() {
 }
 
 #[test]
+fn a_crash_at_any_moment_changes_nothing_where_the_first_model_was_given() {
+    sweep(&Scenario { given: true, ..Scenario::new(8) }.any_depth(), 100);
+}
+
+#[test]
 fn several_crashes_change_nothing() {
     for seed in 0..120 {
         let mut dice = Dice::new(seed);

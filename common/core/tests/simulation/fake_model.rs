@@ -56,6 +56,7 @@ impl FakeModel {
             name: "fake".into(),
             input: [1, 2, 2],
             classes: 3,
+            frozen: 0,
             layers: vec![
                 layer(
                     "conv",

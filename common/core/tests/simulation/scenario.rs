@@ -57,6 +57,8 @@ pub(crate) struct EdgeSetup {
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     pub(crate) seed: u64,
+    /// Whether the run starts from a model that the edges cannot make by themselves.
+    pub(crate) given: bool,
     pub(crate) edges: Vec<EdgeSetup>,
     pub(crate) topology: Topology,
     /// Labels on the edge: where its last layers begin.
@@ -110,6 +112,7 @@ impl Scenario {
         };
         Self {
             seed,
+            given: false,
             edges: [("attic", 30), ("barn", 10), ("cellar", 25)].map(edge).into(),
             topology: Topology::ReplicaPerEdge,
             tail: None,
@@ -235,7 +238,8 @@ impl Scenario {
     }
 
     pub(crate) fn initial(&self, model: &FakeModel) -> LayerState {
-        LayerState::initial(&model.spec, 0..model.spec.len(), MOMENTS, self.seed)
+        let seed = if self.given { !self.seed } else { self.seed };
+        LayerState::initial(&model.spec, 0..model.spec.len(), MOMENTS, seed)
     }
 
     /// How good the global model is after a round (from 0): by turns good and bad.

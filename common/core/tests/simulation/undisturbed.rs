@@ -41,3 +41,11 @@ fn centralized_training_gives_the_bits_of_one_model() {
         Scenario::centralized(seed).run_exactly();
     }
 }
+
+#[test]
+fn a_given_model_is_what_training_starts_from() {
+    for seed in 0..10 {
+        Scenario { given: true, ..Scenario::new(seed) }.any_depth().run_exactly();
+        Scenario { given: true, ..Scenario::centralized(seed) }.run_exactly();
+    }
+}

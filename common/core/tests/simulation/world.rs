@@ -97,6 +97,7 @@ impl World {
             outcome: None,
         });
         let mut world = Self {
+            checkpoint: scenario.given.then(|| Checkpoint::before_training(scenario.initial(&model))),
             model,
             now: Duration::ZERO,
             dice,
@@ -110,7 +111,6 @@ impl World {
             next_connection: 0,
             cloud: None,
             run: 0,
-            checkpoint: None,
             ledger: Ledger::default(),
             outcome: None,
             ended_at: Duration::ZERO,

@@ -2,6 +2,12 @@
 
 use burn::tensor::{Tensor, module, ops::ConvOptions};
 
+use super::Pass;
+use super::batch_norm::batch_norm;
+
+/// Tensors of one convolution without bias and the batch norm after it.
+pub(super) const NORMED_CONV: usize = 5;
+
 /// Sizes of a convolution with a square kernel.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Convolution {
@@ -28,4 +34,14 @@ pub(super) fn conv2d(
     let weight = weight.clone().reshape([out_channels, in_channels / groups, kernel, kernel]);
     let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], groups);
     module::conv2d(input, weight, bias.cloned(), options)
+}
+
+/// A convolution without bias, then batch norm; `tensors` starts with their five.
+pub(super) fn normed_conv(
+    input: Tensor<4>,
+    tensors: &[Tensor<1>],
+    shape: Convolution,
+    pass: &mut Pass,
+) -> Tensor<4> {
+    batch_norm(conv2d(input, &tensors[0], None, shape), &tensors[1..NORMED_CONV], pass)
 }

@@ -1,15 +1,18 @@
-//! Pooling without padding; incomplete windows are dropped.
+//! Pooling; incomplete windows are dropped.
 
 use burn::tensor::{Tensor, module, ops::AvgPoolOptions, ops::MaxPoolOptions};
 
-/// Largest value under each window: `[batch, c, h, w]` to `[batch, c, (h - kernel) / stride + 1, ...]`.
-pub(super) fn max_pool2d(input: Tensor<4>, kernel: usize, stride: usize) -> Tensor<4> {
-    module::max_pool2d(input, MaxPoolOptions::new([kernel; 2]).with_stride([stride; 2]))
+/// Largest value under each window, beside a padding of minus infinity: `[batch, c, h, w]` to
+/// `[batch, c, (h + 2 padding - kernel) / stride + 1, ...]`.
+pub(super) fn max_pool2d(input: Tensor<4>, kernel: usize, stride: usize, padding: usize) -> Tensor<4> {
+    let window = MaxPoolOptions::new([kernel; 2]).with_stride([stride; 2]).with_padding([padding; 2]);
+    module::max_pool2d(input, window)
 }
 
-/// Mean under each window, shaped as [`max_pool2d`].
-pub(super) fn avg_pool2d(input: Tensor<4>, kernel: usize, stride: usize) -> Tensor<4> {
-    module::avg_pool2d(input, AvgPoolOptions::new([kernel; 2]).with_stride([stride; 2]))
+/// Mean under each window, a padding of zeros included, shaped as [`max_pool2d`].
+pub(super) fn avg_pool2d(input: Tensor<4>, kernel: usize, stride: usize, padding: usize) -> Tensor<4> {
+    let window = AvgPoolOptions::new([kernel; 2]).with_stride([stride; 2]).with_padding([padding; 2]);
+    module::avg_pool2d(input, window)
 }
 
 /// Mean over each plane: `[batch, c, h, w]` to `[batch, c, 1, 1]`.

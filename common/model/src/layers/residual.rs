@@ -4,16 +4,7 @@ use burn::tensor::{Tensor, activation::relu};
 use partway_core::model::tensors::residual_projects;
 
 use super::Pass;
-use super::batch_norm::batch_norm;
-use super::conv::{Convolution, conv2d};
-
-/// Tensors of one convolution without bias and the batch norm after it.
-const NORMED_CONV: usize = 5;
-
-/// A convolution without bias, then batch norm; `tensors` starts with their five.
-fn normed_conv(input: Tensor<4>, tensors: &[Tensor<1>], shape: Convolution, pass: &mut Pass) -> Tensor<4> {
-    batch_norm(conv2d(input, &tensors[0], None, shape), &tensors[1..NORMED_CONV], pass)
-}
+use super::conv::{Convolution, NORMED_CONV, normed_conv};
 
 /// `relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x))`, where the shortcut is a 1x1 convolution with
 /// batch norm if the shape changes and `x` itself otherwise.

@@ -7,7 +7,9 @@ use partway_core::optimizer::Optimizer;
 use partway_core::random;
 use partway_model::{Compute, Half, Outcome, StepContext};
 
-use crate::models::{ADAM, SEED, SGD, batch, half, initial, lenet5, one_thread, residual_net, step, vgg5};
+use crate::models::{
+    ADAM, SEED, SGD, batch, half, initial, lenet5, mobile_net, one_thread, residual_net, step, vgg5,
+};
 
 const STEPS: u64 = 3;
 
@@ -72,7 +74,7 @@ pub(crate) fn unsplit(
 }
 
 /// Every cut, the two ends included.
-fn check_every_cut(spec: &Arc<ModelSpec>, size: usize) {
+pub(crate) fn check_every_cut(spec: &Arc<ModelSpec>, size: usize) {
     let compute = one_thread();
     for optimizer in [SGD, ADAM] {
         let expected = unsplit(spec, optimizer, STEPS, size);
@@ -106,9 +108,14 @@ fn batch_norm_and_dropout_are_the_same_at_every_cut() {
 }
 
 #[test]
+fn the_other_kinds_are_the_same_at_every_cut() {
+    check_every_cut(&mobile_net(), 5);
+}
+
+#[test]
 fn a_cut_that_moves_every_step_changes_nothing() {
     let compute = one_thread();
-    for (spec, size) in [(lenet5(), 5), (residual_net(), 6)] {
+    for (spec, size) in [(lenet5(), 5), (residual_net(), 6), (mobile_net(), 4)] {
         for optimizer in [SGD, ADAM] {
             let steps = 8;
             let expected = unsplit(&spec, optimizer, steps, size);
@@ -157,7 +164,7 @@ fn a_dropped_step_leaves_no_trace() {
 #[test]
 fn threads_change_nothing() {
     // Large enough for the kernels that split their work.
-    for (spec, size) in [(vgg5(32), 8), (residual_net(), 64)] {
+    for (spec, size) in [(vgg5(32), 8), (residual_net(), 64), (mobile_net(), 64)] {
         let mut halves = [1, 2, 3].map(|threads| {
             let compute = Compute::cpu(threads).expect("a few threads");
             initial(&spec, SGD, &compute)

@@ -1,7 +1,8 @@
 //! What each layer computes in training, against plain loops.
 
 use partway_core::model::LayerOp::{
-    AvgPool2d, BatchNorm2d, Conv2d, Dropout, Flatten, GlobalAvgPool, MaxPool2d, Relu, Residual,
+    AvgPool2d, BatchNorm2d, Conv2d, Dropout, Flatten, Gelu, GlobalAvgPool, GroupNorm, InvertedResidual,
+    LocalResponseNorm, MaxPool2d, Relu, Relu6, Residual,
 };
 use partway_core::model::{LayerOp, LayerState};
 use partway_core::optimizer::Optimizer;
@@ -109,14 +110,34 @@ fn linear_multiplies_by_the_transposed_weight() {
 #[test]
 fn max_pool_with_overlap_drops_incomplete_windows() {
     let shape = [2, 6, 7];
-    let (half, _) = client(vec![MaxPool2d { kernel: 3, stride: 2 }], shape, [2, 2, 3]);
+    let (half, _) = client(vec![MaxPool2d { kernel: 3, stride: 2, padding: 0 }], shape, [2, 2, 3]);
     assert_close(&forward(&half, shape), &maps(shape).pool(3, 2, f64::NEG_INFINITY, f64::max).values);
+}
+
+#[test]
+fn max_pool_pads_with_nothing_that_could_win() {
+    let shape = [2, 6, 7];
+    let (half, _) = client(vec![MaxPool2d { kernel: 3, stride: 2, padding: 1 }], shape, [2, 3, 4]);
+    // Below every value: zeros would win.
+    let negative = |x: f32| x - 5.0;
+    let values: Vec<f32> = input(shape).into_iter().map(negative).collect();
+    let padded = Maps::new([BATCH, 2, 6, 7], &values).padded(1, f64::NEG_INFINITY);
+    let actual = half.forward(values, &step(0, BATCH)).expect("a good batch").1;
+    assert_close(&actual, &padded.pool(3, 2, f64::NEG_INFINITY, f64::max).values);
+}
+
+#[test]
+fn average_pool_counts_its_padding() {
+    let shape = [2, 5, 4];
+    let (half, _) = client(vec![AvgPool2d { kernel: 3, stride: 2, padding: 1 }], shape, [2, 3, 2]);
+    let sums = maps(shape).padded(1, 0.0).pool(3, 2, 0.0, |a, b| a + b);
+    assert_close(&forward(&half, shape), &sums.scaled(1.0 / 9.0).values);
 }
 
 #[test]
 fn average_pools() {
     let shape = [2, 5, 5];
-    let (half, _) = client(vec![AvgPool2d { kernel: 2, stride: 2 }], shape, [2, 2, 2]);
+    let (half, _) = client(vec![AvgPool2d { kernel: 2, stride: 2, padding: 0 }], shape, [2, 2, 2]);
     let sums = maps(shape).pool(2, 2, 0.0, |a, b| a + b);
     assert_close(&forward(&half, shape), &sums.scaled(0.25).values);
 
@@ -180,6 +201,85 @@ fn relu_is_zero_below_zero() {
     let shape = [2, 3, 3];
     let (half, _) = client(vec![Relu], shape, shape);
     assert_close(&forward(&half, shape), &maps(shape).relu().values);
+}
+
+#[test]
+fn relu6_is_cut_off_at_both_ends() {
+    let shape = [2, 3, 3];
+    let (half, _) = client(vec![Relu6], shape, shape);
+    let values: Vec<f32> = input(shape).into_iter().map(|x| 9.0 * x).collect();
+    let expected = Maps::new([BATCH, 2, 3, 3], &values).map(|x| x.clamp(0.0, 6.0));
+    let actual = half.forward(values, &step(0, BATCH)).expect("a good batch").1;
+    assert_close(&actual, &expected.values);
+}
+
+#[test]
+fn gelu_is_the_exact_one() {
+    let shape = [1, 1, 5];
+    let (half, _) = client(vec![Gelu], shape, shape);
+    let values: Vec<f32> = [-3.0, -1.0, 0.0, 1.0, 3.0].repeat(BATCH);
+    let actual = half.forward(values, &step(0, BATCH)).expect("a good batch").1;
+    // x times the standard normal distribution's share below x, from its tables.
+    let expected = [-3.0 * 0.001_349_898, -0.158_655_254, 0.0, 0.841_344_746, 3.0 * 0.998_650_102];
+    assert_close(&actual, &expected.repeat(BATCH));
+}
+
+#[test]
+fn group_norm_normalizes_each_sample_by_itself() {
+    let shape = [6, 3, 4];
+    for groups in [1, 3, 6] {
+        let (half, tensors) = client(vec![GroupNorm { channels: 6, groups }], shape, shape);
+        let expected = maps(shape).group_normalized(groups, &tensors[0], &tensors[1]);
+        assert_close(&forward(&half, shape), &expected.values);
+    }
+}
+
+#[test]
+fn local_response_norm_weighs_neighbouring_channels() {
+    let shape = [5, 3, 2];
+    for size in [1, 3, 7] {
+        let (alpha, beta, k) = (0.5, 0.75, 2.0);
+        let (half, _) = client(vec![LocalResponseNorm { size, alpha, beta, k }], shape, shape);
+        let expected = maps(shape).response_normalized(size, [0.5, 0.75, 2.0]);
+        assert_close(&forward(&half, shape), &expected.values);
+    }
+}
+
+#[track_caller]
+fn check_inverted_residual(channels: [usize; 2], stride: usize, expansion: usize, output: [usize; 3]) {
+    let [in_channels, out_channels] = channels;
+    let shape = [in_channels, 5, 5];
+    let op = InvertedResidual { in_channels, out_channels, stride, expansion };
+    let (half, tensors) = client(vec![op], shape, output);
+    let hidden = in_channels * expansion;
+    let mut rest = tensors.as_slice();
+    let mut normed_conv = |x: &Maps, out: usize, kernel: usize, stride: usize, groups: usize| {
+        let weight = Maps::new([out, x.dims[1] / groups, kernel, kernel], &rest[0]);
+        let x = x.conv(&weight, &[], stride, kernel / 2, groups);
+        let x = x.normalized(&x.statistics(), &rest[1], &rest[2]);
+        rest = &rest[5..];
+        x
+    };
+    let relu6 = |x: Maps| x.map(|x| x.clamp(0.0, 6.0));
+    let mut x = maps(shape);
+    if expansion > 1 {
+        x = relu6(normed_conv(&x, hidden, 1, 1, 1));
+    }
+    x = relu6(normed_conv(&x, hidden, 3, stride, hidden));
+    x = normed_conv(&x, out_channels, 1, 1, 1);
+    if channels == [3, 3] && stride == 1 {
+        x = x.plus(&maps(shape));
+    }
+    assert!(rest.is_empty());
+    assert_close(&forward(&half, shape), &x.values);
+}
+
+#[test]
+fn inverted_residual_blocks() {
+    check_inverted_residual([3, 3], 1, 4, [3, 5, 5]);
+    check_inverted_residual([3, 3], 2, 2, [3, 3, 3]);
+    check_inverted_residual([3, 4], 1, 6, [4, 5, 5]);
+    check_inverted_residual([3, 2], 1, 1, [2, 5, 5]);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use partway_core::model::LayerOp::{
-    AvgPool2d, BatchNorm2d, Conv2d, Dropout, Flatten, GlobalAvgPool, Relu, Residual,
+    AvgPool2d, BatchNorm2d, Conv2d, Dropout, Flatten, Gelu, GlobalAvgPool, GroupNorm, InvertedResidual,
+    LocalResponseNorm, MaxPool2d, Relu, Relu6, Residual,
 };
 use partway_core::model::{LayerOp, LayerState, ModelSpec, state};
 use partway_core::optimizer::Optimizer;
@@ -37,10 +38,11 @@ fn finish(spec: &Arc<ModelSpec>, state: &LayerState, input: &[f32]) -> (f64, Vec
     (f64::from(outcome.loss), outcome.gradient, half.into_state())
 }
 
-/// Checks the parameters' and the input's gradient of `ops`, behind a layer that only lets through.
+/// Checks the parameters' and the input's gradient of `ops`, behind a trained layer, which the input's
+/// gradient is for.
 #[track_caller]
 fn check(input: [usize; 3], classes: usize, ops: Vec<LayerOp>) {
-    let mut all = vec![Dropout { p: 0.0 }];
+    let mut all = vec![conv([input[0], input[0]], 1, 1, 0)];
     all.extend(ops);
     let spec = model(input, classes, all);
     let mut start = LayerState::initial(&spec, 1..spec.len(), 0, SEED);
@@ -104,6 +106,23 @@ fn batch_norm() {
 }
 
 #[test]
+fn group_norm() {
+    check([4, 4, 4], 3, vec![GroupNorm { channels: 4, groups: 2 }, Flatten, linear(64, 3)]);
+}
+
+#[test]
+fn local_response_norm() {
+    let norm = LocalResponseNorm { size: 3, alpha: 2.0, beta: 0.75, k: 1.0 };
+    check([5, 3, 3], 3, vec![norm, Flatten, linear(45, 3)]);
+}
+
+#[test]
+fn gelu_and_relu6() {
+    check([1, 3, 3], 3, vec![Gelu, Flatten, linear(9, 12), Gelu, linear(12, 3)]);
+    check([1, 3, 3], 3, vec![Flatten, linear(9, 12), Relu6, linear(12, 3)]);
+}
+
+#[test]
 fn linear_and_relu() {
     check([1, 3, 3], 3, vec![Flatten, linear(9, 12), Relu, linear(12, 3)]);
 }
@@ -111,7 +130,9 @@ fn linear_and_relu() {
 #[test]
 fn pools() {
     check([2, 6, 6], 3, vec![max_pool(), Flatten, linear(18, 3)]);
-    check([2, 6, 6], 3, vec![AvgPool2d { kernel: 3, stride: 3 }, Flatten, linear(8, 3)]);
+    check([2, 6, 6], 3, vec![AvgPool2d { kernel: 3, stride: 3, padding: 0 }, Flatten, linear(8, 3)]);
+    check([2, 6, 6], 3, vec![AvgPool2d { kernel: 3, stride: 2, padding: 1 }, Flatten, linear(18, 3)]);
+    check([2, 6, 6], 3, vec![MaxPool2d { kernel: 3, stride: 2, padding: 1 }, Flatten, linear(18, 3)]);
     check([3, 4, 4], 3, vec![GlobalAvgPool, Flatten, linear(3, 3)]);
 }
 
@@ -125,4 +146,17 @@ fn residual_blocks() {
     let block = |in_channels, out_channels, stride| Residual { in_channels, out_channels, stride };
     check([3, 4, 4], 3, vec![block(3, 3, 1), Flatten, linear(48, 3)]);
     check([2, 4, 4], 3, vec![block(2, 4, 2), Flatten, linear(16, 3)]);
+}
+
+#[test]
+fn inverted_residual_blocks() {
+    let block = |in_channels, out_channels, stride, expansion| InvertedResidual {
+        in_channels,
+        out_channels,
+        stride,
+        expansion,
+    };
+    check([3, 4, 4], 3, vec![block(3, 3, 1, 3), Flatten, linear(48, 3)]);
+    check([2, 4, 4], 3, vec![block(2, 4, 2, 2), Flatten, linear(16, 3)]);
+    check([2, 4, 4], 3, vec![block(2, 3, 1, 1), Flatten, linear(48, 3)]);
 }

@@ -2,9 +2,11 @@
 //! finite differences; refusals; calibration.
 
 mod any_model;
+mod builtins;
 mod calibration;
 mod exactness;
 mod forward;
+mod frozen;
 mod gradients;
 mod inference;
 mod models;

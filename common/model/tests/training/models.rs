@@ -23,13 +23,18 @@ pub(crate) fn linear(inputs: usize, outputs: usize) -> LayerOp {
 }
 
 pub(crate) fn max_pool() -> LayerOp {
-    LayerOp::MaxPool2d { kernel: 2, stride: 2 }
+    LayerOp::MaxPool2d { kernel: 2, stride: 2, padding: 0 }
 }
 
 pub(crate) fn model(input: [usize; 3], classes: usize, ops: Vec<LayerOp>) -> Arc<ModelSpec> {
     let layers = ops.into_iter().map(|op| LayerSpec { name: op.kind().name().to_owned(), op }).collect();
-    let spec = ModelSpec { name: "test".to_owned(), input, classes, layers };
+    let spec = ModelSpec { name: "test".to_owned(), input, classes, frozen: 0, layers };
     Arc::new(spec.checked().expect("a test's model fits together"))
+}
+
+/// The model with its first layers frozen.
+pub(crate) fn frozen_model(spec: &ModelSpec, frozen: usize) -> Arc<ModelSpec> {
+    Arc::new(ModelSpec { frozen, ..spec.clone() })
 }
 
 pub(crate) fn lenet5() -> Arc<ModelSpec> {
@@ -84,13 +89,44 @@ pub(crate) fn residual_net() -> Arc<ModelSpec> {
         Dropout { p: 0.25 },
         Conv2d { in_channels: 8, out_channels: 8, kernel, stride, padding, groups: 8, bias: true },
         Residual { in_channels: 8, out_channels: 12, stride: 2 },
-        AvgPool2d { kernel: 2, stride: 2 },
+        AvgPool2d { kernel: 2, stride: 2, padding: 0 },
         GlobalAvgPool,
         Flatten,
         linear(12, 16),
         Dropout { p: 0.5 },
         Relu,
         linear(16, 5),
+    ];
+    model([3, 12, 12], 5, ops)
+}
+
+/// The layer kinds of the larger built-in models: group norm, local response norm, relu6, gelu, inverted
+/// residual blocks with and without expansion, and padded pools.
+pub(crate) fn mobile_net() -> Arc<ModelSpec> {
+    use LayerOp::{
+        AvgPool2d, Flatten, Gelu, GlobalAvgPool, GroupNorm, InvertedResidual, LocalResponseNorm, MaxPool2d,
+        Relu6,
+    };
+    let block = |in_channels, out_channels, stride, expansion| InvertedResidual {
+        in_channels,
+        out_channels,
+        stride,
+        expansion,
+    };
+    let ops = vec![
+        conv([3, 8], 3, 1, 1),
+        GroupNorm { channels: 8, groups: 2 },
+        Gelu,
+        MaxPool2d { kernel: 3, stride: 2, padding: 1 },
+        LocalResponseNorm { size: 3, alpha: 0.1, beta: 0.75, k: 1.0 },
+        block(8, 8, 1, 1),
+        block(8, 12, 2, 3),
+        block(12, 12, 1, 2),
+        AvgPool2d { kernel: 3, stride: 1, padding: 1 },
+        Relu6,
+        GlobalAvgPool,
+        Flatten,
+        linear(12, 5),
     ];
     model([3, 12, 12], 5, ops)
 }

@@ -100,6 +100,48 @@ impl Maps {
         Self::build(self.dims, |place| self.at(place) + other.at(place))
     }
 
+    /// Each value by itself.
+    pub(crate) fn map(&self, value: impl Fn(f64) -> f64) -> Maps {
+        Self::build(self.dims, |place| value(self.at(place)))
+    }
+
+    /// Each sample's groups of channels normalized by themselves, then scaled and shifted.
+    pub(crate) fn group_normalized(&self, groups: usize, gamma: &[f32], beta: &[f32]) -> Maps {
+        let [batch, channels, height, width] = self.dims;
+        let size = channels / groups * height * width;
+        let statistics: Vec<(f64, f64)> = (0..batch * groups)
+            .map(|group| {
+                let values = &self.values[group * size..(group + 1) * size];
+                let mean = values.iter().sum::<f64>() / size as f64;
+                (mean, values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / size as f64)
+            })
+            .collect();
+        Self::build(self.dims, |place| {
+            let [n, c, ..] = place;
+            let (mean, variance) = statistics[n * groups + c / (channels / groups)];
+            (self.at(place) - mean) / (variance + 1e-5).sqrt() * f64::from(gamma[c]) + f64::from(beta[c])
+        })
+    }
+
+    /// Over the root of the squares around, across channels: `x / (k + alpha / size * sum)^beta`.
+    pub(crate) fn response_normalized(&self, size: usize, [alpha, beta, k]: [f64; 3]) -> Maps {
+        Self::build(self.dims, |place| {
+            let [n, c, y, x] = place;
+            let neighbours = c.saturating_sub(size / 2)..(c + size / 2 + 1).min(self.dims[1]);
+            let sum: f64 = neighbours.map(|c| self.at([n, c, y, x]).powi(2)).sum();
+            self.at(place) / (k + alpha / size as f64 * sum).powf(beta)
+        })
+    }
+
+    /// With a border of `value` around each plane.
+    pub(crate) fn padded(&self, padding: usize, value: f64) -> Maps {
+        let [batch, channels, height, width] = self.dims;
+        Self::build([batch, channels, height + 2 * padding, width + 2 * padding], |[n, c, y, x]| {
+            let inside = (padding..height + padding).contains(&y) && (padding..width + padding).contains(&x);
+            if inside { self.at([n, c, y - padding, x - padding]) } else { value }
+        })
+    }
+
     /// `fold` over each window, from `start`.
     pub(crate) fn pool(&self, kernel: usize, stride: usize, start: f64, fold: fn(f64, f64) -> f64) -> Maps {
         let [batch, channels, height, width] = self.dims;

@@ -9,7 +9,7 @@ use partway_core::random;
 use partway_model::{BatchError, Compute, Half, Outcome, StepContext};
 
 use crate::exactness::{assert_same_bits, unsplit};
-use crate::models::{ADAM, SEED, SGD, batch, half, initial, lenet5, one_thread, residual_net, step, vgg5};
+use crate::models::{ADAM, SEED, SGD, batch, frozen_model, half, initial, lenet5, one_thread, residual_net, step, vgg5};
 
 const STEPS: u64 = 2;
 
@@ -79,6 +79,14 @@ fn vgg5_is_the_same_with_the_labels_on_the_edge() {
 #[test]
 fn batch_norm_and_dropout_are_the_same_with_the_labels_on_the_edge() {
     check_cuts(&residual_net(), 6, &[13, 11, 6]);
+}
+
+/// Nobody needs a gradient where nothing is trained before.
+#[test]
+fn frozen_layers_are_the_same_with_the_labels_on_the_edge() {
+    for frozen in [2, 7, 13] {
+        check_cuts(&frozen_model(&residual_net(), frozen), 6, &[13, 6]);
+    }
 }
 
 #[test]

@@ -230,8 +230,6 @@ fn what_is_not_built_yet_is_refused() {
     let both = ["cloud.profile=a.toml", "edge.0.profile=a.toml", "edge.1.profile=a.toml"];
     for (set, message) in [
         ("clock=virtual", "`clock = \"virtual\"` is not available in this version; allowed now: \"wall\""),
-        ("model.init=\"w.safetensors\"", "`model.init = \"w.safetensors\"` is not available in this version"),
-        ("model.freeze=1", "`model.freeze = 1` is not available in this version; allowed now: 0"),
         (
             "data.dataset=cifar10",
             "`data.dataset = \"cifar10\"` is not available in this version; \
@@ -263,10 +261,4 @@ fn what_is_not_built_yet_is_refused() {
         assert!(found.starts_with(&format!("--set {set}: {message}")), "{found}");
         assert_eq!(found.lines().count(), 1, "{found}");
     }
-    let from_file = SMALL.replace("arch = \"mlp\"", "file = \"m.toml\"");
-    assert_eq!(
-        messages(&from_file, &[]),
-        "x.toml:3: `model.file = \"m.toml\"` is not available in this version; \
-         allowed now: `model.arch`, a built-in model"
-    );
 }

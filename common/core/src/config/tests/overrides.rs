@@ -86,3 +86,18 @@ fn a_value_cannot_smuggle_in_another_key() {
         "the text is one value, and not an integer"
     );
 }
+
+#[test]
+fn a_model_that_is_set_takes_the_place_of_the_files() {
+    let file = |path: &str| ModelSource::File(path.into());
+    let arch = |name: &str| ModelSource::Arch(Name::new(name).expect("a name"));
+    assert_eq!(small(&["model.file=m.toml"]).model.source, file("m.toml"));
+    let from_file = SMALL.replace("arch = \"mlp\"", "file = \"m.toml\"");
+    assert_eq!(parse(&from_file, &[]).expect("a file").model.source, file("m.toml"));
+    assert_eq!(parse(&from_file, &["model.arch=vgg5"]).expect("a name").model.source, arch("vgg5"));
+    assert_eq!(
+        messages(SMALL, &["model.file=m.toml", "model.arch=vgg5"]),
+        "--set model.file=m.toml: `model.file = \"m.toml\"` is not allowed; \
+         allowed: exactly one of `model.arch` and `model.file`"
+    );
+}

@@ -4,7 +4,7 @@ use crate::model::{LayerOp, LayerSpec, TensorRole};
 
 fn spec(input: [usize; 3], classes: usize, ops: &[LayerOp]) -> ModelSpec {
     let layers = ops.iter().map(|op| LayerSpec { name: op.kind().to_string(), op: op.clone() }).collect();
-    ModelSpec { name: "test".into(), input, classes, layers }.checked().expect("shapes fit")
+    ModelSpec { name: "test".into(), input, classes, frozen: 0, layers }.checked().expect("shapes fit")
 }
 
 fn conv(in_channels: usize, out_channels: usize, kernel: usize, stride: usize) -> LayerOp {
@@ -132,8 +132,8 @@ fn operations_without_weights_by_hand() {
     let [relu, dropout, max, average, global] = [
         LayerOp::Relu,
         LayerOp::Dropout { p: 0.5 },
-        LayerOp::MaxPool2d { kernel: 3, stride: 2 },
-        LayerOp::AvgPool2d { kernel: 2, stride: 2 },
+        LayerOp::MaxPool2d { kernel: 3, stride: 2, padding: 0 },
+        LayerOp::AvgPool2d { kernel: 2, stride: 2, padding: 0 },
         LayerOp::GlobalAvgPool,
     ]
     // Two channels of 8x8: 128 elements in.
@@ -147,6 +147,94 @@ fn operations_without_weights_by_hand() {
     let norm = after_a_trained_layer(2, 8, &[LayerOp::BatchNorm2d { channels: 2 }])[0];
     assert_eq!(flops(norm), (8 * 128, 9 * 128, 128));
     assert_eq!((norm.macs, norm.params, norm.buffers), (0, 4, 4));
+}
+
+#[test]
+fn norms_and_smooth_activations_by_hand() {
+    let [group, response, relu6, gelu] = [
+        LayerOp::GroupNorm { channels: 2, groups: 1 },
+        LayerOp::LocalResponseNorm { size: 5, alpha: 1e-4, beta: 0.75, k: 1.0 },
+        LayerOp::Relu6,
+        LayerOp::Gelu,
+    ]
+    .map(|op| after_a_trained_layer(2, 8, &[op])[0]);
+    let flops = |cost: LayerCost| (cost.flops_forward, cost.flops_backward, cost.saved_elements);
+    assert_eq!(flops(group), (8 * 128, 9 * 128, 2 * 128));
+    assert_eq!((group.macs, group.params, group.buffers), (0, 4, 0));
+    assert_eq!(flops(response), (10 * 128, 13 * 128, 4 * 128));
+    assert_eq!(flops(relu6), (2 * 128, 128, 64));
+    assert_eq!(flops(gelu), (5 * 128, 11 * 128, 3 * 128));
+}
+
+#[test]
+fn an_inverted_residual_block_costs_its_parts() {
+    // 4 channels of 6x6 to 4 of 6x6, with the sum; to 5 of 3x3, without it and without expansion.
+    for (out_channels, stride, expansion) in [(4, 1, 3), (5, 2, 1)] {
+        let block = LayerOp::InvertedResidual { in_channels: 4, out_channels, stride, expansion };
+        let block = after_a_trained_layer(4, 6, &[block])[0];
+        let hidden = 4 * expansion;
+        let norm = |channels| LayerOp::BatchNorm2d { channels };
+        let depthwise = LayerOp::Conv2d {
+            in_channels: hidden,
+            out_channels: hidden,
+            kernel: 3,
+            stride,
+            padding: 1,
+            groups: hidden,
+            bias: false,
+        };
+        let mut parts = Vec::new();
+        if expansion > 1 {
+            parts.extend([conv(4, hidden, 1, 1), norm(hidden), LayerOp::Relu6]);
+        }
+        parts.extend([depthwise, norm(hidden), LayerOp::Relu6]);
+        parts.extend([conv(hidden, out_channels, 1, 1), norm(out_channels)]);
+        let parts = after_a_trained_layer(4, 6, &parts);
+        let (plus_forward, plus_backward) = if stride == 1 { (144, 144) } else { (0, 0) };
+        assert_eq!(block.macs, total(&parts, |part| part.macs));
+        assert_eq!(block.macs_backward, total(&parts, |part| part.macs_backward));
+        assert_eq!(block.flops_forward, total(&parts, |part| part.flops_forward) + plus_forward);
+        assert_eq!(block.flops_backward, total(&parts, |part| part.flops_backward) + plus_backward);
+        assert_eq!(block.params, total(&parts, |part| part.params));
+        assert_eq!(block.buffers, total(&parts, |part| part.buffers));
+        assert_eq!(block.saved_elements, total(&parts, |part| part.saved_elements));
+    }
+}
+
+#[test]
+fn frozen_layers_cost_their_forward_pass_only() {
+    let free = builtin("resnet18", [3, 32, 32], 10).expect("fits CIFAR");
+    let frozen = ModelSpec { frozen: 4, ..free.clone() };
+    let (free, frozen) = (ModelCost::of(&free), ModelCost::of(&frozen));
+    assert_eq!((frozen.first_with_parameters(), frozen.first_trained()), (Some(0), Some(4)));
+    assert!(!frozen.needs_cut_gradient(4) && frozen.needs_cut_gradient(5) && free.needs_cut_gradient(1));
+    for (layer, cost) in frozen.layers[..4].iter().enumerate() {
+        assert_eq!(
+            (cost.macs_backward, cost.flops_backward, cost.saved_elements),
+            (0, 0, 0),
+            "layer {layer}"
+        );
+        assert_eq!((cost.macs, cost.params), (free.layers[layer].macs, free.layers[layer].params));
+        assert!(cost.params == 0 || !cost.trained);
+    }
+    // A batch norm by its running statistics: half of one by the batch.
+    assert_eq!(2 * frozen.layers[1].flops_forward, free.layers[1].flops_forward);
+    // The first trained layer, a block without projection, needs no gradient of its input.
+    assert_eq!(free.layers[4].macs_backward - frozen.layers[4].macs_backward, 64 * 576 * 1024);
+    assert_eq!(frozen.layers[5..], free.layers[5..]);
+    assert_eq!(frozen.total_params(), free.total_params());
+}
+
+#[test]
+fn frozen_layers_hold_one_copy_of_their_weights_and_no_activations_but_the_largest_layers() {
+    let layers =
+        [conv(1, 8, 3, 1), LayerOp::Relu, conv(8, 2, 3, 2), LayerOp::GlobalAvgPool, LayerOp::Flatten];
+    let spec = ModelSpec { frozen: 2, ..spec([1, 4, 4], 2, &layers) };
+    let cost = ModelCost::of(&spec);
+    // The relu holds its input and its output, 8 channels of 4x4 each.
+    assert_eq!(cost.training_memory_bytes(0..2, 3, 2), 4 * (72 + 3 * 2 * 128));
+    // The convolution's input is kept; what is frozen still holds more at its peak.
+    assert_eq!(cost.training_memory_bytes(0..3, 3, 2), 4 * (72 + 4 * 144 + 3 * 2 * 128));
 }
 
 #[test]
@@ -210,7 +298,7 @@ fn training_memory_by_hand() {
     // The classifier on the edge, too: weights, gradients and momentum; its input, and the gradient of
     // that for the cloud; the logits and their gradient.
     let classifier = 4 * (3 * (84 * 10 + 10) + 64 * (84 + 84 + 2 * 10));
-    assert_eq!(cost.last_trained(), Some(11));
+    assert_eq!(cost.last_with_parameters(), Some(11));
     let head = cost.training_memory_bytes(0..3, 64, 1);
     assert_eq!(cost.edge_memory_bytes(3, None, 64, 1), head);
     assert_eq!(cost.edge_memory_bytes(3, Some(11), 64, 1), head + classifier);

@@ -14,7 +14,7 @@ impl World {
         let settings = self.scenario.settings(&self.model, self.run);
         let coordinator = Coordinator::new(self.now, settings, self.checkpoint.clone());
         let workers = Workers::new(self.scenario.workers);
-        if self.checkpoint.is_none() {
+        if self.checkpoint.as_ref().is_none_or(|checkpoint| checkpoint.rounds == 0) {
             let initial = self.scenario.initial(&self.model);
             self.ledger.begin(&self.model, &initial);
         }

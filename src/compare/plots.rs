@@ -1,0 +1,89 @@
+//! The comparison as a page: its table, and accuracy over time, rounds and bytes.
+
+use super::outcome::Comparison;
+use super::summary_table::SummaryTable;
+use crate::markup::Markup;
+use crate::outputs::metrics::Progress;
+use crate::page::{self, Column, table};
+use crate::plot::lines::{LinePlot, Series, Shape};
+use crate::plot::{Axis, Figure, Style};
+use crate::table::Align;
+
+/// The whole page.
+pub(super) fn page(comparison: &Comparison) -> String {
+    page::page("Comparison - Partway", |m| {
+        m.text("h1", "Comparison");
+        let names: Vec<&str> =
+            comparison.experiments.iter().map(|experiment| experiment.name.as_str()).collect();
+        m.tag("p").class("soft").text(names.join(" · "));
+        summary(m, comparison);
+        m.text("h2", "Accuracy");
+        m.tag("div").class("plots").body(|m| {
+            let seconds = |row: &Progress| row.seconds;
+            accuracy(m, comparison, "over-time", "Accuracy over time", seconds, |values| {
+                Axis::from_zero("seconds of training", values)
+            });
+            let rounds = |row: &Progress| f64::from(row.round);
+            accuracy(m, comparison, "over-rounds", "Accuracy over rounds", rounds, |values| {
+                Axis::whole("round", values)
+            });
+            let bytes = |row: &Progress| row.bytes_up + row.bytes_down;
+            accuracy(m, comparison, "over-bytes", "Accuracy over bytes", bytes, |values| {
+                Axis::bytes("up and down", values)
+            });
+        });
+    })
+}
+
+fn summary(m: &mut Markup, comparison: &Comparison) {
+    let SummaryTable { columns, rows } = SummaryTable::of(comparison);
+    let columns: Vec<Column<'_>> = columns
+        .iter()
+        .map(|(name, align)| match align {
+            Align::Left => Column::Words(name),
+            Align::Right => Column::Numbers(name),
+        })
+        .collect();
+    let over = if comparison.has_repeats() { ": mean ± standard deviation over the seeds" } else { "" };
+    table(m, &format!("What each experiment came to{over}"), &columns, &rows);
+}
+
+fn accuracy(
+    m: &mut Markup,
+    comparison: &Comparison,
+    id: &'static str,
+    title: &str,
+    along: fn(&Progress) -> f64,
+    axis: impl Fn(Vec<f64>) -> Axis,
+) {
+    let experiments = comparison.experiments.iter().enumerate();
+    let series: Vec<Series> = experiments
+        .flat_map(|(nth, experiment)| experiment.runs.iter().map(move |run| (nth, &experiment.name, run)))
+        .map(|(nth, name, run)| Series {
+            name: name.clone(),
+            style: Style::Nth(nth),
+            shape: Shape::Straight,
+            points: run.progress.iter().map(|row| (along(row), row.accuracy)).collect(),
+        })
+        .collect();
+    let points = || series.iter().flat_map(|series| series.points.iter().copied());
+    let ends = series.iter().filter_map(|series| {
+        let (_, accuracy) = series.points.last()?;
+        Some(format!("{} {accuracy:.4}", series.name))
+    });
+    let note = if comparison.has_repeats() { "One line per seed." } else { "" };
+    LinePlot {
+        figure: Figure {
+            id,
+            title: title.to_owned(),
+            description: format!("Accuracies at the end: {}.", ends.collect::<Vec<_>>().join(", ")),
+            note: note.to_owned(),
+        },
+        x: axis(points().map(|(x, _)| x).collect()),
+        y: Axis::around("accuracy", points().map(|(_, accuracy)| accuracy)),
+        areas: Vec::new(),
+        rules: Vec::new(),
+        series,
+    }
+    .write(m);
+}

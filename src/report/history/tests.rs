@@ -1,0 +1,107 @@
+use super::*;
+
+fn planned(round: u32, cuts: &[(&str, u32)]) -> EventKind {
+    let edge = |&(edge, cut): &(&str, u32)| partway_core::event::PlannedEdge {
+        edge: edge.to_owned(),
+        cut,
+        feasible: true,
+        reason: String::new(),
+        terms_ms: TermsMs::default(),
+        step_ms: 70.0,
+        reserved_up_mbps: 1.0,
+        reserved_down_mbps: 1.0,
+        estimated_up_mbps: 1.0,
+        estimated_down_mbps: 1.0,
+    };
+    EventKind::Planned {
+        round,
+        deadline_ms: 90.0,
+        optimality_gap: 0.0,
+        edges: cuts.iter().map(edge).collect(),
+    }
+}
+
+fn step(round: u32, attempt: u32, edge: &str, latency_ms: f64) -> EventKind {
+    EventKind::Step {
+        round,
+        attempt,
+        edge: edge.to_owned(),
+        step: 1,
+        cut: 3,
+        latency_ms,
+        predicted_ms: 80.0,
+        deadline_ms: 90.0,
+        terms_ms: TermsMs { edge_forward: 1.0, uplink: 2.0, cloud: 3.0, downlink: 4.0, edge_backward: 5.0 },
+        loss: 1.0,
+        correct: 1,
+        bytes_up: 10,
+        bytes_down: 20,
+    }
+}
+
+fn history(kinds: impl IntoIterator<Item = EventKind>) -> History {
+    let mut history = History::default();
+    for (second, kind) in kinds.into_iter().enumerate() {
+        history.observe(Event { at: second as f64, kind });
+    }
+    history
+}
+
+fn latencies(history: &History, edge: &str) -> Vec<f32> {
+    history.edges[edge].steps().map(|step| step.latency_ms).collect()
+}
+
+#[test]
+fn steps_of_an_earlier_attempt_do_not_count_but_their_bytes_do() {
+    let history = history([
+        planned(1, &[("a", 3)]),
+        step(1, 0, "a", 500.0),
+        step(1, 1, "a", 100.0),
+        step(1, 0, "a", 600.0),
+    ]);
+    assert_eq!(latencies(&history, "a"), [100.0]);
+    let edge = &history.edges["a"];
+    assert_eq!((edge.bytes_up, edge.bytes_down, history.rounds[&1].bytes_up), (30, 60, 30));
+    let (_, step) = history.steps().next().expect("there is one");
+    assert_eq!((step.in_time, step.error(), step.terms_ms), (false, Some(0.2), [1.0, 2.0, 3.0, 4.0, 5.0]));
+}
+
+#[test]
+fn rounds_that_a_restarted_coordinator_repeats_replace_what_was() {
+    let done = |round| EventKind::RoundDone { round, seconds: 1.0 };
+    let history = history([
+        planned(1, &[("a", 3)]),
+        step(1, 0, "a", 50.0),
+        done(1),
+        planned(2, &[("a", 4)]),
+        step(2, 0, "a", 60.0),
+        done(2),
+        EventKind::Listening { address: "127.0.0.1:1".to_owned() },
+        planned(2, &[("a", 5)]),
+        step(2, 0, "a", 70.0),
+    ]);
+    assert_eq!(latencies(&history, "a"), [50.0, 70.0]);
+    assert_eq!(history.rounds_done(), 1);
+    assert_eq!(history.incidents.iter().map(|incident| &incident.what).collect::<Vec<_>>(), [&What::Resumed]);
+    assert!((history.training_time(history.last_at) - 8.0).abs() < 1e-9);
+}
+
+#[test]
+fn weights_that_moved_count_as_bytes() {
+    let moved = |direction: &str| EventKind::StateMoved {
+        round: 1,
+        edge: "a".to_owned(),
+        direction: direction.to_owned(),
+        bytes: 7,
+    };
+    let history = history([moved("up"), moved("down"), moved("up")]);
+    assert_eq!((history.rounds[&1].bytes_up, history.rounds[&1].bytes_down), (14, 7));
+}
+
+#[test]
+fn strangers_cannot_make_the_report_endless() {
+    let refused = |n| EventKind::EdgeRefused { edge: format!("stranger-{n}"), reason: "no".to_owned() };
+    let history = history((0..2 * MOST_INCIDENTS).map(refused));
+    assert_eq!((history.incidents.len(), history.further_incidents), (MOST_INCIDENTS, MOST_INCIDENTS as u64));
+    assert!(history.edges.is_empty(), "they are no edges");
+}
