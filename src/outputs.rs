@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use partway_cloud::model_file::LAYERS_FILE;
 use partway_cloud::record::{EVENTS_FILE, METRICS_FILE, SUMMARY_FILE, Summary};
+use partway_core::config::ConfigError;
 use partway_core::model::ModelSpec;
 use thiserror::Error;
 
@@ -48,6 +49,9 @@ pub(crate) enum OutputError {
         /// What the system said.
         source: io::Error,
     },
+    /// The model's file holds something else.
+    #[error(transparent)]
+    Model(#[from] ConfigError),
     /// A file holds something else, or something that another version wrote.
     #[error("`{}` {place}cannot be understood, another version of partway may have written it: {reason}", path.display())]
     Content {
@@ -110,7 +114,11 @@ impl Outputs {
     /// The run in numbers, up to its last aggregation if it did not finish.
     pub(crate) fn summary(&self) -> Result<Option<Summary>, OutputError> {
         let Some((path, text)) = self.read(SUMMARY_FILE)? else { return Ok(None) };
-        let summary = serde_json::from_str(&text).map_err(|error| content(path, &error))?;
+        let summary = serde_json::from_str(&text).map_err(|error| OutputError::Content {
+            path,
+            place: String::new(),
+            reason: error.to_string(),
+        })?;
         Ok(Some(summary))
     }
 
@@ -122,8 +130,7 @@ impl Outputs {
     /// The model, once there is a global one.
     pub(crate) fn model(&self) -> Result<Option<ModelSpec>, OutputError> {
         let Some((path, text)) = self.read(LAYERS_FILE)? else { return Ok(None) };
-        let spec: ModelSpec = toml::from_str(&text).map_err(|error| content(path.clone(), &error))?;
-        spec.checked().map(Some).map_err(|error| content(path, &error))
+        Ok(Some(ModelSpec::from_toml(&text, &path.display().to_string(), None)?))
     }
 
     /// A file's path and text.
@@ -137,8 +144,4 @@ impl Outputs {
             Err(source) => Err(OutputError::Read { path, source }),
         }
     }
-}
-
-fn content(path: PathBuf, reason: &dyn std::fmt::Display) -> OutputError {
-    OutputError::Content { path, place: String::new(), reason: reason.to_string() }
 }

@@ -3,7 +3,7 @@
 mod bytes;
 mod fleet;
 mod headline;
-pub(crate) mod history;
+mod history;
 mod incidents;
 mod latency;
 mod model;

@@ -7,6 +7,7 @@ use thiserror::Error;
 use super::CompareArgs;
 use crate::experiment::{Experiment, ExperimentArgs, ExperimentError};
 use crate::outputs::{OutputError, Outputs};
+use crate::run::layout::Layout;
 
 /// Files that stand beside the runs' folders.
 pub(super) const FILES: [&str; 3] = ["compare.csv", "compare.json", "compare.html"];
@@ -81,6 +82,12 @@ pub(super) enum SelectionError {
         second: String,
         /// The name.
         name: String,
+    },
+    /// A run's folder holds something else.
+    #[error("`{}` is not empty, and not a previous run's: choose another folder with --out", folder.display())]
+    Foreign {
+        /// The folder.
+        folder: PathBuf,
     },
     /// A run's folder would stand where a file of the comparison does.
     #[error(
@@ -176,10 +183,14 @@ fn experiments(config: &Path, args: &CompareArgs) -> Result<Vec<Entry>, Selectio
         if FILES.contains(&folder.as_str()) {
             return Err(SelectionError::Reserved { from: shown(config), name });
         }
+        let folder = args.out.join(folder);
+        if is_foreign(&folder) {
+            return Err(SelectionError::Foreign { folder });
+        }
         let text = experiment.config.to_toml();
         Ok(Entry {
             seed: experiment.config.seed,
-            folder: args.out.join(folder),
+            folder,
             experiment: without_seed(&text),
             source: Source::Experiment { args: run, config: text },
             name,
@@ -189,6 +200,12 @@ fn experiments(config: &Path, args: &CompareArgs) -> Result<Vec<Entry>, Selectio
         return Ok(vec![entry(None)?]);
     }
     args.seeds.iter().map(|seed| entry(Some(*seed))).collect()
+}
+
+/// Whether a run would refuse the folder.
+fn is_foreign(folder: &Path) -> bool {
+    let is_empty = std::fs::read_dir(folder).map_or(!folder.exists(), |mut files| files.next().is_none());
+    !is_empty && !Layout::new(folder).marker().is_file()
 }
 
 fn without_seed(config: &str) -> Option<toml::Table> {
@@ -276,6 +293,22 @@ mod tests {
         assert_eq!(Files::select(&[&first], &[3, 1, 3]), Err("--seeds has 3 twice".to_owned()));
         let reserved = files.config("3.toml", "compare.csv");
         assert!(Files::select(&[&reserved], &[]).expect_err("a file's name").contains("give it another"));
+    }
+
+    #[test]
+    fn what_is_no_run_is_not_written_over() {
+        let files = Files::new();
+        let config = files.config("1.toml", "a");
+        std::fs::create_dir_all(files.0.path().join("a/mine")).expect("made");
+        let args = |out: &str| CompareArgs {
+            what: vec![config.clone()],
+            sets: Vec::new(),
+            seeds: Vec::new(),
+            out: files.0.path().join(out),
+        };
+        let error = select(&args("")).expect_err("somebody's folder is there").to_string();
+        assert!(error.contains("not a previous run's"), "{error}");
+        assert!(select(&args("a")).is_ok(), "`a/a` is free");
     }
 
     /// A finished run of the experiment `quickstart`.

@@ -2,7 +2,7 @@
 
 use super::scale::{Axis, Tick};
 use super::{HEIGHT, LINE, WIDTH, text_width};
-use crate::markup::Markup;
+use crate::markup::{Markup, px};
 
 const TOP: f64 = 10.0;
 const RIGHT: f64 = 18.0;
@@ -66,10 +66,7 @@ impl<'a> Axes<'a> {
         let (x, y) = (LINE - 4.0, f64::midpoint(self.top, self.bottom));
         m.tag("text")
             .class("label middle")
-            .attr(
-                "transform",
-                format!("translate({} {}) rotate(-90)", crate::markup::px(x), crate::markup::px(y)),
-            )
+            .attr("transform", format!("translate({} {}) rotate(-90)", px(x), px(y)))
             .text(&self.y.label);
     }
 }

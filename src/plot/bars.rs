@@ -76,7 +76,9 @@ impl BarPlot {
             rule(m, "axis", (left, TOP), (left, bottom));
             if let Some((value, text)) = &self.mark {
                 let x = column(*value);
-                rule(m, "mark", (x, TOP - 4.0), (x, bottom));
+                for class in ["mark-edge", "mark"] {
+                    rule(m, class, (x, TOP - 4.0), (x, bottom));
+                }
                 let half = text_width(text) / 2.0;
                 label(m, "tick middle", (x.clamp(half, WIDTH - half), TOP - 8.0), text);
             }

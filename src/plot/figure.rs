@@ -22,7 +22,7 @@ pub(crate) enum Key {
     /// A line with markers.
     Line(Style, String),
     /// A line without them.
-    Steps(Style, String),
+    Bare(Style, String),
     /// Points without a line.
     Points(Style, String),
     /// An area of this class.
@@ -77,7 +77,7 @@ impl Key {
     fn name(&self) -> &str {
         match self {
             Self::Line(_, name)
-            | Self::Steps(_, name)
+            | Self::Bare(_, name)
             | Self::Points(_, name)
             | Self::Area(_, name)
             | Self::Rule(_, name) => name,
@@ -101,7 +101,7 @@ impl Key {
             m.tag("path").class(class).attr("stroke-dasharray", dash).attr("d", "M1 6H25").empty();
         };
         match self {
-            Self::Line(style, _) | Self::Steps(style, _) => {
+            Self::Line(style, _) | Self::Bare(style, _) => {
                 line(m, &format!("line {}", style.class()), style.dash());
                 if matches!(self, Self::Line(..)) {
                     style.draw_markers(m, [(13.0, 6.0)]);

@@ -90,8 +90,10 @@ impl LinePlot {
         let mut keys: Vec<Key> = Vec::new();
         let shown = self.series.iter().filter(|series| !series.points.is_empty());
         let lines = shown.map(|series| match series.shape {
-            Shape::Straight => Key::Line(series.style, series.name.clone()),
-            Shape::Steps(_) => Key::Steps(series.style, series.name.clone()),
+            Shape::Straight if series.points.len() <= MOST_MARKERS => {
+                Key::Line(series.style, series.name.clone())
+            }
+            Shape::Straight | Shape::Steps(_) => Key::Bare(series.style, series.name.clone()),
         });
         let areas = self.areas.iter().map(|area| Key::Area(area.class, area.name.clone()));
         for key in lines.chain(areas) {

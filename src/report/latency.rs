@@ -22,6 +22,11 @@ pub(super) const MOST_BARS: usize = 24;
 /// Of more cuts than this, only those that were used are named.
 const MOST_CUTS: usize = 12;
 
+const CUTS_NOTE: &str = "The layers up to the cut run on the edge, the others in the cloud. Edges with the same \
+                         cut are drawn beside each other.";
+const TERMS_NOTE: &str = "Medians since the edge's cut last moved, with the median of the whole step at the \
+                          right; the deadline is the last round's.";
+
 /// The terms in the order of a step, each with its class.
 const TERMS: [(&str, &str); 5] = [
     ("edge forward", "edge-forward"),
@@ -57,10 +62,7 @@ fn cuts(m: &mut Markup, run: &Run) {
             id: "cuts",
             title: "Cut of each edge".to_owned(),
             description: format!("The cuts in the last round are: {}.", listed.join(", ")),
-            note:
-                "The layers up to the cut run on the edge, the others in the cloud. Edges with the same cut \
-                   are drawn beside each other."
-                    .to_owned(),
+            note: CUTS_NOTE.to_owned(),
         },
         x: Axis::whole("round", run.history.rounds.keys().map(|round| f64::from(*round))),
         y: Axis::named("cut, after this layer", names.collect()),
@@ -148,10 +150,7 @@ fn terms(m: &mut Markup, run: &Run) {
     let mut edges: Vec<Terms> =
         run.history.edges.iter().filter_map(|(name, edge)| Terms::of(name, edge)).collect();
     let of_all = edges.len();
-    let mut note =
-        "Medians since the edge's cut last moved, with the median of the whole step at the right; \
-                    the deadline is the last round's."
-            .to_owned();
+    let mut note = TERMS_NOTE.to_owned();
     if of_all > MOST_BARS {
         edges.sort_by(|a, b| b.step_ms.total_cmp(&a.step_ms).then_with(|| a.name.cmp(&b.name)));
         edges.truncate(MOST_BARS);

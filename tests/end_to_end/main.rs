@@ -8,5 +8,6 @@ mod exactness;
 mod experiment;
 mod hostile;
 mod labels;
+mod models;
 mod outputs;
 mod recovery;

@@ -92,8 +92,9 @@ pub fn average_parts(
 ///
 /// Trained tensors, their moments and running means become weighted means. Running variances are
 /// pooled by the law of total variance, `E[var] + Var[mean]`, as if one batch norm had seen all
-/// contributors' data. Frozen tensors are the first contributor's. States of weight 0 contribute nothing. A single contributor, and contributors
-/// that are all equal, come out bit for bit.
+/// contributors' data. Frozen tensors, which all have alike, are the first contributor's. States of
+/// weight 0 contribute nothing. A single contributor, and contributors that are all equal, come out bit
+/// for bit.
 pub fn average(spec: &ModelSpec, contributions: &[(f64, &LayerState)]) -> Result<LayerState, AggregateError> {
     let Some((_, first)) = contributions.first() else { return Err(AggregateError::Empty) };
     let (layers, moments) = (first.layers.clone(), first.moments);

@@ -152,4 +152,23 @@ mod tests {
         assert_eq!(with_tail.len(), 12);
         assert_eq!((with_tail[0], with_tail[11]), (4 * 2 * (84 * 10 + 10), all[12]));
     }
+
+    #[test]
+    fn frozen_layers_ask_for_no_backward_pass_and_no_gradient() {
+        let free = builtin("lenet5", [1, 28, 28], 10).expect("it is built in");
+        let frozen = ModelSpec { frozen: 4, ..free.clone() };
+        let (free_cost, cost) = (ModelCost::of(&free), ModelCost::of(&frozen));
+        let works = layer_works(&frozen, &cost, 8, 1);
+        // The next layer with parameters, the first that is trained, is layer 7.
+        assert!(works[..7].iter().all(|work| work.backward_flops + work.backward_bytes <= 0.0));
+        assert_eq!(works[8..], layer_works(&free, &free_cost, 8, 1)[8..]);
+
+        let down = cut_bytes_down(&cost, 8, Codec::F32);
+        assert!(down[..=7].iter().all(|bytes| *bytes == HEADER_BYTES as u64), "{down:?}");
+        assert_eq!(down[8..], cut_bytes_down(&free_cost, 8, Codec::F32)[8..]);
+        assert_eq!(cut_bytes_up(&cost, 8, Codec::F32), cut_bytes_up(&free_cost, 8, Codec::F32));
+        // Its convolutions have no moments.
+        let params = free_cost.params(0..4);
+        assert_eq!(state_bytes(&free, 1)[4] - state_bytes(&frozen, 1)[4], 4 * params);
+    }
 }

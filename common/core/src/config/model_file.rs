@@ -118,7 +118,7 @@ impl ModelSpec {
     /// The model as [`ModelSpec::from_toml`] reads it, with every key written out. How many layers are
     /// frozen is no part of it.
     pub fn to_toml(&self) -> String {
-        let number = |value: usize| Value::Integer(value as i64);
+        let number = |value: usize| (value as u64).to_value();
         let mut table = Table::new();
         table.insert("name".into(), self.name.clone().into());
         table.insert("input".into(), Value::Array(self.input.map(number).to_vec()));
@@ -181,9 +181,9 @@ fn read(
     let classes = classes.and_then(|own| fitting_classes(&mut reader, own, fit));
     reader.finish();
 
-    let stem = || Path::new(file).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let stem = || Name::new(Path::new(file).file_stem()?.to_str()?);
     let mut spec = ModelSpec {
-        name: name?.map_or_else(stem, |name| name.as_str().to_owned()),
+        name: name?.or_else(stem).map_or("model".into(), |name| name.as_str().to_owned()),
         input: input?,
         classes: classes?,
         frozen: 0,

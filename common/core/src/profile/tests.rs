@@ -53,6 +53,19 @@ fn a_kind_without_flops_is_timed_by_its_bytes() {
 }
 
 #[test]
+fn a_layer_without_a_backward_pass_takes_no_time_for_it_and_says_nothing_of_others() {
+    let point = Measurement { work: conv(1e6, 1e4), forward_s: 2e-3, backward_s: 4e-3 };
+    let none = LayerWork { backward_flops: 0.0, backward_bytes: 0.0, ..point.work };
+    let alone = fit(&[point]).expect("one measurement");
+    let both = fit(&[point, Measurement { work: none, backward_s: 7.0, ..point }]).expect("two measurements");
+    assert_eq!(both.kinds[&LayerKind::Conv2d].backward, alone.kinds[&LayerKind::Conv2d].backward);
+    let fixed = Line { fixed: 1e-3, ..Line::default() };
+    let model = KindModel { forward: fixed, backward: fixed };
+    let profile = DeviceProfile { other: Some(model), ..DeviceProfile::default() };
+    assert!(profile.seconds_backward(&none) <= 0.0 && profile.seconds_backward(&point.work) > 0.0);
+}
+
+#[test]
 fn two_sizes_fit_exactly() {
     let model =
         KindModel { forward: Line { per_flop: 1e-9, per_byte: 0.0, fixed: 1e-4 }, ..KindModel::default() };

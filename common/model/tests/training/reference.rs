@@ -123,13 +123,13 @@ impl Maps {
         })
     }
 
-    /// Over the root of the squares around, across channels: `x / (k + alpha / size * sum)^beta`.
-    pub(crate) fn response_normalized(&self, size: usize, [alpha, beta, k]: [f64; 3]) -> Maps {
+    /// Over the root of the squares around, across channels: `x / (offset + alpha / size * sum)^beta`.
+    pub(crate) fn response_normalized(&self, size: usize, [alpha, beta, offset]: [f64; 3]) -> Maps {
         Self::build(self.dims, |place| {
             let [n, c, y, x] = place;
             let neighbours = c.saturating_sub(size / 2)..(c + size / 2 + 1).min(self.dims[1]);
             let sum: f64 = neighbours.map(|c| self.at([n, c, y, x]).powi(2)).sum();
-            self.at(place) / (k + alpha / size as f64 * sum).powf(beta)
+            self.at(place) / (offset + alpha / size as f64 * sum).powf(beta)
         })
     }
 

@@ -9,7 +9,9 @@ use partway_core::random;
 use partway_model::{BatchError, Compute, Half, Outcome, StepContext};
 
 use crate::exactness::{assert_same_bits, unsplit};
-use crate::models::{ADAM, SEED, SGD, batch, frozen_model, half, initial, lenet5, one_thread, residual_net, step, vgg5};
+use crate::models::{
+    ADAM, SEED, SGD, batch, frozen_model, half, initial, lenet5, one_thread, residual_net, step, vgg5,
+};
 
 const STEPS: u64 = 2;
 

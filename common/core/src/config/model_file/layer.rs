@@ -171,7 +171,7 @@ fn read_window(reader: &mut Reader<'_>) -> Option<[usize; 3]> {
 
 /// The layer as [`read`] takes it, every key written out.
 pub(super) fn write(layer: &LayerSpec) -> Table {
-    let number = |value: usize| Value::Integer(value as i64);
+    let number = |value: usize| (value as u64).to_value();
     let mut table = Table::new();
     let mut put = |keys: &[(&str, Value)]| {
         table.extend(keys.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));

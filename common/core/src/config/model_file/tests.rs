@@ -49,6 +49,9 @@ fn sizes_follow_from_the_layers_before() {
     assert_eq!(small.layers[2].op, LayerOp::MaxPool2d { kernel: 2, stride: 2, padding: 0 });
     assert_eq!(small.layers[4].op, LayerOp::Linear { inputs: 8 * 5 * 5, outputs: 4, bias: true });
     assert_eq!(small.clone().checked(), Ok(small));
+    // A file's name that is none for a model would not be read back.
+    let nameless = ModelSpec::from_toml(SMALL, "models/small (copy).toml", None).expect("it is a model");
+    assert_eq!(nameless.name, "model");
 }
 
 #[test]

@@ -25,7 +25,9 @@ fn after_a_trained_layer(channels: usize, side: usize, ops: &[LayerOp]) -> Vec<L
 
 fn spec_channels(channels: usize, ops: &[LayerOp]) -> usize {
     ops.iter().fold(channels, |channels, op| match *op {
-        LayerOp::Conv2d { out_channels, .. } | LayerOp::Residual { out_channels, .. } => out_channels,
+        LayerOp::Conv2d { out_channels, .. }
+        | LayerOp::Residual { out_channels, .. }
+        | LayerOp::InvertedResidual { out_channels, .. } => out_channels,
         _ => channels,
     })
 }
