@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use partway_cloud::model_file;
-use partway_core::config::{Config, ConfigError};
+use partway_core::config::{Config, ConfigError, EvaluateAt, SampleShape, Whole};
 use partway_core::coordinator::Settings;
 use partway_core::model::{LayerState, ModelCost, ModelSpec};
 use partway_core::profile::DeviceProfile;
@@ -85,12 +85,17 @@ impl Experiment {
     /// Reads the configuration and the data, and checks that model, cuts, data and edges go together.
     pub(crate) fn load(args: &ExperimentArgs) -> Result<Self, ExperimentError> {
         let file = &args.config;
-        let config = read_config(file, &args.sets)?;
-        let dataset = partway_datasets::from_config(&config.data, config.seed).map_err(|source| {
+        let mut config = read_config(file, &args.sets)?;
+        let dataset = partway_datasets::from_config(&config).map_err(|source| {
             let dataset = config.data.dataset.to_string();
             ExperimentError::Data { file: file.clone(), dataset, source: Box::new(source) }
         })?;
         let spec = config.model_spec(dataset.train.shape(), dataset.train.classes(), read_model)?;
+        if config.data.evaluate == EvaluateAt::Edges {
+            // The coordinator gets no samples that could tell.
+            config.model.input = SampleShape::new(spec.input);
+            config.model.classes = Whole::new(spec.classes);
+        }
         let parts = partway_datasets::partition_for(&config, &dataset.train)
             .map_err(|source| ExperimentError::Partition { file: file.clone(), source })?;
         let experiment = Self { cost: ModelCost::of(&spec), config, spec, dataset, parts };

@@ -3,10 +3,12 @@
 //! `partway run` is the whole experiment on one machine: it reads the configuration ([`experiment`]),
 //! calibrates ([`calibration`]) and starts itself again as a coordinator and as edges ([`run`]).
 //! `partway plan` prints what such a run would be planned as ([`plan`]), `partway report` makes a page of
-//! what it left behind ([`report`]), `partway compare` puts several side by side ([`compare`]).
+//! what it left behind ([`report`]), `partway compare` puts several side by side ([`compare`]). `partway data`
+//! looks at data, deals it out and downloads it ([`data`]).
 
 mod calibration;
 mod compare;
+mod data;
 mod experiment;
 mod failure;
 mod interrupts;
@@ -43,6 +45,8 @@ enum Command {
     Report(report::ReportArgs),
     /// Run several experiments one after the other, or take finished runs, and put them side by side.
     Compare(compare::CompareArgs),
+    /// Look at data, deal it out to edges, download it.
+    Data(data::DataArgs),
     #[command(hide = true)]
     RunProcess(run::processes::RunProcessArgs),
     #[command(hide = true)]
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Plan(args) => plan::plan(&args),
+        Command::Data(args) => data::data(&args),
         Command::Report(args) => report::report(&args),
         Command::Compare(args) => compare::compare(&args),
         Command::RunProcess(args) => run::processes::run(&args),

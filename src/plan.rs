@@ -199,6 +199,20 @@ mod tests {
     }
 
     #[test]
+    fn what_the_edges_share_is_planned_and_said() {
+        let plan = |sets: &[&str]| planned(sets).expect("it can be planned").plan;
+        let common = plan(&["training.algorithm=splitfed-v2"]);
+        assert!(common.edges.iter().all(|edge| edge.cut == common.edges[0].cut));
+        assert!(common.edges.iter().all(|edge| edge.reason.contains("all edges have one cut")), "{common:?}");
+        // Of two equal edges with one worker, each has it to itself.
+        let turns = plan(&["training.algorithm=sequential", "cloud.workers=1", "plan.fixed_cut=2"]);
+        let side_by_side = plan(&["cloud.workers=1", "plan.fixed_cut=2"]);
+        for (alone, sharing) in turns.edges.iter().zip(&side_by_side.edges) {
+            assert!((2.0 * alone.terms.cloud - sharing.terms.cloud).abs() < 1e-9, "{alone:?} {sharing:?}");
+        }
+    }
+
+    #[test]
     fn an_edge_without_a_profile_is_this_machine_at_its_speed() {
         let machine: DeviceProfile = toml::from_str(PROFILE).expect("a profile");
         let experiment = load(SMALL, &["edge.camera.speed=0.25"]).expect("it is right");

@@ -13,7 +13,8 @@ mod tracker;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use partway_core::config::{ModelSource, Share};
+use partway_core::config::{Fraction, ModelSource, Share};
+use partway_core::holdout::held_out;
 
 use self::folder::RunFolder;
 use self::layout::Layout;
@@ -23,6 +24,9 @@ use crate::calibration::calibrate;
 use crate::experiment::{Experiment, ExperimentArgs};
 use crate::failure::Failure;
 use crate::{output, report};
+
+/// With more classes than this their names are only in the outputs.
+const NAMED_CLASSES: usize = 20;
 
 /// What to run, and where to.
 #[derive(Clone, Debug, Args)]
@@ -102,14 +106,17 @@ fn introduce(experiment: &Experiment) {
         ModelSource::Arch(arch) => arch.to_string(),
         ModelSource::File(file) => file.display().to_string(),
     };
+    let evaluated_on = match config.data.holdout {
+        None => format!("{} test samples", dataset.test.len()),
+        Some(share) => format!("{} of them held out by the edges", held_out_by_all(parts, share)),
+    };
     output::print(&format!(
-        "{}: {model} on {}, {} training and {} test samples\n\
+        "{}: {model} on {}, {} training samples, {evaluated_on}\n\
          model: {} layers, {} parameters, {} multiply-adds per sample forward\n\
          training: {}, {} edges, batches of {}, {} steps a round, an aggregation every {} rounds, at most {} rounds",
         config.name,
         config.data.dataset,
         dataset.train.len(),
-        dataset.test.len(),
         spec.len(),
         cost.total_params(),
         cost.total_macs(),
@@ -122,11 +129,21 @@ fn introduce(experiment: &Experiment) {
     ));
     let (names, indices): (Vec<_>, Vec<_>) = parts.iter().cloned().unzip();
     let (labels, classes) = (dataset.train.labels(), dataset.train.classes());
+    if !dataset.class_names.is_empty() && classes <= NAMED_CLASSES {
+        let named = |(class, name)| format!("{class} {name}");
+        let names: Vec<String> = dataset.class_names.iter().enumerate().map(named).collect();
+        output::print(&format!("classes: {}", names.join(", ")));
+    }
     output::print(&partway_datasets::partition::table(&names, &indices, labels, classes));
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     for warning in emulation::warnings(config, processors) {
         output::note(&format!("warning: {warning}"));
     }
+}
+
+/// How many samples the edges evaluate on, all together.
+fn held_out_by_all(parts: &[(String, Vec<usize>)], share: Fraction) -> u64 {
+    parts.iter().map(|(_, part)| held_out(part.len() as u64, share.get())).sum()
 }
 
 /// The command that continues this run, for a shell.

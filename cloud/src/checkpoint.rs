@@ -4,7 +4,7 @@
 //! magic    8 bytes, "partway\0"
 //! version  u32
 //! length   u32, of the header
-//! header   JSON: rounds, aggregations, accuracy, moments, values, model, spec_sha256
+//! header   JSON: rounds, aggregations, optimizer_steps, accuracy, moments, values, model, spec_sha256
 //! values   f32 each: the global model with its optimizer moments, in canonical order
 //! digest   32 bytes, SHA-256 of everything before
 //! ```
@@ -101,6 +101,7 @@ pub enum CheckpointError {
 struct Header {
     rounds: u32,
     aggregations: u32,
+    optimizer_steps: u64,
     accuracy: Option<f64>,
     moments: usize,
     values: usize,
@@ -127,6 +128,7 @@ pub fn write(
     let header = Header {
         rounds: checkpoint.rounds,
         aggregations: checkpoint.aggregations,
+        optimizer_steps: checkpoint.optimizer_steps,
         accuracy: checkpoint.accuracy,
         moments: state.moments,
         values: state.values.len(),

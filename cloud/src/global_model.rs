@@ -51,17 +51,11 @@ impl Evaluator {
         let test = &self.test;
         let half = Half::from_state(&self.spec, self.optimizer, state.clone(), &self.compute)
             .map_err(|error| error.to_string())?;
-        let [_, height, width] = test.shape();
         let (mut correct, mut loss_sum) = (0, 0.0);
         let indices: Vec<usize> = (0..test.len()).collect();
-        let mut values = Vec::new();
         for chunk in indices.chunks(CHUNK) {
-            values.clear();
-            test.gather(chunk, &mut values);
-            for sample in values.chunks_exact_mut(test.sample_len()) {
-                standardizer.apply(sample, height * width).map_err(|error| error.to_string())?;
-            }
-            let labels: Vec<u32> = chunk.iter().map(|index| test.labels()[*index]).collect();
+            let (values, labels) =
+                test.standardized(chunk, standardizer).map_err(|error| error.to_string())?;
             let evaluation = half.evaluate(&values, &labels).map_err(|error| error.to_string())?;
             correct += evaluation.correct;
             loss_sum += evaluation.loss_sum;

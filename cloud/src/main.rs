@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use partway_cloud::{Ended, ServeOptions, model_file, serve};
-use partway_core::config::Config;
+use partway_core::config::{Config, EvaluateAt};
 use partway_core::coordinator::Settings;
 use partway_core::event::{Event, EventKind};
 use partway_core::model::ModelSpec;
@@ -84,10 +84,16 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
     let text = fs::read_to_string(&arguments.config)
         .map_err(|error| wrong(format!("cannot read {file}: {error}")))?;
     let config = Config::parse(&text, &file, &arguments.sets).map_err(wrong)?;
-    let held_out = partway_datasets::from_config(&config.data, config.seed).map_err(wrong)?.test;
-    let spec = config
-        .model_spec(held_out.shape(), held_out.classes(), |path| fs::read_to_string(path))
-        .map_err(wrong)?;
+    let read_model = |path: &Path| fs::read_to_string(path);
+    let (test_set, spec) = match config.data.evaluate {
+        EvaluateAt::Cloud => {
+            let held =
+                partway_datasets::test_set(&config).map_err(|error| wrong(format!("{file}: {error}")))?;
+            let spec = config.model_spec(held.shape(), held.classes(), read_model).map_err(wrong)?;
+            (Some(held), spec)
+        }
+        EvaluateAt::Edges => (None, config.model_spec_without_data(read_model).map_err(wrong)?),
+    };
     let init = match &config.model.init {
         Some(path) if !arguments.resume => Some(
             model_file::load(path, &spec).map_err(|error| wrong(config.refuse_init(error.to_string())))?,
@@ -103,7 +109,7 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
         config,
         spec,
         init,
-        test: held_out,
+        test: test_set,
         profile,
         listen: arguments.listen,
         identity,
@@ -185,7 +191,12 @@ fn report(event: &Event, ca: &Path) {
         EventKind::Listening { address } => {
             println!("listening on {address}; edges need the CA file {}", ca.display());
         }
-        EventKind::EdgeJoined { edge, samples, .. } => println!("{edge} joined with {samples} samples"),
+        EventKind::EdgeJoined { edge, samples, held_out: 0, .. } => {
+            println!("{edge} joined with {samples} samples");
+        }
+        EventKind::EdgeJoined { edge, samples, held_out, .. } => {
+            println!("{edge} joined with {samples} samples, and {held_out} held out to evaluate on");
+        }
         EventKind::EdgeRefused { edge, reason } if edge.is_empty() => println!("turned away: {reason}"),
         EventKind::EdgeRefused { edge, reason } => println!("{edge} was turned away: {reason}"),
         EventKind::EdgeLost { edge, round } => println!("{edge} was lost in round {round}"),
@@ -195,6 +206,10 @@ fn report(event: &Event, ca: &Path) {
         EventKind::Evaluated { round, accuracy, loss, .. } => {
             println!("aggregation after round {round}: accuracy {accuracy:.4}, loss {loss:.4}");
         }
+        EventKind::EdgeEvaluated { round, edge, accuracy, samples, .. } => {
+            println!("{edge}, after round {round}: accuracy {accuracy:.4} on {samples} samples of its own");
+        }
+        EventKind::EvaluationDeclined { edge, reason, .. } => println!("{edge} does not evaluate: {reason}"),
         _ => {}
     }
 }

@@ -236,7 +236,13 @@ impl Earlier {
 
 /// Whether an event happens at every step or edge, and so is worth no write of its own.
 fn is_frequent(kind: &EventKind) -> bool {
-    matches!(kind, EventKind::Step { .. } | EventKind::StateMoved { .. } | EventKind::EdgeMemory { .. })
+    matches!(
+        kind,
+        EventKind::Step { .. }
+            | EventKind::StateMoved { .. }
+            | EventKind::EdgeMemory { .. }
+            | EventKind::EdgeEvaluated { .. }
+    )
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RecordError {

@@ -12,7 +12,7 @@ use partway_core::coordinator::{
     Action, Checkpoint, Computed, ConnectionId, Coordinator, Job, Outcome, Received, Settings,
 };
 use partway_core::event::{Event, EventKind};
-use partway_core::model::{LayerState, ModelCost, ModelSpec};
+use partway_core::model::{LayerState, ModelSpec};
 use partway_core::profile::DeviceProfile;
 use partway_core::standardize::Standardizer;
 use partway_core::wire::{EdgeMessage, MessageError, message};
@@ -50,8 +50,8 @@ pub struct ServeOptions {
     pub spec: ModelSpec,
     /// The weights to start from, if not random ones. A checkpoint takes their place.
     pub init: Option<LayerState>,
-    /// What accuracy is measured on.
-    pub test: Samples,
+    /// What accuracy is measured on; none if the edges measure it, on what they hold out.
+    pub test: Option<Samples>,
     /// Seconds per layer kind of one worker.
     pub profile: DeviceProfile,
     /// Where to listen; port 0 lets the system choose.
@@ -179,7 +179,8 @@ struct Driver<E> {
     limits: BTreeMap<u64, BodyLimit>,
     body_limit: usize,
     workers: Workers,
-    evaluator: Evaluator,
+    /// None if the edges evaluate.
+    evaluator: Option<Evaluator>,
     is_evaluating: bool,
     next_evaluation: Option<(u32, Arc<LayerState>, Standardizer)>,
     spec: Arc<ModelSpec>,
@@ -213,8 +214,14 @@ impl<E: FnMut(&Event)> Driver<E> {
         let record = begin_record(&out, &config, &settings, restored.as_ref())?;
         let given =
             init.map(|weights| Checkpoint::before_training(weights.with_zero_moments(&spec, moments)));
-        let cost = ModelCost::of(&spec);
-        let body_limit = workload::largest_body_bytes(&spec, &cost, settings.batch_size, moments) as usize;
+        let body_limit = workload::largest_body_bytes(&spec, settings.batch_size, moments) as usize;
+        let evaluator = match test {
+            Some(test) => {
+                let (spec, test) = (spec.clone(), Arc::new(test));
+                Some(Evaluator { spec, optimizer, test, compute: Compute::cpu(1)? })
+            }
+            None => None,
+        };
         let begun = Instant::now();
         Ok(Self {
             coordinator: Coordinator::new(begun.elapsed(), settings, restored.or(given)),
@@ -225,12 +232,7 @@ impl<E: FnMut(&Event)> Driver<E> {
             limits: BTreeMap::new(),
             body_limit,
             workers,
-            evaluator: Evaluator {
-                spec: spec.clone(),
-                optimizer,
-                test: Arc::new(test),
-                compute: Compute::cpu(1)?,
-            },
+            evaluator,
             is_evaluating: false,
             next_evaluation: None,
             spec,
@@ -286,7 +288,9 @@ impl<E: FnMut(&Event)> Driver<E> {
 
     fn compute(&mut self, job: Job) {
         match job {
-            Job::Place { ref replica, .. } | Job::Export { ref replica, .. } => {
+            Job::Place { ref replica, .. }
+            | Job::Export { ref replica, .. }
+            | Job::Discard { ref replica } => {
                 self.workers.submit(replica.clone(), job);
             }
             Job::Step(ref step) => self.workers.submit(step.replica.clone(), job),
@@ -310,7 +314,10 @@ impl<E: FnMut(&Event)> Driver<E> {
         let Some((round, state, standardizer)) = self.next_evaluation.take() else { return };
         self.is_evaluating = true;
         let evaluator = self.evaluator.clone();
-        self.in_background(move || evaluator.evaluate(round, &state, &standardizer));
+        self.in_background(move || match evaluator {
+            Some(evaluator) => evaluator.evaluate(round, &state, &standardizer),
+            None => Computed::Failed { reason: "the coordinator was started without a test set".into() },
+        });
     }
 
     fn handle_global(&mut self, computed: Computed) {

@@ -9,10 +9,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
+use partway_core::codec::{ActivationCodec, BatchShape, Selection, TopK};
 use partway_core::coordinator::{Computed, Job, Replica, StepJob, StepPart};
 use partway_core::model::{LayerState, ModelSpec};
 use partway_core::optimizer::Optimizer;
-use partway_core::wire::{TensorHeader, TensorKind, TensorMessage};
+use partway_core::wire::{
+    Activations, TensorHeader, TensorKind, TensorMessage, decode_activations, decode_gradient,
+    encode_activations, encode_gradient,
+};
 use partway_model::{Compute, ComputeError, Half, Pending, StepContext};
 use tokio::sync::mpsc;
 
@@ -30,7 +34,16 @@ pub(crate) struct Blueprint {
 struct Placed {
     half: Half,
     /// A step on its way through these layers to the edge's last ones, and back.
-    passed: Option<(u32, Pending)>,
+    passed: Option<Passed>,
+}
+
+#[derive(Debug)]
+struct Passed {
+    step: u32,
+    pending: Pending,
+    /// Which activations travelled at each end of these layers, if not all.
+    at_cut: Option<Selection>,
+    at_tail: Option<Selection>,
 }
 
 /// A replica's job, done.
@@ -167,6 +180,7 @@ fn train(
             }
             None => (None, Some(unplaced("an export"))),
         },
+        Job::Discard { .. } => (None, None),
         Job::Aggregate { .. } | Job::Evaluate { .. } => (placed, None),
     }
 }
@@ -190,16 +204,14 @@ fn place(
 
 /// What a step's part came to.
 struct Answer {
-    kind: TensorKind,
-    values: Vec<f32>,
+    reply: TensorMessage,
     /// Mean loss and correct predictions, where the labels are here.
     scored: Option<(f32, u32)>,
 }
 
 impl Placed {
     fn step(&mut self, blueprint: &Blueprint, compute: &Compute, job: StepJob) -> Computed {
-        let StepJob { part, edge, round, attempt, step, global_step, optimizer_step, tensor, codec, .. } =
-            job;
+        let StepJob { part, edge, round, attempt, step, global_step, optimizer_step, tensor, .. } = job;
         let context = StepContext {
             seed: blueprint.seed,
             edge: &edge,
@@ -207,50 +219,74 @@ impl Placed {
             optimizer_step,
             batch: blueprint.batch_size,
         };
-        let (result, spent) = compute.timed(|| {
-            let (values, labels) = tensor.decode().map_err(|error| error.to_string())?;
-            let Answer { kind, values, scored } = match part {
-                StepPart::Whole => self.finish(values, &labels, &context),
-                StepPart::Forward => self.pass_on(step, values, &context),
-                StepPart::Backward => self.pass_back(step, values, &context),
-            }?;
-            let header = TensorHeader { round, attempt, step, ..TensorHeader::new(kind, codec) };
-            Ok((TensorMessage::encode(header, values, &[]), scored))
+        let header = |kind, codec| TensorHeader { round, attempt, step, ..TensorHeader::new(kind, codec) };
+        let cut_gradient = header(TensorKind::CutGradient, job.gradients);
+        let (result, spent) = compute.timed(|| match part {
+            StepPart::Whole => self.finish(tensor, cut_gradient, &context),
+            StepPart::Forward => {
+                let answer = header(TensorKind::TailActivations, job.activations.values);
+                self.pass_on(tensor, answer, job.activations, &context)
+            }
+            StepPart::Backward => self.pass_back(tensor, cut_gradient, &context),
         });
         let seconds = spent.wall.as_secs_f64();
         match result {
-            Ok((reply, Some((loss, correct)))) => {
+            Ok(Answer { reply, scored: Some((loss, correct)) }) => {
                 Computed::Stepped { edge, round, attempt, step, reply, loss, correct, seconds }
             }
-            Ok((reply, None)) => Computed::Passed { edge, round, attempt, step, reply, seconds },
+            Ok(Answer { reply, scored: None }) => {
+                Computed::Passed { edge, round, attempt, step, reply, seconds }
+            }
             Err(reason) => Computed::Rejected { edge, round, attempt, reason },
         }
     }
 
     fn finish(
         &mut self,
-        activations: Vec<f32>,
-        labels: &[u32],
+        tensor: TensorMessage,
+        answer: TensorHeader,
         context: &StepContext,
     ) -> Result<Answer, String> {
-        let outcome =
-            self.half.finish_step(activations, labels, context).map_err(|error| error.to_string())?;
-        let scored = Some((outcome.loss, outcome.correct as u32));
-        Ok(Answer { kind: TensorKind::CutGradient, values: outcome.gradient, scored })
+        let shape = BatchShape::of(context.batch, self.half.input_shape());
+        let Activations { values, labels, selection } =
+            decode_activations(tensor, shape).map_err(|error| error.to_string())?;
+        let outcome = self.half.finish_step(values, &labels, context).map_err(|error| error.to_string())?;
+        let reply = encode_gradient(answer, outcome.gradient, shape, selection.as_ref());
+        Ok(Answer { reply, scored: Some((outcome.loss, outcome.correct as u32)) })
     }
 
-    fn pass_on(&mut self, step: u32, activations: Vec<f32>, context: &StepContext) -> Result<Answer, String> {
-        let (pending, values) = self.half.forward(activations, context).map_err(|error| error.to_string())?;
-        self.passed = Some((step, pending));
-        Ok(Answer { kind: TensorKind::TailActivations, values, scored: None })
+    fn pass_on(
+        &mut self,
+        tensor: TensorMessage,
+        answer: TensorHeader,
+        codec: ActivationCodec,
+        context: &StepContext,
+    ) -> Result<Answer, String> {
+        let shape = BatchShape::of(context.batch, self.half.input_shape());
+        let Activations { values, selection: at_cut, .. } =
+            decode_activations(tensor, shape).map_err(|error| error.to_string())?;
+        let (pending, values) = self.half.forward(values, context).map_err(|error| error.to_string())?;
+        let shape = BatchShape::of(context.batch, self.half.output_shape());
+        let draws = &mut TopK::tail_draws(context.seed, context.edge, context.step);
+        let (reply, at_tail) = encode_activations(answer, codec, values, shape, &[], draws);
+        self.passed = Some(Passed { step: answer.step, pending, at_cut, at_tail });
+        Ok(Answer { reply, scored: None })
     }
 
-    fn pass_back(&mut self, step: u32, gradient: Vec<f32>, context: &StepContext) -> Result<Answer, String> {
-        let (_, pending) =
-            self.passed.take().filter(|(at, _)| *at == step).ok_or_else(|| {
-                format!("the gradient of step {} has no forward pass in the cloud", step + 1)
+    fn pass_back(
+        &mut self,
+        tensor: TensorMessage,
+        answer: TensorHeader,
+        context: &StepContext,
+    ) -> Result<Answer, String> {
+        let Passed { pending, at_cut, at_tail, .. } =
+            self.passed.take().filter(|passed| passed.step == answer.step).ok_or_else(|| {
+                format!("the gradient of step {} has no forward pass in the cloud", answer.step + 1)
             })?;
+        let gradient = decode_gradient(tensor, at_tail.as_ref()).map_err(|error| error.to_string())?;
         let values = self.half.backward(pending, gradient, context).map_err(|error| error.to_string())?;
-        Ok(Answer { kind: TensorKind::CutGradient, values, scored: None })
+        let shape = BatchShape::of(context.batch, self.half.input_shape());
+        let reply = encode_gradient(answer, values, shape, at_cut.as_ref());
+        Ok(Answer { reply, scored: None })
     }
 }

@@ -1,40 +1,74 @@
 //! A data set: what is trained on and what is tested on.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use thiserror::Error;
 
 use crate::{
+    cifar::CifarError,
+    classes::LabelError,
+    csv::CsvError,
     idx::IdxError,
-    mnist,
+    images::ImagesError,
+    npz::NpzError,
+    own::UnknownFormat,
     samples::{Samples, SamplesError},
+    shard::ShardError,
     synthetic::SyntheticError,
 };
-
-/// Data sets that are read from files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DatasetKind {
-    /// Handwritten digits (`LeCun`, Cortes & Burges): 28x28 grey, 10 classes, IDX files.
-    Mnist,
-    /// Articles of clothing (Xiao, Rasul & Vollgraf 2017, arXiv 1708.07747), in MNIST's files.
-    FashionMnist,
-}
 
 /// A data set that cannot be loaded.
 #[derive(Debug, Error)]
 pub enum DatasetError {
-    /// Samples that cannot be padded.
+    /// Samples that cannot be padded or reshaped.
     #[error(transparent)]
-    Padding(SamplesError),
-    /// A data set that this version has no reader for.
-    #[error("data sets of kind `{dataset}` cannot be read by this version")]
-    NotReadable {
-        /// Its name in the configuration.
+    Shape(SamplesError),
+    /// A published data set is not where it was looked for.
+    #[error("{source}, or download it with `partway data fetch {dataset}`")]
+    NotFetched {
+        /// Its name.
         dataset: &'static str,
+        /// What is not there.
+        source: Box<DatasetError>,
     },
-    /// A file cannot be read.
+    /// Nothing that is known.
+    #[error(transparent)]
+    Format(#[from] UnknownFormat),
+    /// An IDX file cannot be read.
     #[error(transparent)]
     Idx(#[from] IdxError),
+    /// CIFAR's files cannot be read.
+    #[error(transparent)]
+    Cifar(#[from] CifarError),
+    /// A table cannot be read.
+    #[error(transparent)]
+    Csv(#[from] CsvError),
+    /// Pictures cannot be read.
+    #[error(transparent)]
+    Images(#[from] ImagesError),
+    /// Arrays cannot be read.
+    #[error(transparent)]
+    Npz(#[from] NpzError),
+    /// A shard cannot be read.
+    #[error(transparent)]
+    Shard(#[from] ShardError),
+    /// Labels that make no classes.
+    #[error("`{}`: {source}", path.display())]
+    Labels {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with them.
+        source: LabelError,
+    },
+    /// One class cannot be told from any other.
+    #[error("`{}`: every label is the same, so that there is nothing to learn", path.display())]
+    OneClass {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// Test data was named, and no training data.
+    #[error("`data.path` is missing: without it there is a test set, but nothing to train on")]
+    NoTrainingData,
     /// Two files that belong together hold different numbers of samples.
     #[error(
         "`{}` holds {image_count} images, but `{}` holds {label_count} labels: they do not belong together",
@@ -91,10 +125,12 @@ pub struct Dataset {
     pub train: Samples,
     /// What accuracy is measured on.
     pub test: Samples,
+    /// The classes' names in the order of their numbers; none if the data has numbers only.
+    pub class_names: Vec<String>,
 }
 
 impl Dataset {
-    /// Both halves, neither of them empty.
+    /// Both halves, neither of them empty; classes without names.
     pub fn new(train: Samples, test: Samples) -> Result<Self, DatasetError> {
         for (half, samples) in [("training", &train), ("test", &test)] {
             if samples.is_empty() {
@@ -109,25 +145,6 @@ impl Dataset {
                 test_classes: test.classes(),
             });
         }
-        Ok(Self { train, test })
-    }
-
-    /// The first `train` and `test` samples of each half; `None` keeps all.
-    #[must_use]
-    pub fn limit(mut self, train: Option<usize>, test: Option<usize>) -> Self {
-        if let Some(count) = train {
-            self.train = self.train.limit(count);
-        }
-        if let Some(count) = test {
-            self.test = self.test.limit(count);
-        }
-        self
-    }
-}
-
-/// Reads the data set of `kind` from the folder `path`.
-pub fn load(kind: DatasetKind, path: &Path) -> Result<Dataset, DatasetError> {
-    match kind {
-        DatasetKind::Mnist | DatasetKind::FashionMnist => mnist::read(path),
+        Ok(Self { train, test, class_names: Vec::new() })
     }
 }

@@ -1,8 +1,9 @@
 //! Reads, partitions and batches training data.
 //!
-//! A reader ([`dataset::load`], [`synthetic::Synthetic`]) yields a [`Dataset`]; [`partition::partition`]
-//! says which edge gets which training samples; [`shard`] writes an edge's part to a folder of its own,
-//! the only data that this edge ever opens; [`BatchOrder`] says which samples make up a step.
+//! [`from_config`] yields the [`Dataset`] that a configuration names, [`own::load`] what any file or folder
+//! holds; [`partition::partition`] says which edge gets which training samples; [`shard`] writes an edge's
+//! part to a folder of its own. An edge opens nothing but such a folder, or data that it has had before
+//! ([`own::load_for_edge`]). [`BatchOrder`] says which samples make up a step.
 //!
 //! ```
 //! use partway_datasets::{BatchOrder, Partition, Split, Synthetic, partition};
@@ -20,18 +21,26 @@
 //! ```
 
 pub mod batches;
+pub mod cifar;
+pub mod classes;
 pub mod configured;
+pub mod csv;
 pub mod dataset;
+pub mod held_out;
 pub mod idx;
+pub mod images;
 mod mnist;
+pub mod npz;
+pub mod own;
 pub mod partition;
 pub mod samples;
 pub mod shard;
+mod standardized;
 pub mod synthetic;
 
 pub use batches::BatchOrder;
-pub use configured::{from_config, partition_for};
-pub use dataset::{Dataset, DatasetError, DatasetKind, load};
+pub use configured::{from_config, partition_among, partition_for, test_set};
+pub use dataset::{Dataset, DatasetError};
 pub use partition::{Partition, PartitionError, partition};
 pub use samples::{Pixels, Samples, SamplesError};
 pub use shard::ShardError;

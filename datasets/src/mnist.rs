@@ -1,6 +1,6 @@
-//! MNIST and the data sets that come in files of the same names.
+//! MNIST and the data sets that come in files of the same names, and single pairs of such files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::{
     dataset::{Dataset, DatasetError},
@@ -8,29 +8,60 @@ use crate::{
     samples::{Pixels, Samples, SamplesError},
 };
 
-const CLASSES: usize = 10;
+/// The first of the four files, without `.gz`.
+pub(crate) const TRAIN_IMAGES: &str = "train-images-idx3-ubyte";
 
-/// Reads both halves from `folder`.
-pub(crate) fn read(folder: &Path) -> Result<Dataset, DatasetError> {
-    Dataset::new(
-        half(folder, "train-images-idx3-ubyte", "train-labels-idx1-ubyte")?,
-        half(folder, "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")?,
-    )
+/// Reads both halves from `folder`, in `classes` classes; by default in as many as the labels show.
+pub(crate) fn read(folder: &Path, classes: Option<usize>) -> Result<Dataset, DatasetError> {
+    let find = |name| idx::find(folder, name);
+    let train = files(find(TRAIN_IMAGES)?, find("train-labels-idx1-ubyte")?)?;
+    let test = files(find("t10k-images-idx3-ubyte")?, find("t10k-labels-idx1-ubyte")?)?;
+    let classes = classes.unwrap_or(train.classes().max(test.classes()));
+    Dataset::new(train.in_classes(classes)?, test.in_classes(classes)?)
 }
 
-fn half(folder: &Path, images: &str, labels: &str) -> Result<Samples, DatasetError> {
-    let images = idx::find(folder, images)?;
-    let labels = idx::find(folder, labels)?;
+/// Reads a file of images and the file of their labels, which has the same name but for `labels` instead of
+/// `images` and `idx1` instead of `idx3`.
+pub(crate) fn read_pair(images: &Path) -> Result<Samples, DatasetError> {
+    let name = images.file_name().unwrap_or_default().to_string_lossy();
+    let labels = name.replace("images", "labels").replace("idx3", "idx1");
+    let pair = files(images.to_owned(), images.with_file_name(labels))?;
+    let classes = pair.classes();
+    pair.in_classes(classes)
+}
+
+/// Images with their labels, and the files that they are from.
+struct Files {
+    images: PathBuf,
+    labels: PathBuf,
+    shape: [usize; 3],
+    pixels: Vec<u8>,
+    ids: Vec<u32>,
+}
+
+fn files(images: PathBuf, labels: PathBuf) -> Result<Files, DatasetError> {
     let ([image_count, height, width], pixels) = bytes(&images)?;
     let ([label_count], label_bytes) = bytes(&labels)?;
     if image_count != label_count {
         return Err(DatasetError::Counts { images, image_count, labels, label_count });
     }
-    let label_values = label_bytes.into_iter().map(u32::from).collect();
-    Samples::new([1, height, width], Pixels::U8(pixels), label_values, CLASSES).map_err(|source| {
-        let path = if matches!(source, SamplesError::Label { .. }) { labels } else { images };
-        DatasetError::Samples { path, source }
-    })
+    let ids = label_bytes.into_iter().map(u32::from).collect();
+    Ok(Files { images, labels, shape: [1, height, width], pixels, ids })
+}
+
+impl Files {
+    /// As many as the largest label asks for.
+    fn classes(&self) -> usize {
+        self.ids.iter().max().map_or(1, |largest| *largest as usize + 1)
+    }
+
+    fn in_classes(self, classes: usize) -> Result<Samples, DatasetError> {
+        let Self { images, labels, shape, pixels, ids } = self;
+        Samples::new(shape, Pixels::U8(pixels), ids, classes).map_err(|source| {
+            let path = if matches!(source, SamplesError::Label { .. }) { labels } else { images };
+            DatasetError::Samples { path, source }
+        })
+    }
 }
 
 /// The dimensions and the bytes of an IDX file.

@@ -59,6 +59,14 @@ pub enum SamplesError {
         /// Classes of the data set.
         classes: usize,
     },
+    /// Another number of values than a sample has.
+    #[error("samples of shape {from:?} cannot be taken for {to:?}, which has another number of values")]
+    Reshape {
+        /// `[channels, height, width]`.
+        from: [usize; 3],
+        /// The shape asked for.
+        to: [usize; 3],
+    },
     /// A pixel that would turn every weight into NaN.
     #[error("sample {index} has a pixel that is {value}: pixels must be finite")]
     NotFinite {
@@ -225,6 +233,15 @@ impl Samples {
         self
     }
 
+    /// The same values as samples of another `shape` = `[C, H, W]` of as many.
+    pub fn reshaped(mut self, shape: [usize; 3]) -> Result<Self, SamplesError> {
+        if volume(1, shape)? != self.sample_len() as u64 {
+            return Err(SamplesError::Reshape { from: self.shape, to: shape });
+        }
+        self.shape = shape;
+        Ok(self)
+    }
+
     /// The samples with `pad` zero pixels added on every side: 2 makes MNIST's 28x28 into 32x32.
     pub fn padded(&self, pad: usize) -> Result<Self, SamplesError> {
         let [channels, height, width] = self.shape;
@@ -327,6 +344,14 @@ mod tests {
             [0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0, 0.0],
         ];
         assert_eq!(padded.pixels(), &Pixels::F32(planes.concat()));
+    }
+
+    #[test]
+    fn another_shape_has_the_same_values() {
+        let reshaped = four().reshaped([2, 1, 1]).expect("two values");
+        assert_eq!((reshaped.shape(), reshaped.pixels()), ([2, 1, 1], four().pixels()));
+        assert!(matches!(four().reshaped([3, 1, 1]), Err(SamplesError::Reshape { .. })));
+        assert!(four().reshaped([usize::MAX; 3]).is_err());
     }
 
     #[test]

@@ -18,7 +18,8 @@ use crate::{
 
 const IMAGES: &str = "images.idx";
 const LABELS: &str = "labels.idx";
-const INFO: &str = "shard.toml";
+/// The file that makes a folder a shard.
+pub(crate) const INFO: &str = "shard.toml";
 
 /// No `shard.toml` is longer than this.
 const MAX_INFO_BYTES: u64 = 256;

@@ -5,11 +5,14 @@
 
 mod client_model;
 mod emulation;
+mod evaluation;
 pub mod profile;
+mod reading;
 mod session;
 mod state_folder;
 mod worker;
 
 pub use emulation::Emulation;
+pub use reading::ReadingArgs;
 pub use session::{JoinError, JoinOptions, join};
 pub use state_folder::FolderError;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use partway_core::participant::{Outcome, Progress};
-use partway_edge::{JoinOptions, join, profile};
+use partway_edge::{JoinOptions, ReadingArgs, join, profile};
 
 #[derive(Parser)]
 #[command(name = "partway-edge", version, about = "The edge worker of Partway")]
@@ -35,13 +35,16 @@ struct Join {
     /// The coordinator's CA certificate, a PEM file.
     #[arg(long)]
     ca: PathBuf,
-    /// The folder with this edge's shard.
+    /// This edge's data, which stays here: a shard, a table (.csv), arrays (.npz), a folder of pictures per class,
+    /// or a folder or file of IDX images; see `partway data info`.
     #[arg(long)]
     data: PathBuf,
+    #[command(flatten)]
+    reading: ReadingArgs,
     /// A folder that survives a crash of this process.
     #[arg(long)]
     state: PathBuf,
-    /// This edge's name, unique in the fleet. Default: the name of the data folder.
+    /// This edge's name, unique in the fleet. Default: that of the data.
     #[arg(long)]
     name: Option<String>,
     /// Let raw samples leave this device, if the coordinator asks for them.
@@ -88,8 +91,9 @@ fn run_join(arguments: Join) -> ExitCode {
         Err(reason) => return fail(&reason, 2),
     };
     let named = arguments.name.or_else(|| {
-        let folder = arguments.data.canonicalize().ok()?;
-        Some(folder.file_name()?.to_string_lossy().into_owned())
+        let data = arguments.data.canonicalize().ok()?;
+        let name = if data.is_dir() { data.file_name() } else { data.file_stem() };
+        Some(name?.to_string_lossy().into_owned())
     });
     let Some(name) = named else {
         return fail(
@@ -107,6 +111,7 @@ fn run_join(arguments: Join) -> ExitCode {
         server_name,
         ca: arguments.ca,
         data: arguments.data,
+        reading: arguments.reading.reading(),
         state: arguments.state,
         name,
         threads: arguments.threads,
@@ -139,6 +144,15 @@ fn report(progress: &Progress) {
         Progress::Assigned { model } => eprintln!("assigned model {model}"),
         Progress::Round { round, cut, deadline_s } => {
             eprintln!("round {round}: cut {cut}, deadline {:.1} ms", deadline_s * 1e3);
+        }
+        Progress::Evaluated { round, result: Ok(score) } => eprintln!(
+            "global model after round {round}: accuracy {:.4}, loss {:.4} on {} samples that were held out",
+            score.accuracy(),
+            score.mean_loss(),
+            score.samples
+        ),
+        Progress::Evaluated { round, result: Err(reason) } => {
+            eprintln!("global model after round {round}: not evaluated: {reason}");
         }
         Progress::Lost => eprintln!("connection lost; trying again"),
         Progress::Resumed => eprintln!("back in the session"),

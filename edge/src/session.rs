@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc as thread_mpsc};
 use std::time::{Duration, Instant};
 
-use partway_core::model::ModelCost;
 use partway_core::participant::{Action, Computed, Job, Outcome, Participant, Progress};
 use partway_core::profile::DeviceProfile;
 use partway_core::wire::{CloudMessage, MessageError, PROTOCOL_VERSION, TrainingRequest, message};
 use partway_core::workload;
-use partway_datasets::{Samples, ShardError, shard};
+use partway_datasets::Samples;
+use partway_datasets::own::{EdgeDataError, Reading, load_for_edge};
 use partway_model::{Compute, ComputeError};
 use partway_net::peer::{BodyLimit, Peer, PeerEvent};
 use partway_net::timer::expired;
@@ -45,8 +45,10 @@ pub struct JoinOptions {
     pub server_name: String,
     /// The certificate of the authority that issued it.
     pub ca: PathBuf,
-    /// The folder with this edge's shard.
+    /// This edge's shard, or data that it has had before.
     pub data: PathBuf,
+    /// How that is read, if it is no shard.
+    pub reading: Reading,
     /// The folder that survives a crash.
     pub state: PathBuf,
     /// This edge's name.
@@ -74,9 +76,9 @@ pub struct JoinOptions {
 /// The worker could not even start.
 #[derive(Debug, Error)]
 pub enum JoinError {
-    /// The shard cannot be read.
+    /// The data cannot be read, or not be trained on with others'.
     #[error(transparent)]
-    Shard(#[from] ShardError),
+    Data(#[from] EdgeDataError),
     /// The state folder cannot be used.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -111,7 +113,7 @@ pub async fn join(
     options: JoinOptions,
     mut on_progress: impl FnMut(&Progress) + Send,
 ) -> Result<Outcome, JoinError> {
-    let shard = Arc::new(shard::read(&options.data)?);
+    let shard = Arc::new(load_for_edge(&options.data, &options.reading)?);
     let folder = StateFolder::open(&options.state)?;
     let authority = Arc::new(TrustedAuthority::from_pem_file(&options.ca)?);
     let compute = Compute::cpu(options.threads)?;
@@ -187,8 +189,7 @@ pub async fn join(
                         && let Ok(model) = assignment.model.clone().checked()
                     {
                         let moments = assignment.optimizer.moments().len();
-                        let cost = ModelCost::of(&model);
-                        limit.set(workload::largest_body_bytes(&model, &cost, assignment.batch_size, moments) as usize);
+                        limit.set(workload::largest_body_bytes(&model, assignment.batch_size, moments) as usize);
                     }
                     match event {
                         PeerEvent::Message(message) => participant.handle_message(now(), message),

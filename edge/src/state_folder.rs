@@ -1,8 +1,9 @@
 //! The state folder: what an edge must still have after a crash.
 //!
-//! `session` names the training session. `round` holds the edge's layers at the end of the last
-//! completed round. Both are replaced as a whole, by renaming, so that a crash leaves the old or the
-//! new one.
+//! `session` names the training session. `round-0` and `round-1` hold the edge's layers at the end of
+//! the last two completed rounds, the even and the odd one: where edges share a server-side model a round
+//! may start again for an edge that has ended it. All are replaced as a whole, by renaming, so that a
+//! crash leaves the old or the new one.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -17,6 +18,7 @@ use thiserror::Error;
 use crate::client_model::ClientModel;
 
 const MAGIC: &[u8; 8] = b"PWROUND2";
+const ROUNDS: [&str; 2] = ["round-0", "round-1"];
 const HEADER_WORDS: usize = 11;
 const DIGEST_BYTES: usize = 32;
 
@@ -64,7 +66,8 @@ impl StateFolder {
     /// starts the edge from the global model.
     pub(crate) fn restore(&self) -> Option<Restored> {
         let session = fs::read_to_string(self.path.join("session")).ok()?.trim().parse().ok()?;
-        let completed = self.read_round(session).map(|(completed, _)| completed);
+        let rounds = ROUNDS.iter().filter_map(|name| self.read_round(session, name));
+        let completed = rounds.map(|(completed, _)| completed).max_by_key(|completed| completed.round);
         Some(Restored { session, completed })
     }
 
@@ -73,12 +76,14 @@ impl StateFolder {
         if self.restore().is_some_and(|restored| restored.session == session) {
             return Ok(());
         }
-        let round = self.path.join("round");
-        match fs::remove_file(&round) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Self::io("remove", &round, error));
+        for name in ROUNDS {
+            let round = self.path.join(name);
+            match fs::remove_file(&round) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Self::io("remove", &round, error));
+                }
+                _ => {}
             }
-            _ => {}
         }
         self.replace("session", &[session.to_string().as_bytes()])
     }
@@ -115,24 +120,28 @@ impl StateFolder {
         for part in [&header, head, tail] {
             digest.update(part);
         }
-        self.replace("round", &[MAGIC, &header, &digest.finalize(), head, tail])
+        self.replace(Self::name_of(round), &[MAGIC, &header, &digest.finalize(), head, tail])
     }
 
-    /// The model that a completed round ended with.
+    /// The model that one of the last two completed rounds ended with.
     pub(crate) fn load_round(
         &self,
         session: u64,
-        completed: Completed,
+        round: u32,
         moments: usize,
     ) -> Result<ClientModel, FolderError> {
-        match self.read_round(session) {
-            Some((found, model)) if found == completed && model.head.moments == moments => Ok(model),
-            _ => Err(FolderError::Lost { path: self.path.clone(), round: completed.round }),
+        match self.read_round(session, Self::name_of(round)) {
+            Some((found, model)) if found.round == round && model.head.moments == moments => Ok(model),
+            _ => Err(FolderError::Lost { path: self.path.clone(), round }),
         }
     }
 
-    fn read_round(&self, session: u64) -> Option<(Completed, ClientModel)> {
-        let bytes = fs::read(self.path.join("round")).ok()?;
+    fn name_of(round: u32) -> &'static str {
+        ROUNDS[(round % 2) as usize]
+    }
+
+    fn read_round(&self, session: u64, name: &str) -> Option<(Completed, ClientModel)> {
+        let bytes = fs::read(self.path.join(name)).ok()?;
         let rest = bytes.strip_prefix(MAGIC)?;
         let (header, rest) = rest.split_at_checked(4 * HEADER_WORDS)?;
         let (digest, values) = rest.split_at_checked(DIGEST_BYTES)?;
@@ -199,7 +208,7 @@ mod tests {
         opened.save_round(u64::MAX - 7, COMPLETED, &model()).expect("it can be written");
         let again = StateFolder::open(folder.path()).expect("it can be opened");
         assert_eq!(again.restore(), Some(Restored { session: u64::MAX - 7, completed: Some(COMPLETED) }));
-        assert_eq!(again.load_round(u64::MAX - 7, COMPLETED, 1).expect("it is there"), model());
+        assert_eq!(again.load_round(u64::MAX - 7, 6, 1).expect("it is there"), model());
     }
 
     #[test]
@@ -212,8 +221,30 @@ mod tests {
             let completed = Completed { cut: head.layers.end as u32, ..COMPLETED };
             let saved = ClientModel { head, tail: tail.clone() };
             opened.save_round(1, completed, &saved).expect("it can be written");
-            assert_eq!(opened.load_round(1, completed, 1).expect("it is there"), saved);
+            assert_eq!(opened.load_round(1, completed.round, 1).expect("it is there"), saved);
         }
+    }
+
+    #[test]
+    fn the_round_before_is_still_there_however_often_a_round_ends() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let opened = StateFolder::open(folder.path()).expect("it can be opened");
+        opened.begin_session(1).expect("it can be written");
+        let of = |round: u32, attempt: u32| {
+            let values = vec![round as f32, attempt as f32];
+            (
+                Completed { round, attempt, ..COMPLETED },
+                ClientModel { head: LayerState { values, ..model().head }, tail: None },
+            )
+        };
+        for (round, attempt) in [(4, 0), (5, 0), (6, 0), (6, 1), (6, 2)] {
+            let (completed, model) = of(round, attempt);
+            opened.save_round(1, completed, &model).expect("it can be written");
+        }
+        assert_eq!(opened.restore(), Some(Restored { session: 1, completed: Some(of(6, 2).0) }));
+        assert_eq!(opened.load_round(1, 5, 1).expect("it is there"), of(5, 0).1);
+        assert_eq!(opened.load_round(1, 6, 1).expect("it is there"), of(6, 2).1);
+        assert!(matches!(opened.load_round(1, 4, 1), Err(FolderError::Lost { round: 4, .. })));
     }
 
     #[test]
@@ -224,7 +255,7 @@ mod tests {
         opened.save_round(1, COMPLETED, &model()).expect("it can be written");
         opened.begin_session(2).expect("it can be written");
         assert_eq!(opened.restore(), Some(Restored { session: 2, completed: None }));
-        assert!(matches!(opened.load_round(2, COMPLETED, 1), Err(FolderError::Lost { .. })));
+        assert!(matches!(opened.load_round(2, 6, 1), Err(FolderError::Lost { .. })));
     }
 
     #[test]
@@ -233,7 +264,7 @@ mod tests {
         let opened = StateFolder::open(folder.path()).expect("it can be opened");
         opened.begin_session(1).expect("it can be written");
         opened.save_round(1, COMPLETED, &model()).expect("it can be written");
-        let path = folder.path().join("round");
+        let path = folder.path().join("round-0");
         let mut bytes = fs::read(&path).expect("it is there");
         let last = bytes.len() - 1;
         bytes[last] ^= 1;

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use partway_core::codec::{BatchShape, Selection, TopK};
+use partway_core::holdout::ShardSplit;
 use partway_core::model::{LayerState, ModelSpec};
 use partway_core::participant::{Completed, Computed, Job};
-use partway_core::standardize::Standardizer;
+use partway_core::standardize::{Standardizer, Transform};
 use partway_core::statistics::{self, ChannelStatistics};
 use partway_core::wire::{
-    Assignment, RoundPlan, StartFrom, TensorHeader, TensorKind, TensorMessage, decode_state, encode_state,
+    Activations, Assignment, RoundPlan, StartFrom, TensorHeader, TensorKind, TensorMessage,
+    decode_activations, decode_gradient, decode_state, encode_activations, encode_gradient, encode_state,
 };
 use partway_datasets::{BatchOrder, Samples};
 use partway_model::memory::peak_rss_bytes;
@@ -16,6 +19,7 @@ use partway_model::{Compute, Half, Outcome, Pending, Spent, StepContext, StepErr
 
 use crate::client_model::ClientModel;
 use crate::emulation::stretched;
+use crate::evaluation::HeldOut;
 use crate::state_folder::StateFolder;
 
 /// What an edge computes with.
@@ -36,22 +40,24 @@ struct Training {
     spec: Arc<ModelSpec>,
     assignment: Box<Assignment>,
     standardizer: Standardizer,
+    /// Which samples are trained on, and which are evaluated on.
+    split: ShardSplit,
     order: BatchOrder,
     /// Layers `[0, c)`.
     head: Option<Half>,
     /// Where the labels stay here: the last layers.
     tail: Option<Half>,
-    /// The last round whose end these were, or that the folder holds.
-    completed: Option<Completed>,
     /// The step that waits for the cloud.
-    in_flight: Option<InFlight>,
+    waiting: Option<Waiting>,
 }
 
-/// A step whose activations are on their way.
-struct InFlight {
+/// A forward pass that waits for its gradient.
+struct Waiting {
     step: u32,
     pending: Pending,
     labels: Vec<u32>,
+    /// Which activations travelled, if not all.
+    selection: Option<Selection>,
 }
 
 impl Worker {
@@ -72,7 +78,7 @@ impl Worker {
 
     fn compute_job(&mut self, job: Job) -> Result<Computed, String> {
         match job {
-            Job::Statistics => self.statistics().map(Computed::Statistics),
+            Job::Statistics { assignment, of } => self.statistics(&assignment, of),
             Job::Prepare { assignment, standardizer } => self.prepare(assignment, standardizer),
             Job::Begin { plan, blocks, rolled_back } => self.begin(plan, blocks, rolled_back),
             Job::Forward { plan, step } => self.forward(plan, step),
@@ -81,18 +87,25 @@ impl Worker {
             Job::LocalStep { plan, step } => self.local_step(plan, step),
             Job::EndRound { plan } => self.end_round(plan),
             Job::Upload(completed) => self.upload(completed),
+            Job::Evaluate { session, model } => self.evaluate(session, model),
         }
     }
 
-    fn statistics(&self) -> Result<Vec<ChannelStatistics>, String> {
-        let mut channels = vec![ChannelStatistics::default(); self.shard.shape()[0]];
+    fn split(&self, assignment: &Assignment) -> ShardSplit {
+        ShardSplit::of(assignment.seed, &self.name, self.shard.len(), assignment.holdout)
+    }
+
+    fn statistics(&self, assignment: &Assignment, of: Transform) -> Result<Computed, String> {
+        let [count, height, width] = self.shard.shape();
+        let mut channels = vec![ChannelStatistics::default(); count];
         let mut sample = Vec::new();
-        for index in 0..self.shard.len() {
+        for index in self.split(assignment).training {
             sample.clear();
             self.shard.values(index, &mut sample);
+            of.apply(&mut sample, height * width).map_err(|error| error.to_string())?;
             statistics::push_sample(&mut channels, &sample).map_err(|error| error.to_string())?;
         }
-        Ok(channels)
+        Ok(Computed::Statistics { of, channels })
     }
 
     fn prepare(
@@ -101,7 +114,8 @@ impl Worker {
         standardizer: Standardizer,
     ) -> Result<Computed, String> {
         self.folder.begin_session(assignment.session).map_err(|error| error.to_string())?;
-        let order = BatchOrder::new(assignment.seed, &self.name, self.shard.len())
+        let split = self.split(&assignment);
+        let order = BatchOrder::new(assignment.seed, &self.name, split.training.len())
             .map_err(|error| error.to_string())?;
         let classes = assignment.model.classes;
         if let Some(label) = self.shard.labels().iter().find(|label| **label as usize >= classes) {
@@ -110,18 +124,17 @@ impl Worker {
                 assignment.model.name
             ));
         }
-        let completed = self.folder.restore().and_then(|restored| restored.completed);
         self.training = Some(Training {
             session: assignment.session,
             seed: assignment.seed,
             spec: Arc::new(assignment.model.clone()),
             assignment,
             standardizer,
+            split,
             order,
             head: None,
             tail: None,
-            completed,
-            in_flight: None,
+            waiting: None,
         });
         Ok(Computed::Prepared)
     }
@@ -136,7 +149,7 @@ impl Worker {
         let optimizer = training.assignment.optimizer;
         let moments = optimizer.moments().len();
         let cut = plan.cut as usize;
-        training.in_flight = None;
+        training.waiting = None;
         let unchanged = !rolled_back && training.head.as_ref().is_some_and(|head| head.layers() == (0..cut));
         let mut moved = None;
         if !(unchanged && matches!(plan.start, StartFrom::Own { .. })) {
@@ -147,8 +160,9 @@ impl Worker {
                 _ => None,
             };
             let load = || {
-                let completed = training.completed.ok_or("no completed round is there to go back to")?;
-                let loaded = self.folder.load_round(training.session, completed, moments);
+                let before = plan.round.checked_sub(1);
+                let before = before.ok_or("there is no round before the first to go back to")?;
+                let loaded = self.folder.load_round(training.session, before, moments);
                 loaded.map_err(|error| error.to_string())
             };
             let blocks = blocks
@@ -195,15 +209,19 @@ impl Worker {
             let (values, labels, context) = training.batch(name, shard, &plan, step)?;
             let head = training.head.as_ref().ok_or("a step began before its round")?;
             let (pending, activations) = head.forward(values, &context).map_err(|error| error.to_string())?;
-            let sent = if training.tail.is_some() { Vec::new() } else { labels.clone() };
-            training.in_flight = Some(InFlight { step, pending, labels });
+            let sent = if training.tail.is_some() { &[][..] } else { &labels };
             let header = TensorHeader {
                 round: plan.round,
                 attempt: plan.attempt,
                 step,
-                ..TensorHeader::new(TensorKind::Activations, plan.activations)
+                ..TensorHeader::new(TensorKind::Activations, plan.activations.values)
             };
-            Ok(TensorMessage::encode(header, activations, &sent))
+            let shape = BatchShape::of(context.batch, head.output_shape());
+            let draws = &mut TopK::draws(context.seed, name, context.step);
+            let (tensor, selection) =
+                encode_activations(header, plan.activations, activations, shape, sent, draws);
+            training.waiting = Some(Waiting { step, pending, labels, selection });
+            Ok(tensor)
         })?;
         let RoundPlan { round, attempt, .. } = plan;
         Ok(Computed::Forwarded { round, attempt, step, activations: result, seconds })
@@ -213,22 +231,23 @@ impl Worker {
     fn tail(&mut self, plan: RoundPlan, step: u32, activations: TensorMessage) -> Result<Computed, String> {
         let RoundPlan { round, attempt, .. } = plan;
         let ((gradient, loss, correct), seconds) = self.emulated(|name, _, training| {
-            let (activations, _) = activations.decode().map_err(|error| error.to_string())?;
             let context = training.context(name, &plan, step);
-            let labels = match &training.in_flight {
+            let labels = match &training.waiting {
                 Some(at) if at.step == step => &at.labels,
                 _ => return Err(format!("the activations of step {} have no forward pass", step + 1)),
             };
             let tail = training.tail.as_mut().ok_or("activations came for layers that are not here")?;
-            let outcome =
-                tail.finish_step(activations, labels, &context).map_err(|error| error.to_string())?;
+            let shape = BatchShape::of(context.batch, tail.input_shape());
+            let Activations { values, selection, .. } =
+                decode_activations(activations, shape).map_err(|error| error.to_string())?;
+            let outcome = tail.finish_step(values, labels, &context).map_err(|error| error.to_string())?;
             let header = TensorHeader {
                 round,
                 attempt,
                 step,
                 ..TensorHeader::new(TensorKind::TailGradient, plan.gradients)
             };
-            let gradient = TensorMessage::encode(header, outcome.gradient, &[]);
+            let gradient = encode_gradient(header, outcome.gradient, shape, selection.as_ref());
             Ok((gradient, outcome.loss, outcome.correct as u32))
         })?;
         Ok(Computed::TailStepped { round, attempt, step, gradient, loss, correct, seconds })
@@ -236,11 +255,12 @@ impl Worker {
 
     fn backward(&mut self, plan: RoundPlan, step: u32, gradient: TensorMessage) -> Result<Computed, String> {
         let ((), seconds) = self.emulated(|name, _, training| {
-            let (gradient, _) = gradient.decode().map_err(|error| error.to_string())?;
-            let pending = match training.in_flight.take() {
-                Some(at) if at.step == step => at.pending,
-                _ => return Err(format!("the gradient of step {} has no forward pass", step + 1)),
+            let Some(Waiting { pending, selection, .. }) = training.waiting.take_if(|it| it.step == step)
+            else {
+                return Err(format!("the gradient of step {} has no forward pass", step + 1));
             };
+            let gradient =
+                decode_gradient(gradient, selection.as_ref()).map_err(|error| error.to_string())?;
             let context = training.context(name, &plan, step);
             let head = training.head.as_mut().ok_or("a gradient came before its round")?;
             head.backward(pending, gradient, &context).map(drop).map_err(|error| error.to_string())
@@ -277,7 +297,6 @@ impl Worker {
         let head = training.head.as_ref().ok_or("a round ended before it began")?.state();
         let model = ClientModel { head, tail: training.tail.as_ref().map(Half::state) };
         self.folder.save_round(training.session, completed, &model).map_err(|error| error.to_string())?;
-        training.completed = Some(completed);
         let uploads = if aggregate { encoded(model, round, attempt, steps) } else { Vec::new() };
         Ok(Computed::RoundEnded { round, attempt, uploads, peak_rss_bytes: peak_rss_bytes().unwrap_or(0) })
     }
@@ -287,12 +306,29 @@ impl Worker {
         let Completed { round, attempt, aggregate, steps, .. } = completed;
         let uploads = if aggregate {
             let moments = training.assignment.optimizer.moments().len();
-            let model = self.folder.load_round(training.session, completed, moments);
+            let model = self.folder.load_round(training.session, round, moments);
             encoded(model.map_err(|error| error.to_string())?, round, attempt, steps)
         } else {
             Vec::new()
         };
         Ok(Computed::RoundEnded { round, attempt, uploads, peak_rss_bytes: peak_rss_bytes().unwrap_or(0) })
+    }
+
+    /// The client-side model, whose end of the round is in the folder, makes room for the whole one.
+    fn evaluate(&mut self, session: u64, model: TensorMessage) -> Result<Computed, String> {
+        let compute = self.compute.clone();
+        let round = model.header.round;
+        let (result, _) = self.emulated(|_, shard, training| {
+            (training.head, training.tail, training.waiting) = (None, None, None);
+            let held_out = HeldOut {
+                shard,
+                indices: &training.split.held_out,
+                standardizer: &training.standardizer,
+                batch: training.assignment.batch_size as usize,
+            };
+            Ok(held_out.evaluate(&training.spec, model, &compute))
+        })?;
+        Ok(Computed::Evaluated { session, round, result })
     }
 
     /// Runs work on the compute threads, then waits as long as the emulated device would still take.
@@ -357,13 +393,9 @@ impl Training {
     ) -> Result<(Vec<f32>, Vec<u32>, StepContext<'a>), String> {
         let context = self.context(name, plan, step);
         let indices = self.order.indices(context.step, context.batch);
-        let mut values = Vec::with_capacity(context.batch * shard.sample_len());
-        shard.gather(&indices, &mut values);
-        let [_, height, width] = shard.shape();
-        for sample in values.chunks_exact_mut(shard.sample_len()) {
-            self.standardizer.apply(sample, height * width).map_err(|error| error.to_string())?;
-        }
-        let labels = indices.iter().map(|index| shard.labels()[*index]).collect();
+        let indices: Vec<usize> = indices.into_iter().map(|index| self.split.training[index]).collect();
+        let (values, labels) =
+            shard.standardized(&indices, &self.standardizer).map_err(|error| error.to_string())?;
         Ok((values, labels, context))
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use partway_core::config::Deadline;
-use partway_core::coordinator::Cuts;
+use partway_core::coordinator::{Cuts, Topology};
 use partway_core::plan::EdgePlan;
 
 use super::Planned;
@@ -103,6 +103,16 @@ pub(super) fn edges(experiment: &Experiment, planned: &Planned) -> String {
             text,
             "the labels stay on the edges, and layers {tail} to {last} with them: the backward time, the memory and the transfers of both are theirs too"
         );
+    }
+    match planned.settings.topology {
+        Topology::ReplicaPerEdge => {}
+        Topology::Shared => {
+            text += "all edges train one server-side model, step by step in turn; a step's time is without the wait for its turn\n";
+        }
+        Topology::HandedOn => {
+            text +=
+                "the edges take turns of a whole round's steps, each with the cloud and its link to itself\n";
+        }
     }
     if planned.settings.cuts == Cuts::Random {
         text += "the cuts of a run are drawn at random (plan.fixed_cut); these are what the planner would choose\n";

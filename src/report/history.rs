@@ -131,7 +131,7 @@ impl History {
             EventKind::Listening { .. } if self.training_since.is_some() => {
                 self.incident(at, None, String::new(), What::Resumed);
             }
-            EventKind::EdgeJoined { edge, samples, labels } => {
+            EventKind::EdgeJoined { edge, samples, labels, .. } => {
                 let edge = self.edges.entry(edge).or_default();
                 (edge.samples, edge.labels) = (samples, labels);
             }

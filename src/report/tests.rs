@@ -65,6 +65,7 @@ fn events(edges: &[String], rounds: u32, latency_ms: f64) -> Vec<Event> {
     kinds.extend(edges.iter().map(|edge| EventKind::EdgeJoined {
         edge: edge.clone(),
         samples: 3000,
+        held_out: 0,
         labels: vec![1000, 2000, 0],
     }));
     let planned = |edge: &String, round| PlannedEdge {

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use partway_cloud::model_file::{self, ModelFileError};
+use partway_core::config::EvaluateAt;
 use partway_core::model::LayerState;
 use partway_core::profile::DeviceProfile;
 use partway_datasets::{ShardError, shard};
@@ -137,7 +138,13 @@ impl RunFolder {
         let authority = Authority::generate()?;
         authority.save(&layout.authority())?;
         authority.issue(&SERVER_NAMES.map(str::to_owned))?.save(&layout.certificate(), &layout.key())?;
-        shard::write(&layout.test_set(), &experiment.dataset.test)?;
+        let names = &experiment.dataset.class_names;
+        if !names.is_empty() {
+            write(&layout.class_names(), &(names.join("\n") + "\n"))?;
+        }
+        if experiment.config.data.evaluate == EvaluateAt::Cloud {
+            shard::write(&layout.test_set(), &experiment.dataset.test)?;
+        }
         write(&layout.layers(), &experiment.spec.to_toml())?;
         if let Some(init) = init {
             model_file::write_weights(&layout.initial_weights(), &experiment.spec, init, 0)?;

@@ -10,13 +10,14 @@ pub(crate) struct Layout {
 
 impl Layout {
     /// Everything that a run leaves in its folder, and that the next one there replaces.
-    pub(crate) const OUTPUTS: [&'static str; 13] = [
+    pub(crate) const OUTPUTS: [&'static str; 14] = [
         "config.toml",
         "calibration.toml",
         "events.jsonl",
         "metrics.csv",
         "model.safetensors",
         "model.toml",
+        "classes.txt",
         "summary.json",
         "report.html",
         "checkpoint",
@@ -53,6 +54,11 @@ impl Layout {
     /// What a run continues from.
     pub(crate) fn checkpoint(&self) -> PathBuf {
         self.root.join("checkpoint")
+    }
+
+    /// The classes' names, if they have any, a line for each number from 0 on.
+    pub(crate) fn class_names(&self) -> PathBuf {
+        self.root.join("classes.txt")
     }
 
     /// How the run ended.

@@ -9,9 +9,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use partway_cloud::{Ended, ServeOptions, model_file};
-use partway_core::config::LabelsAt;
+use partway_core::config::{EvaluateAt, LabelsAt};
 use partway_core::event::Event;
 use partway_core::participant::Outcome;
+use partway_datasets::own::Reading;
 use partway_datasets::shard;
 use partway_edge::JoinOptions;
 use partway_net::ServerIdentity;
@@ -134,10 +135,15 @@ pub(crate) fn cloud(args: &CloudArgs) -> Result<(), Failure> {
     end_with(args.parent)?;
     let layout = Layout::new(&args.out);
     let config = read_config(&layout.config(), &[]).map_err(Failure::failed)?;
-    let test = shard::read(&layout.test_set()).map_err(Failure::failed)?;
-    let spec = config
-        .model_spec(test.shape(), test.classes(), |_| read_model(&layout.layers()))
-        .map_err(Failure::failed)?;
+    let read_model = |_: &Path| read_model(&layout.layers());
+    let (test, spec) = match config.data.evaluate {
+        EvaluateAt::Cloud => {
+            let test = shard::read(&layout.test_set()).map_err(Failure::failed)?;
+            let spec = config.model_spec(test.shape(), test.classes(), read_model);
+            (Some(test), spec.map_err(Failure::failed)?)
+        }
+        EvaluateAt::Edges => (None, config.model_spec_without_data(read_model).map_err(Failure::failed)?),
+    };
     let init = match config.model.init {
         Some(_) if !args.resume => {
             Some(model_file::load(&layout.initial_weights(), &spec).map_err(Failure::failed)?)
@@ -195,6 +201,7 @@ pub(crate) fn edge(args: &EdgeArgs) -> Result<(), Failure> {
         server_name: SERVER_NAMES[0].to_owned(),
         ca: layout.authority(),
         data: layout.shard(&args.name),
+        reading: Reading::default(),
         state: layout.state(&args.name),
         name: args.name.clone(),
         threads: edge.threads.get(),

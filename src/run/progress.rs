@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn the_header_says_what_the_run_waits_for_and_where_it_is() {
         let mut tracker = Tracker::default();
-        let joined = EventKind::EdgeJoined { edge: "a".into(), samples: 10, labels: vec![10] };
+        let joined = EventKind::EdgeJoined { edge: "a".into(), samples: 10, held_out: 0, labels: vec![10] };
         tracker.observe(&Event { at: 0.1, kind: joined });
         assert_eq!(header(&tracker), "waiting for the edges: 1 have joined");
         tracker.observe(&planned(3, &[("a", 5)]));

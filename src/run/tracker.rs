@@ -17,6 +17,8 @@ pub(crate) struct Tracker {
     pub(crate) deadline_ms: f64,
     /// Of the last global model that was evaluated.
     pub(crate) accuracy: Option<f64>,
+    /// What each edge found of the one that is being evaluated, if they evaluate.
+    accuracies: BTreeMap<String, f64>,
     /// By name.
     pub(crate) edges: BTreeMap<String, EdgeTrack>,
     /// Whether the run is over, one way or the other.
@@ -124,9 +126,20 @@ impl Tracker {
             EventKind::RoundDone { round, seconds } => Some(Line::Round(self.round_line(*round, *seconds))),
             EventKind::Evaluated { round, accuracy, loss, samples } => {
                 self.accuracy = Some(*accuracy);
+                let on = self.take_edge_accuracies();
                 notice(format!(
-                    "aggregation after round {round}: accuracy {accuracy:.4}, loss {loss:.4} on {samples} test samples"
+                    "aggregation after round {round}: accuracy {accuracy:.4}, loss {loss:.4} on {samples} {on}"
                 ))
+            }
+            EventKind::EdgeEvaluated { edge, accuracy, .. } => {
+                self.accuracies.insert(edge.clone(), *accuracy);
+                None
+            }
+            EventKind::EvaluationDeclined { round: 0, edge, reason } => {
+                notice(format!("edge {edge}: it evaluates no model: {reason}"))
+            }
+            EventKind::EvaluationDeclined { round, edge, reason } => {
+                notice(format!("edge {edge}: the model after round {round} was not evaluated: {reason}"))
             }
             EventKind::EdgeLost { round, edge } => {
                 self.stand(edge, Standing::Lost);
@@ -156,6 +169,7 @@ impl Tracker {
             EventKind::Listening { .. }
             | EventKind::ModelDetermined { .. }
             | EventKind::Standardized { .. }
+            | EventKind::HandedOn { .. }
             | EventKind::StateMoved { .. }
             | EventKind::Aggregated { .. }
             | EventKind::Checkpointed { .. }
@@ -165,6 +179,22 @@ impl Tracker {
 
     fn stand(&mut self, edge: &str, standing: Standing) {
         self.edges.entry(edge.to_owned()).or_default().standing = standing;
+    }
+
+    /// On what samples the edges, or the cloud, have evaluated.
+    fn take_edge_accuracies(&mut self) -> String {
+        let accuracies = std::mem::take(&mut self.accuracies);
+        if accuracies.is_empty() {
+            return "test samples".to_owned();
+        }
+        let mut text = "held-out samples".to_owned();
+        for (nth, (edge, accuracy)) in accuracies.iter().take(LISTED).enumerate() {
+            let _ = write!(text, "{} {edge} {accuracy:.4}", if nth == 0 { ";" } else { "," });
+        }
+        if accuracies.len() > LISTED {
+            let _ = write!(text, ", and {} more", accuracies.len() - LISTED);
+        }
+        text
     }
 
     fn round_line(&self, round: u32, seconds: f64) -> String {
@@ -292,6 +322,26 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn what_the_edges_found_stands_beside_their_sum() {
+        let mut tracker = Tracker::default();
+        for (edge, accuracy, samples) in [("b", 0.5, 30), ("a", 1.0, 10)] {
+            let edge = edge.to_owned();
+            let kind = EventKind::EdgeEvaluated { round: 5, edge, accuracy, loss: 0.1, samples };
+            assert_eq!(observe(&mut tracker, kind), None);
+        }
+        let sum = || EventKind::Evaluated { round: 5, accuracy: 0.625, loss: 0.1, samples: 40 };
+        let said = |line| match line {
+            Some(Line::Notice(text)) => text,
+            other => panic!("not a notice: {other:?}"),
+        };
+        assert_eq!(
+            said(observe(&mut tracker, sum())),
+            "aggregation after round 5: accuracy 0.6250, loss 0.1000 on 40 held-out samples; a 1.0000, b 0.5000"
+        );
+        assert!(said(observe(&mut tracker, sum())).ends_with("on 40 test samples"), "said once");
+    }
+
+    #[test]
     fn accuracy_and_trouble_are_noticed() {
         let mut tracker = Tracker::default();
         tracker.observe(&planned(5, &[("a", 3)]));
@@ -303,6 +353,11 @@ pub(super) mod tests {
         assert_eq!(
             said(EventKind::Evaluated { round: 5, accuracy: 0.91234, loss: 0.3, samples: 100 }),
             "aggregation after round 5: accuracy 0.9123, loss 0.3000 on 100 test samples"
+        );
+        let reason = "it did not come back".to_owned();
+        assert_eq!(
+            said(EventKind::EvaluationDeclined { round: 5, edge: edge(), reason }),
+            "edge a: the model after round 5 was not evaluated: it did not come back"
         );
         assert_eq!(
             said(EventKind::EdgeLost { round: 5, edge: edge() }),

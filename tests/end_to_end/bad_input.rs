@@ -94,7 +94,8 @@ fn a_missing_data_file_is_named() {
         refused(SMALL, &[&format!("data.path={path}")]),
         format!(
             "error: x.toml: cannot load the data set `mnist`: `{path}` holds neither \
-             `t10k-labels-idx1-ubyte.gz` nor `t10k-labels-idx1-ubyte`: put one there or name another folder"
+             `t10k-labels-idx1-ubyte.gz` nor `t10k-labels-idx1-ubyte`: put one there or name another folder, \
+             or download it with `partway data fetch mnist`"
         )
     );
 }

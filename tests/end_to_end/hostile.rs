@@ -7,14 +7,15 @@ use std::pin::Pin;
 use std::sync::OnceLock;
 use std::task::Poll;
 
-use partway_core::codec::Codec;
+use partway_core::codec::{ActivationCodec, BatchShape, Codec, TopK};
 use partway_core::link::Transfer;
 use partway_core::participant::Outcome;
 use partway_core::profile::DeviceProfile;
+use partway_core::standardize::Transform;
 use partway_core::statistics::ChannelStatistics;
 use partway_core::wire::{
     EdgeMessage, PROTOCOL_VERSION, RoundPlan, TensorHeader, TensorKind, TensorMessage, TrainingRequest,
-    message,
+    encode_activations, message,
 };
 use partway_net::Authority;
 
@@ -111,9 +112,8 @@ fn connections_that_break_the_rules_are_turned_away() {
         told.push(turned_away(&fleet, async |edge| edge.say(&newer).await).await);
         // The first two numbers are what every version agrees on; the rest need not be understood.
         told.push(turned_away(&fleet, async |edge| edge.write_frame(&[0, 7, 200, 201, 202]).await).await);
-        told.push(
-            turned_away(&fleet, async |edge| edge.say(&EdgeMessage::Statistics(statistics())).await).await,
-        );
+        let early = EdgeMessage::Statistics { of: Transform::Identity, channels: statistics() };
+        told.push(turned_away(&fleet, async |edge| edge.say(&early).await).await);
         told.push(turned_away(&fleet, async |edge| edge.write_frame(b"GET / HTTP/1.1").await).await);
         let whole = message::encode(&EdgeMessage::TrainingRequest(request("x"))).expect("a short message");
         told.push(
@@ -186,6 +186,14 @@ fn activations(plan: &RoundPlan, values: Vec<f32>, label: u32) -> TensorMessage 
     TensorMessage::encode(header(plan, TensorKind::Activations), values, &[label; 8])
 }
 
+/// A tenth of each sample's activations, for samples of `len` values.
+fn selected(plan: &RoundPlan, len: usize) -> TensorMessage {
+    let codec = ActivationCodec { values: Codec::F32, top_k: Some(TopK { fraction: 0.1, alpha: 0.0 }) };
+    let shape = BatchShape::of(8, &[len]);
+    let header = header(plan, TensorKind::Activations);
+    encode_activations(header, codec, vec![0.5; 8 * len], shape, &[1; 8], &mut TopK::draws(1, "x", 0)).0
+}
+
 /// What members do in their first round, by their names, and what is said of it.
 const MISDEEDS: &[(&str, &str)] = &[
     ("announces-too-much", "a tensor's body has 1099511627776 bytes, at most"),
@@ -197,11 +205,13 @@ const MISDEEDS: &[(&str, &str)] = &[
     ("long-message", "ends after"),
     ("no-tensor", "a tensor's stream begins with [47, 45], not with [50, 57]"),
     ("not-a-number", "value 0 of the activations at cut 3 is NaN, which is not a finite number"),
+    ("other-batch", "selected from 64 values in each of 8 samples, but there are 128 in each of 8"),
     ("other-header", "the activations of round 1, step 1 have 4128 bytes, but their header says 8224"),
     ("other-shape", "activations"),
     ("poisoned-weights", "round 1: its weights are not finite"),
     ("short-body", "a tensor's body ended after 4124 of 4128 bytes"),
     ("short-message", "the control stream ended after 3 of 50 bytes of a message"),
+    ("stray-index", "the indices of sample 0 are not 13 increasing ones below 128"),
     ("twice", "it asked to take part a second time on one connection"),
     ("unknown-label", "label"),
     ("wrong-direction", "it sent a cut gradient"),
@@ -224,11 +234,13 @@ async fn misbehave(edge: &mut RawEdge, name: &str, plan: &RoundPlan) {
         }
         "long-body" => edge.write_tensor(good().header, 4128, &[&bytes(&good())[..], b"more"].concat()).await,
         "long-message" => {
-            let ready = message::encode(&EdgeMessage::Ready { downlink: None }).expect("a short message");
+            let ready = message::encode(&EdgeMessage::Ready { downlink: None, evaluates_not: None })
+                .expect("a short message");
             edge.write_frame(&[&ready[..], b"more"].concat()).await;
         }
         "no-tensor" => edge.write_stream(b"GET / HTTP/1.1\r\n\r\n").await,
         "not-a-number" => edge.send_tensor(activations(plan, vec![f32::NAN; ACTIVATIONS], 1)).await,
+        "other-batch" => edge.send_tensor(selected(plan, 64)).await,
         "other-header" => {
             let twice = TensorHeader { values: 2 * good().header.values, ..good().header };
             edge.write_tensor(twice, 4128, &bytes(&good())).await;
@@ -243,6 +255,13 @@ async fn misbehave(edge: &mut RawEdge, name: &str, plan: &RoundPlan) {
         "short-message" => {
             edge.write(&[50, 0, 0, 0, 1, 2, 3]).await;
             edge.finish_control();
+        }
+        "stray-index" => {
+            let tensor = selected(plan, 128);
+            let mut body = bytes(&tensor);
+            // The first byte behind three counts has the first eight values' bits.
+            body[12] = 0;
+            edge.write_tensor(tensor.header, body.len() as u64, &body).await;
         }
         "twice" => edge.say(&EdgeMessage::TrainingRequest(request(name))).await,
         "unknown-label" => edge.send_tensor(activations(plan, vec![0.5; ACTIVATIONS], 4)).await,
@@ -260,7 +279,7 @@ async fn member(fleet: &Fleet, request: TrainingRequest, channels: Vec<ChannelSt
     let mut edge = RawEdge::connect(fleet.address, &ca, PROTOCOL).await.expect("it can connect");
     edge.say(&EdgeMessage::TrainingRequest(request)).await;
     edge.hear().await.expect("an assignment");
-    edge.say(&EdgeMessage::Statistics(channels)).await;
+    edge.say(&EdgeMessage::Statistics { of: Transform::Identity, channels }).await;
     edge
 }
 
@@ -272,7 +291,7 @@ fn members_that_break_the_rules_are_left_out() {
         let members = MISDEEDS.iter().map(|(name, _)| async {
             let mut edge = member(&fleet, request(name), statistics()).await;
             edge.hear().await.expect("a standardizer");
-            edge.say(&EdgeMessage::Ready { downlink: None }).await;
+            edge.say(&EdgeMessage::Ready { downlink: None, evaluates_not: None }).await;
             let plan = edge.next_round().await;
             misbehave(&mut edge, name, &plan).await;
             edge.refusal().await
@@ -333,7 +352,7 @@ fn claims_beyond_all_bounds_stop_nobody() {
         let mut edge = member(&fleet, request, statistics()).await;
         edge.hear().await.expect("a standardizer");
         let downlink = Some(Transfer { bytes: u64::MAX, seconds: 1e-300, paced_at: None });
-        edge.say(&EdgeMessage::Ready { downlink }).await;
+        edge.say(&EdgeMessage::Ready { downlink, evaluates_not: None }).await;
         let plan = edge.next_round().await;
         misbehave(&mut edge, "wrong-direction", &plan).await;
         edge.refusal().await;

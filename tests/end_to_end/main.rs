@@ -2,12 +2,15 @@
 //! library against edges that break the rules.
 
 mod accuracy;
+mod algorithms;
 mod bad_input;
 mod comparison;
+mod edge_evaluation;
 mod exactness;
 mod experiment;
 mod hostile;
 mod labels;
 mod models;
 mod outputs;
+mod own_data;
 mod recovery;

@@ -6,7 +6,7 @@ use std::path::Path;
 use partway_core::event::EventKind;
 use serde_json::Value;
 
-use crate::experiment::{Experiment, SMALL, partway};
+use crate::experiment::{Experiment, Record, SMALL, partway};
 
 /// Seconds that no machine has: with them nothing is calibrated.
 const PROFILE: &str = "source = \"made up\"\n\
@@ -168,18 +168,20 @@ fn resolved(out: &Path) -> String {
     fs::read_to_string(out.join("config.toml")).expect("the resolved configuration")
 }
 
+/// Bytes of all steps' activations and gradients.
+fn step_bytes(record: &Record) -> (u64, u64) {
+    record.events.iter().fold((0, 0), |(up, down), event| match event.kind {
+        EventKind::Step { bytes_up, bytes_down, .. } => (up + bytes_up, down + bytes_down),
+        _ => (up, down),
+    })
+}
+
 #[test]
 fn half_precision_halves_the_bytes_and_keeps_the_accuracy() {
     let sets = ["plan.fixed_cut=3", "training.steps_per_round=10", "training.optimizer.lr=0.02"];
     let full = Experiment::new(SMALL).run(&sets);
     let half =
         Experiment::new(SMALL).run(&[&sets[..], &["wire.activations=f16", "wire.gradients=f16"]].concat());
-    let step_bytes = |record: &crate::experiment::Record| {
-        record.events.iter().fold((0, 0), |(up, down), event| match event.kind {
-            EventKind::Step { bytes_up, bytes_down, .. } => (up + bytes_up, down + bytes_down),
-            _ => (up, down),
-        })
-    };
     // Per step: 16 samples x 6 x 14 x 14 values, headers of 32 bytes, 16 labels of 4 bytes on the way up.
     let steps = 7 * 10 * 3;
     assert_eq!(step_bytes(&full), (steps * (32 + 16 * 1176 * 4 + 64), steps * (32 + 16 * 1176 * 4)));
@@ -187,6 +189,25 @@ fn half_precision_halves_the_bytes_and_keeps_the_accuracy() {
     assert_ne!(half.weights(), full.weights());
     assert!(full.accuracy() > 0.4, "it learns: {}", full.accuracy());
     assert!((half.accuracy() - full.accuracy()).abs() < 0.1, "{} {}", half.accuracy(), full.accuracy());
+}
+
+#[test]
+fn fewer_bits_and_fewer_values_learn_too() {
+    let sets = ["plan.fixed_cut=3", "training.steps_per_round=10", "training.optimizer.lr=0.02"];
+    // Per step: 16 samples x 6 channels x 14 x 14 values, headers of 32 bytes, 16 labels of 4 bytes.
+    let (steps, samples, values) = (7 * 10 * 3, 16, 16 * 1176);
+    for (activations, gradients, up, down) in [
+        // Two counts and a scale for each of 6 channels before the integers.
+        ("int8", "int4", 8 + 24 + values, 8 + 24 + values / 2),
+        // Three counts, a bitmap, and the 118 values of a sample that travel; the gradients of these.
+        ("{kind=\"topk\",fraction=0.1}", "bf16", 12 + samples * (147 + 118 * 4), samples * 118 * 2),
+    ] {
+        let codecs = [&format!("wire.activations={activations}")[..], &format!("wire.gradients={gradients}")];
+        let record = Experiment::new(SMALL).run(&[&sets[..], &codecs].concat());
+        let expected = (steps * (32 + up + 64), steps * (32 + down));
+        assert_eq!(step_bytes(&record), expected, "{activations}");
+        assert!(record.accuracy() > 0.4, "it learns with {activations}: {}", record.accuracy());
+    }
 }
 
 #[test]

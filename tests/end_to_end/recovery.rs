@@ -68,6 +68,27 @@ fn a_lost_connection_goes_on_where_it_was() {
     assert_eq!(record.weights(), undisturbed());
 }
 
+#[test]
+fn compressed_steps_are_replayed_to_the_bit() {
+    let codecs = [
+        "plan.fixed_cut=4",
+        "wire.activations={kind=\"topk\",fraction=0.2,values=\"int8\"}",
+        "wire.gradients=int4",
+    ];
+    let undisturbed = Experiment::new(SMALL).run(&codecs).weights();
+    let down = "edge.gateway.down=[[\"2s\", \"5s\"]]";
+    let experiment = Experiment::new(SMALL);
+    let mut run = experiment.start(&[&codecs[..], &[SLOW, "fleet.idle_timeout=1s", down]].concat());
+    run.wait_for("edge gateway: back");
+    run.kill_edge("gateway");
+    run.wait_for("edge gateway: back");
+    let record = run.finish();
+    let recoveries = record.recoveries("gateway");
+    assert!(recoveries.contains(&Recovery::Connection), "{recoveries:?}");
+    assert_eq!(recoveries.len(), 2, "{recoveries:?}");
+    assert_eq!(record.weights(), undisturbed);
+}
+
 fn resumed(experiment: &Experiment, sets: &[&str]) -> Record {
     let record = experiment.resume(sets).finish();
     assert_eq!(record.number("rounds"), 7);

@@ -122,6 +122,7 @@ fn read(path: &Path, spec: &ModelSpec, moments: usize) -> Result<Checkpoint, Fau
     Ok(Checkpoint {
         rounds: header.rounds,
         aggregations: header.aggregations,
+        optimizer_steps: header.optimizer_steps,
         state: Arc::new(LayerState { layers: 0..spec.len(), moments, values }),
         accuracy: header.accuracy,
     })

@@ -13,6 +13,7 @@ fn after(rounds: u32, spec: &ModelSpec, moments: usize) -> Checkpoint {
     Checkpoint {
         rounds,
         aggregations: rounds / 5,
+        optimizer_steps: 30 * u64::from(rounds),
         state: Arc::new(LayerState::initial(spec, 0..spec.len(), moments, u64::from(rounds))),
         accuracy: (rounds > 5).then_some(0.75),
     }

@@ -76,8 +76,14 @@ pub struct EdgeSummary {
     pub recuts: u32,
     /// Steps that count.
     pub steps: u64,
-    /// Samples in its shard.
+    /// Samples of its shard that it trains on.
     pub samples: u64,
+    /// Samples of its shard that it holds out to evaluate on; absent if it holds none out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<u64>,
+    /// Accuracy of the global model on these, when this edge last evaluated it; absent if it never did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
     /// Median measured latency of a step, in milliseconds.
     pub step_ms_median: Option<f64>,
     /// Median predicted latency of a step, in milliseconds.

@@ -42,7 +42,10 @@ fn step(at: f64, round: u32) -> Event {
 fn listening(at: f64) -> Vec<Event> {
     vec![
         event(at, EventKind::Listening { address: "127.0.0.1:1".into() }),
-        event(at, EventKind::EdgeJoined { edge: "camera".into(), samples: 3000, labels: vec![3000] }),
+        event(
+            at,
+            EventKind::EdgeJoined { edge: "camera".into(), samples: 3000, held_out: 0, labels: vec![3000] },
+        ),
     ]
 }
 

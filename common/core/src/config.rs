@@ -28,12 +28,15 @@
 
 mod check;
 mod cloud;
+mod codec;
 mod cpus;
 mod data;
 mod document;
 mod edge;
 mod error;
+mod evaluation;
 mod fleet;
+mod label;
 mod model;
 mod model_file;
 mod number;
@@ -61,21 +64,30 @@ pub use self::{
     edge::{EdgeConfig, Outage},
     error::{ConfigError, Fault, Place, Problem},
     fleet::FleetConfig,
-    model::{ModelConfig, ModelSource, SampleShape},
+    label::{ClassNames, Column},
+    model::{ImageSize, ModelConfig, ModelSource, SampleShape},
     model_file::ModelFit,
-    number::{AtLeastOne, Factor, Mbps, NonNegativeF64, PositiveF64, Probability, Share, Speed, Whole},
+    number::{
+        AtLeastOne, Factor, Fraction, Mbps, NonNegativeF64, PositiveF64, Probability, Share, Speed, Whole,
+    },
     partition::Partition,
     plan::{Deadline, Depth, FixedCut, Objective, OnStraggler, PlanConfig, Replan},
     setting::Name,
     training::{AggregateMoments, Algorithm, LabelsAt, TrainingConfig},
     units::ByteSize,
-    wire::{Codec, WireConfig},
+    wire::WireConfig,
 };
 use self::{
     document::Origin,
     reader::{Reader, put},
     setting::{Faults, Setting, named},
 };
+
+/// What is held out of data without a test set, if nothing is said.
+const DEFAULT_TEST_SHARE: f64 = 0.2;
+
+/// What every edge holds out to evaluate on, if nothing is said.
+const DEFAULT_HOLDOUT: f64 = 0.1;
 
 /// One experiment.
 #[derive(Clone, Debug, PartialEq)]
@@ -181,13 +193,18 @@ impl Config {
     /// Sets the defaults that depend on other keys.
     fn resolve_defaults(&mut self, table: &Table, faults: &mut Faults) {
         let given = |section: &str, key: &str| table.get(section).is_some_and(|it| it.get(key).is_some());
-        if !given("data", "path")
-            && matches!(self.data.dataset, Dataset::Mnist | Dataset::FashionMnist | Dataset::Cifar10)
-        {
+        let own = self.data.dataset.is_own();
+        if !given("data", "path") && !own && self.data.dataset != Dataset::Synthetic {
             self.data.path = Some(PathBuf::from(format!("datasets/{}", self.data.dataset)));
+        }
+        if own && self.data.test_path.is_none() && self.data.test_share.is_none() {
+            self.data.test_share = Fraction::new(DEFAULT_TEST_SHARE);
         }
         if !given("data", "synthetic") && self.data.dataset == Dataset::Synthetic {
             self.data.synthetic = SyntheticConfig::absent("data.synthetic", faults);
+        }
+        if !given("data", "holdout") && self.data.evaluate == EvaluateAt::Edges {
+            self.data.holdout = Fraction::new(DEFAULT_HOLDOUT);
         }
         if !given("fleet", "checkpoint_every") {
             self.fleet.checkpoint_every = self.training.aggregate_every;

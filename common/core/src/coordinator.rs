@@ -1,11 +1,13 @@
 //! The coordinator's state machine: Gather, Standardize, then rounds of Train with an Aggregate every
-//! few of them and an Evaluate that overlaps the next, until Finished or Aborted.
+//! few of them and an Evaluate that overlaps the next (in the cloud) or precedes it (on the edges),
+//! until Finished or Aborted.
 //!
 //! It performs no I/O and reads no clock. The driver calls `handle_*` with what happened and when,
 //! then takes what is to be done with [`Coordinator::poll_action`] until there is nothing left.
 
 mod action;
 mod aggregation;
+mod evaluation;
 mod forecast;
 mod gathering;
 mod member;
@@ -13,6 +15,7 @@ mod recovery;
 mod rounds;
 mod settings;
 mod steps;
+mod turns;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -20,15 +23,17 @@ use std::time::Duration;
 
 pub use action::{Action, Checkpoint, Computed, ConnectionId, Job, Outcome, Replica, StepJob, StepPart};
 pub use forecast::{Outlook, forecast_edges};
-pub use settings::{Cuts, Replan, Settings, Topology};
+pub use settings::{Cuts, Evaluation, Replan, Settings, Topology};
 
 use crate::event::{Event, EventKind};
 use crate::link::Transfer;
 use crate::model::LayerState;
-use crate::standardize::Standardizer;
+use crate::standardize::{Standardizer, Transform};
 use crate::wire::{CloudMessage, EdgeMessage, TensorKind, TensorMessage};
+use evaluation::EdgeEvaluation;
 use forecast::Forecast;
 use member::Member;
+use turns::Turns;
 
 /// How long a new connection may take to ask to take part.
 const ASKING: Duration = Duration::from_secs(30);
@@ -67,7 +72,9 @@ enum Phase {
     },
     /// The round is over and its models are being averaged.
     Aggregate,
-    /// The last round is over; the last evaluation runs.
+    /// The edges evaluate the global model; the next round, if there is one, begins after that.
+    EdgeEvaluation,
+    /// The last round is over; the last evaluation runs in the cloud.
     LastEvaluation,
     Ended,
 }
@@ -81,6 +88,8 @@ pub struct Coordinator {
     connections: BTreeMap<ConnectionId, Caller>,
     fleet: BTreeMap<String, Member>,
     forecast: Forecast,
+    /// What the statistics that edges send are of.
+    measured: Transform,
     standardizer: Option<Standardizer>,
     /// The round that is trained or was trained last, from 0.
     round: u32,
@@ -89,11 +98,18 @@ pub struct Coordinator {
     global_rounds: u32,
     /// The last global model.
     global: Arc<LayerState>,
+    /// What the edges have answered of the global model that they evaluate.
+    evaluation: Option<EdgeEvaluation>,
+    /// Optimizer steps behind its moments: Adam's `t`.
+    optimizer_steps: u64,
+    /// Likewise of the shared model at the start of the round, or of the one handed on at that of the turn.
+    model_steps: u64,
     /// Whether the edges can make the model that the run starts from by themselves: it is random.
     is_seeded: bool,
     /// The shared server-side model at the start of the round and, once exported, at its end.
     shared_start: Option<member::Slice>,
     shared_end: Option<LayerState>,
+    turns: Turns,
     started_at: Duration,
     timer: Option<Duration>,
     actions: VecDeque<Action>,
@@ -107,14 +123,15 @@ impl Coordinator {
     pub fn new(now: Duration, settings: Settings, checkpoint: Option<Checkpoint>) -> Self {
         let layers = 0..settings.spec.len();
         let is_seeded = checkpoint.is_none();
-        let (round, aggregations, global) = match checkpoint {
+        let (round, aggregations, optimizer_steps, global) = match checkpoint {
             Some(checkpoint) => {
                 assert_eq!(checkpoint.state.layers, layers, "a checkpoint holds the whole model");
-                (checkpoint.rounds, checkpoint.aggregations, checkpoint.state)
+                let Checkpoint { rounds, aggregations, optimizer_steps, state, .. } = checkpoint;
+                (rounds, aggregations, optimizer_steps, state)
             }
             None => {
                 let initial = LayerState::initial(&settings.spec, layers, settings.moments(), settings.seed);
-                (0, 0, Arc::new(initial))
+                (0, 0, 0, Arc::new(initial))
             }
         };
         let mut coordinator = Self {
@@ -123,14 +140,19 @@ impl Coordinator {
             phase: Phase::Gather,
             connections: BTreeMap::new(),
             fleet: BTreeMap::new(),
+            measured: Transform::Identity,
             standardizer: None,
             round,
             aggregations,
             global_rounds: round,
             global,
+            evaluation: None,
+            optimizer_steps,
+            model_steps: optimizer_steps,
             is_seeded,
             shared_start: None,
             shared_end: None,
+            turns: Turns::default(),
             started_at: now,
             timer: None,
             actions: VecDeque::new(),
@@ -177,8 +199,13 @@ impl Coordinator {
             EdgeMessage::TrainingRequest(_) => {
                 self.refuse_edge(now, &edge, "it asked to take part a second time on one connection");
             }
-            EdgeMessage::Statistics(channels) => self.handle_statistics(now, &edge, channels),
-            EdgeMessage::Ready { downlink } => self.handle_ready(now, &edge, downlink),
+            EdgeMessage::Statistics { of, channels } => self.handle_statistics(now, &edge, &of, channels),
+            EdgeMessage::Ready { downlink, evaluates_not } => {
+                self.handle_ready(now, &edge, downlink, evaluates_not);
+            }
+            EdgeMessage::Evaluated { round, result } => {
+                self.handle_edge_evaluated(now, &edge, round, result);
+            }
             EdgeMessage::Declined { reason } => {
                 self.refuse_edge(now, &edge, &format!("it cannot take part: {reason}"));
             }
@@ -223,8 +250,8 @@ impl Coordinator {
                 self.handle_activations(now, &edge, tensor);
             }
             TensorKind::State => self.handle_state(now, &edge, tensor),
-            TensorKind::CutGradient | TensorKind::TailActivations => {
-                self.refuse_edge(now, &edge, &format!("it sent a {}", tensor.header.kind));
+            kind @ (TensorKind::CutGradient | TensorKind::TailActivations | TensorKind::Model) => {
+                self.refuse_edge(now, &edge, &format!("it sent a {kind}"));
             }
         }
         self.set_timer();
@@ -283,6 +310,7 @@ impl Coordinator {
             Phase::Gather if now >= self.started_at + self.settings.gather_timeout => {
                 self.gather_is_over(now);
             }
+            Phase::EdgeEvaluation => self.end_edge_evaluation(now),
             _ => self.drop_the_lost(now),
         }
         self.set_timer();
@@ -416,6 +444,7 @@ impl Coordinator {
             // Whoever is away while a model is made or evaluated has done its part.
             Phase::Ended | Phase::Aggregate | Phase::LastEvaluation => None,
             Phase::Gather => Some(self.started_at + self.settings.gather_timeout),
+            Phase::EdgeEvaluation => self.next_given_up(),
             _ => self
                 .fleet
                 .values()

@@ -72,9 +72,12 @@ pub enum EventKind {
     EdgeJoined {
         /// The edge.
         edge: String,
-        /// Samples in its shard.
+        /// Samples that it trains on.
         samples: u64,
-        /// Samples per label; empty where the edge keeps them to itself.
+        /// Samples that it holds out to evaluate on.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        held_out: u64,
+        /// Samples per label, of both; empty where the edge keeps them to itself.
         labels: Vec<u64>,
     },
     /// A connection or an edge was turned away, or sent something that cannot be.
@@ -99,6 +102,9 @@ pub enum EventKind {
     Standardized {
         /// The method.
         method: String,
+        /// What is subtracted from each channel before the logarithm, for `log`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        shifts: Vec<f32>,
         /// Offset of each channel.
         offsets: Vec<f32>,
         /// Scale of each channel.
@@ -151,6 +157,15 @@ pub enum EventKind {
         /// From its start to its barrier, in seconds.
         seconds: f64,
     },
+    /// An edge's turn is over, and the model goes to the next.
+    HandedOn {
+        /// The round.
+        round: u32,
+        /// Whose turn it was.
+        edge: String,
+        /// How long it took, in seconds.
+        seconds: f64,
+    },
     /// A block of weights crossed the wire.
     StateMoved {
         /// The round that it is for.
@@ -168,7 +183,7 @@ pub enum EventKind {
         round: u32,
         /// How many there were before, plus one.
         aggregation: u32,
-        /// Each edge's weight.
+        /// Each edge's weight; where one model was handed on, the steps that it made in it.
         weights: Vec<(String, f64)>,
     },
     /// The global model was evaluated.
@@ -181,6 +196,28 @@ pub enum EventKind {
         loss: f64,
         /// Samples evaluated.
         samples: u64,
+    },
+    /// An edge evaluated the global model on what it holds out: its part of [`EventKind::Evaluated`].
+    EdgeEvaluated {
+        /// The round after which the model was made.
+        round: u32,
+        /// The edge.
+        edge: String,
+        /// Share of correct predictions.
+        accuracy: f64,
+        /// Mean loss.
+        loss: f64,
+        /// Samples evaluated.
+        samples: u64,
+    },
+    /// An edge's part is missing in an evaluation.
+    EvaluationDeclined {
+        /// The round after which the model was made; 0 if the edge evaluates none.
+        round: u32,
+        /// The edge.
+        edge: String,
+        /// Why.
+        reason: String,
     },
     /// A checkpoint was asked for.
     Checkpointed {
@@ -233,6 +270,11 @@ pub enum EventKind {
         /// Why and what to do.
         reason: String,
     },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// How an edge came back.

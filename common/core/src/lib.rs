@@ -9,6 +9,7 @@ pub mod codec;
 pub mod config;
 pub mod coordinator;
 pub mod event;
+pub mod holdout;
 pub mod link;
 pub mod model;
 pub mod optimizer;

@@ -5,6 +5,7 @@
 //! [`Participant::poll_action`].
 
 mod action;
+mod evaluation;
 mod stepping;
 mod tail;
 
@@ -18,7 +19,7 @@ use crate::link::Transfer;
 use crate::model::ModelCost;
 use crate::standardize::Standardizer;
 use crate::wire::{
-    Assignment, CloudMessage, EdgeMessage, ResumePoint, TensorHeader, TensorKind, TensorMessage,
+    Assignment, CloudMessage, EdgeMessage, ResumePoint, Score, TensorHeader, TensorKind, TensorMessage,
     TrainingRequest,
 };
 use stepping::InRound;
@@ -57,7 +58,8 @@ pub struct Participant {
     prepared: bool,
     /// Whether the client-side model in memory is what `completed` ended with.
     clean: bool,
-    /// Whether the downlink probe is still to come.
+    /// Whether the uplink probe is still to be sent, and the downlink probe still to come.
+    owes_probe: bool,
     awaits_probe: bool,
     probe: Option<Transfer>,
     /// State tensors that came before the plan that they belong to, or before the others of it.
@@ -65,6 +67,10 @@ pub struct Participant {
     /// Round and attempt of the last plan; older ones are copies.
     newest: Option<(u32, u32)>,
     round: Option<InRound>,
+    /// Why it will not evaluate global models, if it was told to and cannot.
+    evaluates_not: Option<String>,
+    /// The last global model that it evaluated, by the round after which it was made.
+    evaluated: Option<(u32, Result<Score, String>)>,
     ended: bool,
     actions: VecDeque<Action>,
 }
@@ -95,11 +101,14 @@ impl Participant {
             preparing: 0,
             prepared: false,
             clean: false,
+            owes_probe: false,
             awaits_probe: false,
             probe: None,
             early: Vec::new(),
             newest: None,
             round: None,
+            evaluates_not: None,
+            evaluated: None,
             ended: false,
             actions: VecDeque::new(),
         };
@@ -202,6 +211,10 @@ impl Participant {
             }
             CloudMessage::Finished { reason } => self.finish(Outcome::Finished { reason }),
             CloudMessage::Assignment(assignment) => self.handle_assignment(assignment),
+            CloudMessage::Measure(of) => match self.assignment.clone() {
+                Some(assignment) => self.push(Action::Compute(Job::Statistics { assignment, of })),
+                None => self.fail("the coordinator asked for statistics before it sent a model"),
+            },
             CloudMessage::Standardize(standardizer) => match self.assignment.clone() {
                 Some(assignment) => self.prepare(assignment, standardizer),
                 None => self.fail("the coordinator sent a standardizer before a model"),
@@ -252,10 +265,12 @@ impl Participant {
             // Within a session they may belong to a plan that is on its way.
             self.early.clear();
             self.newest = None;
+            self.evaluated = None;
         }
         self.round = None;
         (self.assigned, self.owes_ready) = (true, true);
         (self.standardized, self.prepared) = (false, false);
+        self.evaluates_not = self.refuse_evaluation(&assignment, &model);
         self.push(Action::Report(Progress::Assigned { model: model.name }));
         let standardizer = assignment.standardizer.clone();
         self.assignment = Some(assignment.clone());
@@ -265,7 +280,9 @@ impl Participant {
         } else {
             // The probe may have overtaken the assignment.
             self.awaits_probe = self.probe.is_none();
-            self.push(Action::Compute(Job::Statistics));
+            self.owes_probe = true;
+            let of = assignment.measure.clone();
+            self.push(Action::Compute(Job::Statistics { assignment, of }));
         }
     }
 
@@ -290,6 +307,7 @@ impl Participant {
             }
             TensorKind::State => self.handle_layers(tensor),
             TensorKind::CutGradient => self.handle_gradient(now, tensor, transfer),
+            TensorKind::Model => self.handle_model(tensor),
             TensorKind::TailActivations => self.handle_tail_activations(tensor, transfer),
             TensorKind::Activations | TensorKind::TailGradient => {
                 self.fail(&format!("the coordinator sent {}", tensor.header.kind));
@@ -310,14 +328,16 @@ impl Participant {
             return;
         }
         match computed {
-            Computed::Statistics(channels) => {
-                if let Some(assignment) = &self.assignment {
+            Computed::Statistics { of, channels } => {
+                if let Some(assignment) = &self.assignment
+                    && std::mem::take(&mut self.owes_probe)
+                {
                     let values = vec![0.0; assignment.probe_bytes as usize / 4];
                     let header = TensorHeader::new(TensorKind::Probe, Codec::F32);
                     let tensor = TensorMessage::encode(header, values, &[]);
                     self.push(Action::SendTensor { tensor, pace: None });
                 }
-                self.push(Action::Send(EdgeMessage::Statistics(channels)));
+                self.push(Action::Send(EdgeMessage::Statistics { of, channels }));
             }
             Computed::Prepared => {
                 // One that was asked for on an earlier connection does not answer this one's assignment.
@@ -325,6 +345,9 @@ impl Participant {
                 self.prepared = self.standardized && self.preparing == 0;
                 self.clean = false;
                 self.say_ready();
+            }
+            Computed::Evaluated { session, round, result } => {
+                self.handle_model_evaluated(session, round, result);
             }
             Computed::Failed { reason } => self.fail(&reason),
             other => self.handle_round_computed(now, other),
@@ -335,7 +358,8 @@ impl Participant {
         if self.owes_ready && self.prepared && !self.awaits_probe {
             self.owes_ready = false;
             let downlink = self.probe.take();
-            self.push(Action::Send(EdgeMessage::Ready { downlink }));
+            let evaluates_not = self.evaluates_not.clone();
+            self.push(Action::Send(EdgeMessage::Ready { downlink, evaluates_not }));
         }
     }
 

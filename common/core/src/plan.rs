@@ -12,6 +12,7 @@
 //! [`Objective::Deepest`], a separable convex allotment for [`Objective::Fastest`].
 
 mod budget;
+mod common_cut;
 mod deepest;
 mod explain;
 mod fastest;
@@ -20,10 +21,14 @@ mod options;
 mod rates;
 mod search;
 mod shares;
+mod turns;
 
 use serde::{Deserialize, Serialize};
 
+pub use common_cut::plan_common_cut;
 pub use input::{CloudInput, EdgeInput, PlanError, PlanInput};
+pub use turns::plan_turns;
+
 pub(crate) use input::{LEAST_RATE, MOST_RATE, MOST_SECONDS};
 
 use budget::Standing;

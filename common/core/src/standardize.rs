@@ -1,10 +1,13 @@
 //! Data standardization: the cloud chooses a method, fits it to everybody's merged statistics, and
-//! every edge applies the same affine map per channel.
+//! every edge applies the same transform and affine map per channel.
+
+mod transform;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::statistics::ChannelStatistics;
+pub use transform::Transform;
 
 /// How samples are standardized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +17,13 @@ pub enum Method {
     Zscore,
     /// The interval `[0, 1]` per channel.
     MinMax,
+    /// `log1p` of the value over the channel's minimum, then mean 0 and variance 1: for values of many
+    /// magnitudes. Takes two exchanges of statistics, since the minimum is needed for the second. A
+    /// value below the minimum, which test data may have, counts as the minimum.
+    Log,
+    /// L2 norm 1 per sample, over all its channels: for samples whose size says nothing. A sample of
+    /// zeros stays one.
+    UnitNorm,
     /// Samples stay as they are.
     None,
 }
@@ -23,6 +33,8 @@ impl std::fmt::Display for Method {
         f.write_str(match self {
             Self::Zscore => "zscore",
             Self::MinMax => "min-max",
+            Self::Log => "log",
+            Self::UnitNorm => "unit-norm",
             Self::None => "none",
         })
     }
@@ -44,8 +56,19 @@ pub struct Affine {
 pub struct Standardizer {
     /// The method.
     pub method: Method,
+    /// What happens to a sample first.
+    pub transform: Transform,
     /// One map per channel.
     pub channels: Vec<Affine>,
+}
+
+/// What follows from the edges' merged statistics.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fit {
+    /// The standardizer is known.
+    Done(Standardizer),
+    /// It takes another exchange, with statistics of transformed samples.
+    Measure(Transform),
 }
 
 /// Why a standardizer cannot be fitted or applied.
@@ -87,6 +110,9 @@ pub enum StandardizeError {
         /// Values per channel asked for.
         plane: usize,
     },
+    /// A map that forgets what it was given.
+    #[error("`{0}` cannot be undone: it forgets how large each sample was")]
+    NoInverse(Method),
 }
 
 impl Affine {
@@ -95,65 +121,86 @@ impl Affine {
 }
 
 impl Standardizer {
-    /// Fits `method` to the statistics of each channel. A channel of one constant value (or of values
-    /// so close that a scale would overflow) is shifted only: its scale is 1.
+    /// Fits `method` to the statistics of each channel, which are `of` samples so transformed: of
+    /// [`Transform::Identity`] in the first exchange, then of what [`Fit::Measure`] asked for. A channel
+    /// of one constant value (or of values so close that a scale would overflow) is shifted only: its
+    /// scale is 1.
     ///
     /// ```
-    /// use partway_core::{standardize::{Method, Standardizer}, statistics::ChannelStatistics};
+    /// use partway_core::{standardize::{Fit, Method, Standardizer, Transform}, statistics::ChannelStatistics};
     /// let mut channel = ChannelStatistics::default();
     /// channel.push_all(&[2.0, 6.0]);
-    /// let standardizer = Standardizer::fit(Method::Zscore, &[channel])?;
+    /// let fit = Standardizer::fit(Method::Zscore, &Transform::Identity, &[channel])?;
+    /// let Fit::Done(standardizer) = fit else { panic!("only `log` takes two exchanges") };
     /// let mut sample = [2.0, 4.0, 6.0, 8.0];
     /// standardizer.apply(&mut sample, 4)?;
     /// assert_eq!(sample, [-1.0, 0.0, 1.0, 2.0]);
     /// # Ok::<(), partway_core::standardize::StandardizeError>(())
     /// ```
-    pub fn fit(method: Method, channels: &[ChannelStatistics]) -> Result<Self, StandardizeError> {
+    pub fn fit(
+        method: Method,
+        of: &Transform,
+        channels: &[ChannelStatistics],
+    ) -> Result<Fit, StandardizeError> {
         if channels.is_empty() {
             return Err(StandardizeError::NoChannels);
         }
-        let fit = |(channel, statistics)| {
-            check(channel, statistics)?;
-            Ok(match method {
-                Method::Zscore => zscore(statistics),
-                Method::MinMax => min_max(statistics),
-                Method::None => Affine::IDENTITY,
-            })
+        channels.iter().enumerate().try_for_each(|(channel, statistics)| check(channel, statistics))?;
+        let (transform, affine): (_, fn(&ChannelStatistics) -> Affine) = match (method, of) {
+            (Method::Log, Transform::Log1p { .. }) => (of.clone(), zscore),
+            (Method::Log, _) => {
+                let shifts = channels.iter().map(|statistics| statistics.min as f32).collect();
+                return Ok(Fit::Measure(Transform::Log1p { shifts }));
+            }
+            (Method::Zscore, _) => (Transform::Identity, zscore),
+            (Method::MinMax, _) => (Transform::Identity, min_max),
+            (Method::UnitNorm, _) => (Transform::UnitNorm, |_| Affine::IDENTITY),
+            (Method::None, _) => (Transform::Identity, |_| Affine::IDENTITY),
         };
-        let channels = channels.iter().enumerate().map(fit).collect::<Result<_, _>>()?;
-        Ok(Self { method, channels })
+        Ok(Fit::Done(Self { method, transform, channels: channels.iter().map(affine).collect() }))
     }
 
     /// Standardizes one sample in place, laid out `[C, H, W]` with `plane` = H * W.
     pub fn apply(&self, sample: &mut [f32], plane: usize) -> Result<(), StandardizeError> {
-        self.map(sample, plane, |Affine { offset, scale }, x| (x - offset) * scale)
+        self.check_length(sample, plane)?;
+        self.transform.apply(sample, plane)?;
+        self.map(sample, plane, |Affine { offset, scale }, x| (x - offset) * scale);
+        Ok(())
     }
 
-    /// Undoes [`Standardizer::apply`], up to rounding.
+    /// Undoes [`Standardizer::apply`], up to rounding; what `log` took for its minimum becomes that.
+    ///
+    /// # Errors
+    /// If the sample has another length, or for `unit-norm`.
     pub fn invert(&self, sample: &mut [f32], plane: usize) -> Result<(), StandardizeError> {
-        self.map(sample, plane, |Affine { offset, scale }, y| y / scale + offset)
+        self.check_length(sample, plane)?;
+        if self.transform == Transform::UnitNorm {
+            return Err(StandardizeError::NoInverse(self.method));
+        }
+        self.map(sample, plane, |Affine { offset, scale }, y| y / scale + offset);
+        self.transform.invert(sample, plane)
     }
 
-    fn map(
-        &self,
-        sample: &mut [f32],
-        plane: usize,
-        change: impl Fn(Affine, f32) -> f32,
-    ) -> Result<(), StandardizeError> {
-        if self.channels.len().checked_mul(plane) != Some(sample.len()) {
-            return Err(StandardizeError::SampleLength {
-                values: sample.len(),
-                channels: self.channels.len(),
-                plane,
-            });
-        }
+    fn check_length(&self, sample: &[f32], plane: usize) -> Result<(), StandardizeError> {
+        check_length(sample, self.channels.len(), plane)
+    }
+
+    fn map(&self, sample: &mut [f32], plane: usize, change: impl Fn(Affine, f32) -> f32) {
         // A plane of 0 values only fits an empty sample.
         for (affine, values) in self.channels.iter().zip(sample.chunks_exact_mut(plane.max(1))) {
             for value in values {
                 *value = change(*affine, *value);
             }
         }
+    }
+}
+
+/// Whether a sample is one plane per channel.
+fn check_length(sample: &[f32], channels: usize, plane: usize) -> Result<(), StandardizeError> {
+    if channels.checked_mul(plane) == Some(sample.len()) {
         Ok(())
+    } else {
+        Err(StandardizeError::SampleLength { values: sample.len(), channels, plane })
     }
 }
 

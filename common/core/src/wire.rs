@@ -1,13 +1,15 @@
-//! What crosses the wire: control messages ([`message`]) and tensors ([`tensor`]), states among them
-//! ([`state`]).
+//! What crosses the wire: control messages ([`message`]) and tensors ([`tensor`]), a step's
+//! ([`batch`]) and states ([`state`]) among them.
 
+pub mod batch;
 pub mod message;
 pub mod state;
 pub mod tensor;
 
+pub use batch::{Activations, decode_activations, decode_gradient, encode_activations, encode_gradient};
 pub use message::{
     Assignment, CloudMessage, EdgeMessage, MAX_MESSAGE_BYTES, MessageError, PROTOCOL_VERSION, ResumePoint,
-    RoundPlan, StartFrom, StepReport, TrainingRequest,
+    RoundPlan, Score, StartFrom, StepReport, TrainingRequest,
 };
-pub use state::{StateTensorError, decode_state, encode_state};
+pub use state::{StateTensorError, decode_state, encode_model, encode_state};
 pub use tensor::{Body, HEADER_BYTES, TensorError, TensorHeader, TensorKind, TensorMessage};

@@ -106,7 +106,7 @@ impl Peer {
         let priority = match tensor.header.kind {
             TensorKind::CutGradient | TensorKind::TailGradient => Priority::CutGradients,
             TensorKind::Activations | TensorKind::TailActivations => Priority::Activations,
-            TensorKind::State | TensorKind::Probe => Priority::Weights,
+            TensorKind::State | TensorKind::Probe | TensorKind::Model => Priority::Weights,
         };
         let outgoing = Outgoing {
             header: Bytes::copy_from_slice(&tensor.header.encode()),

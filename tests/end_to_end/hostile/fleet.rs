@@ -8,6 +8,7 @@ use partway_core::config::Config;
 use partway_core::event::{Event, EventKind};
 use partway_core::participant::Outcome;
 use partway_core::profile::DeviceProfile;
+use partway_datasets::own::Reading;
 use partway_datasets::shard;
 use partway_edge::JoinOptions;
 use partway_net::Authority;
@@ -73,7 +74,7 @@ impl Fleet {
             .map(str::to_owned)
             .collect();
         let config = Config::parse(CONFIG, "hostile.toml", &sets).expect("it is right");
-        let dataset = partway_datasets::from_config(&config.data, config.seed).expect("it is generated");
+        let dataset = partway_datasets::from_config(&config).expect("it is generated");
         for (edge, name) in ["honest-0", "honest-1"].into_iter().enumerate() {
             let part: Vec<usize> = (100 * edge..100 * (edge + 1)).collect();
             shard::write(&folder.path().join(name), &dataset.train.take(&part)).expect("written");
@@ -88,7 +89,7 @@ impl Fleet {
                 .expect("it fits"),
             init: None,
             config: config.clone(),
-            test: dataset.test,
+            test: Some(dataset.test),
             profile: DeviceProfile::default(),
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             identity: authority.issue(&["localhost".to_owned()]).expect("issued"),
@@ -119,6 +120,7 @@ impl Fleet {
             server_name: "localhost".to_owned(),
             ca: folder.join(ca),
             data: folder.join(name),
+            reading: Reading::default(),
             state: folder.join(format!("{name}-state")),
             name: name.to_owned(),
             threads: 1,

@@ -38,7 +38,12 @@ pub struct SummaryBuilder {
 #[derive(Clone, Debug, Default)]
 struct Edge {
     samples: u64,
+    held_out: u64,
+    /// Accuracy of the global models, by the round after which each was made.
+    accuracies: BTreeMap<u32, f64>,
     ledger: Ledger,
+    /// The last round in which its turn came to its end.
+    handed_on: u32,
     peak_rss_bytes: Option<u64>,
     dropped: bool,
 }
@@ -92,7 +97,10 @@ impl SummaryBuilder {
         self.last_at = self.last_at.max(at);
         match &event.kind {
             EventKind::Listening { .. } => self.gathered = false,
-            EventKind::EdgeJoined { edge, samples, .. } => self.edge(edge).samples = *samples,
+            EventKind::EdgeJoined { edge, samples, held_out, .. } => {
+                let edge = self.edge(edge);
+                (edge.samples, edge.held_out) = (*samples, *held_out);
+            }
             EventKind::ModelDetermined { .. } => self.gathered = true,
             EventKind::Planned { round, deadline_ms, .. } => self.plan(at, *round, *deadline_ms),
             EventKind::Step {
@@ -119,6 +127,7 @@ impl SummaryBuilder {
                 self.edge(edge).ledger.add(*round, *attempt, *cut, step);
             }
             EventKind::RoundDone { round, .. } => self.round_done = *round,
+            EventKind::HandedOn { round, edge, .. } => self.edge(edge).handed_on = *round,
             EventKind::StateMoved { direction, bytes, .. } => {
                 let total = if direction == "up" { &mut self.bytes_up } else { &mut self.bytes_down };
                 *total += bytes;
@@ -127,6 +136,9 @@ impl SummaryBuilder {
             EventKind::Evaluated { round, accuracy, loss, .. } => {
                 self.evaluations.insert(*round, Evaluation { at, accuracy: *accuracy });
                 return self.row(at, *round, *accuracy, *loss);
+            }
+            EventKind::EdgeEvaluated { round, edge, accuracy, .. } => {
+                self.edge(edge).accuracies.insert(*round, *accuracy);
             }
             EventKind::EdgeLost { edge, .. } => {
                 if !self.gathered && self.edges.get(edge).is_some_and(|edge| edge.ledger.is_empty()) {
@@ -151,6 +163,7 @@ impl SummaryBuilder {
             }
             EventKind::EdgeRefused { .. }
             | EventKind::Standardized { .. }
+            | EventKind::EvaluationDeclined { .. }
             | EventKind::Checkpointed { .. }
             | EventKind::Aborted { .. } => {}
         }
@@ -175,16 +188,20 @@ impl SummaryBuilder {
         self.evaluations.split_off(&round);
         for edge in self.edges.values_mut() {
             edge.ledger.forget_from(round);
+            edge.accuracies.split_off(&round);
+            edge.handed_on = edge.handed_on.min(round.saturating_sub(1));
         }
         self.deadlines_ms.insert(round, deadline_ms);
     }
 
     /// An edge is left out or starts from the global model. With a replica of its own, all that it did
-    /// since the last aggregation is gone; in a shared model, only the round that it did not end.
+    /// since the last aggregation is gone; in a shared model, only the round that it did not end; in one
+    /// that is handed on, only the turn.
     fn lose_work(&mut self, edge: &str) {
         let kept = match self.facts.topology {
             Topology::ReplicaPerEdge => self.last_aggregated(),
             Topology::Shared => self.round_done,
+            Topology::HandedOn => self.edge(edge).handed_on,
         };
         self.edge(edge).ledger.forget_from(kept.saturating_add(1));
     }
@@ -308,6 +325,8 @@ impl Edge {
             recuts: cuts.windows(2).filter(|pair| pair[0] != pair[1]).count() as u32,
             steps: steps().count() as u64,
             samples: self.samples,
+            held_out: (self.held_out > 0).then_some(self.held_out),
+            accuracy: self.accuracies.range(..=rounds).next_back().map(|(_, accuracy)| *accuracy),
             step_ms_median: median(steps().map(|step| step.latency_ms).collect()),
             step_ms_predicted: median(steps().map(|step| step.predicted_ms).collect()),
             peak_rss_mib: self.peak_rss_bytes.map(mebibytes),

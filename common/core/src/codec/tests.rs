@@ -1,8 +1,14 @@
 #![expect(clippy::float_cmp, reason = "where values must be exact, nearly is not enough")]
 
+mod integers;
+mod selections;
+
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
+
+/// The codecs of floating-point numbers.
+const FLOATS: [Codec; 3] = [Codec::F32, Codec::F16, Codec::Bf16];
 
 /// Any f32 whatever, in lengths around the block size.
 fn values() -> impl Strategy<Value = Vec<f32>> {
@@ -12,15 +18,16 @@ fn values() -> impl Strategy<Value = Vec<f32>> {
 
 fn round_trip(codec: Codec, values: &[f32]) -> Vec<f32> {
     let (mut bytes, mut back) = (Vec::new(), Vec::new());
-    encode(codec, values, &mut bytes);
-    assert_eq!(bytes.len(), encoded_len(codec, values.len()));
+    let shape = BatchShape::row(values.len());
+    encode(codec, shape, values, &mut bytes);
+    assert_eq!(bytes.len(), encoded_len(codec, shape));
     decode(codec, &bytes, values.len(), &mut back).expect("just encoded");
     back
 }
 
 fn round_trip_scaled(codec: Codec, values: &[f32]) -> (i8, Vec<f32>) {
     let (mut bytes, mut back) = (Vec::new(), Vec::new());
-    let exponent = encode_scaled(codec, values, &mut bytes);
+    let exponent = encode_scaled(codec, BatchShape::row(values.len()), values, &mut bytes);
     decode_scaled(codec, exponent, &bytes, values.len(), &mut back).expect("just encoded");
     (exponent, back)
 }
@@ -44,6 +51,26 @@ proptest! {
         for (back, value) in round_trip(Codec::F16, &values).iter().zip(&values) {
             let bound = if value.abs() >= 2f32.powi(-14) { value.abs() * 2f32.powi(-11) } else { 2f32.powi(-25) };
             prop_assert!((back - value).abs() <= bound, "{value} became {back}");
+        }
+    }
+
+    #[test]
+    fn bf16_errors_are_within_the_documented_bounds(values in vec(any::<u32>().prop_map(f32::from_bits), 1..1100)) {
+        for (back, value) in round_trip(Codec::Bf16, &values).iter().zip(&values) {
+            if !value.is_finite() {
+                prop_assert!(back.is_nan() == value.is_nan() && back.is_infinite() == value.is_infinite());
+            } else if value.abs() < 2f32.powi(127) {
+                let bound = (f64::from(value.abs()) * 2f64.powi(-8)).max(2f64.powi(-134));
+                prop_assert!((f64::from(*back) - f64::from(*value)).abs() <= bound, "{value} became {back}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_decoded_encodes_to_the_same_bytes(values in values()) {
+        for codec in FLOATS {
+            let once = round_trip(codec, &values);
+            prop_assert_eq!(bits(&round_trip(codec, &once)), bits(&once));
         }
     }
 
@@ -89,11 +116,11 @@ proptest! {
         n in prop_oneof![0..40usize, Just(usize::MAX), Just(usize::MAX / 2 + 1)],
         exponent in any::<i8>(),
     ) {
-        for codec in [Codec::F32, Codec::F16] {
+        for codec in Codec::ALL {
             let mut out = vec![7.0];
             let decoded = decode_scaled(codec, exponent, &bytes, n, &mut out).is_ok();
             prop_assert_eq!(out.len(), if decoded { n + 1 } else { 1 });
-            prop_assert!(!decoded || bytes.len() == encoded_len(codec, n));
+            prop_assert!(!decoded || !FLOATS.contains(&codec) || bytes.len() == encoded_len(codec, BatchShape::row(n)));
         }
     }
 }
@@ -101,14 +128,35 @@ proptest! {
 #[test]
 fn bytes_are_little_endian() {
     let mut bytes = vec![9];
-    encode(Codec::F32, &[1.0], &mut bytes);
-    encode(Codec::F16, &[1.0], &mut bytes);
-    assert_eq!(bytes, [9, 0, 0, 0x80, 0x3f, 0, 0x3c]);
+    for codec in FLOATS {
+        encode(codec, BatchShape::row(1), &[1.0], &mut bytes);
+    }
+    assert_eq!(bytes, [9, 0, 0, 0x80, 0x3f, 0, 0x3c, 0x80, 0x3f]);
+}
+
+#[test]
+fn bf16_rounds_to_the_nearest_and_ties_to_even() {
+    let halfway = 1.0 + 2f32.powi(-8);
+    let above = halfway + 2f32.powi(-20);
+    let odd = 1.0 + 3.0 * 2f32.powi(-8);
+    let back = round_trip(Codec::Bf16, &[halfway, -halfway, above, odd, f32::MAX, f32::MIN_POSITIVE]);
+    let step = 2f32.powi(-7);
+    assert_eq!(back, [1.0, -1.0, 1.0 + step, 1.0 + 2.0 * step, f32::INFINITY, f32::MIN_POSITIVE]);
+    // Every bit set is a NaN that rounding would carry over to zero.
+    assert!(round_trip(Codec::Bf16, &[f32::from_bits(u32::MAX)])[0].is_nan());
+}
+
+#[test]
+fn every_codec_has_a_number_of_its_own() {
+    for (code, codec) in Codec::ALL.into_iter().enumerate() {
+        assert_eq!((usize::from(codec.code()), Codec::from_code(code as u8)), (code, Some(codec)));
+    }
+    assert_eq!(Codec::from_code(Codec::ALL.len() as u8), None);
 }
 
 #[test]
 fn zeros_keep_their_sign() {
-    for codec in [Codec::F32, Codec::F16] {
+    for codec in FLOATS {
         assert_eq!(bits(&round_trip(codec, &[0.0, -0.0])), bits(&[0.0, -0.0]));
         let (exponent, back) = round_trip_scaled(codec, &[0.0, -0.0]);
         assert_eq!((exponent, bits(&back)), (0, bits(&[0.0, -0.0])));
@@ -140,7 +188,7 @@ fn wrong_lengths_and_exponents_are_refused() {
     let error = decode(Codec::F16, &[0; 5], 2, &mut out).expect_err("2 values are 4 bytes");
     assert_eq!(error, CodecError::Length { codec: Codec::F16, values: 2, expected: 4, actual: 5 });
     for (codec, exponent) in [(Codec::F32, 1), (Codec::F16, 127), (Codec::F16, -114)] {
-        let bytes = vec![0; encoded_len(codec, 1)];
+        let bytes = vec![0; encoded_len(codec, BatchShape::row(1))];
         let error = decode_scaled(codec, exponent, &bytes, 1, &mut out).expect_err("out of range");
         assert_eq!(error, CodecError::Exponent { codec, exponent });
     }

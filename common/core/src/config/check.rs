@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use toml::Value;
+
 use super::{
     Clock, Config,
     data::{Dataset, EvaluateAt},
     error::Fault,
-    plan::FixedCut,
+    plan::{FixedCut, PlanConfig},
     setting::{Faults, Setting, shown},
     training::{Algorithm, LabelsAt},
 };
@@ -38,7 +40,8 @@ pub(super) fn contradictions(config: &Config) -> Faults {
 
 fn check_data(config: &Config, faults: &mut Faults) {
     let data = &config.data;
-    let needs_path = matches!(data.dataset, Dataset::Csv | Dataset::Images | Dataset::Npz);
+    // A coordinator alone needs no more than what it tests on.
+    let needs_path = data.dataset.is_own() && (data.test_path.is_none() || !config.edge.is_empty());
     if data.dataset == Dataset::Synthetic && data.path.is_some() {
         let allowed = "no path with `data.dataset = \"synthetic\"`, which is generated";
         faults.push(contradiction("data.path", &data.path, allowed));
@@ -54,9 +57,47 @@ fn check_data(config: &Config, faults: &mut Faults) {
         );
         faults.push(contradiction("data.synthetic", &data.synthetic, allowed));
     }
+    check_own_data(config, faults);
     if data.evaluate == EvaluateAt::Edges && data.test_limit.is_some() {
         let allowed = "no test_limit with `data.evaluate = \"edges\"`: it shortens the cloud's test set, which is not used then";
         faults.push(contradiction("data.test_limit", &data.test_limit, allowed));
+    }
+    if data.evaluate == EvaluateAt::Edges && data.min_samples.get() < 2 {
+        let allowed =
+            "at least 2 with `data.evaluate = \"edges\"`: one sample to train on and one to evaluate on";
+        faults.push(contradiction("data.min_samples", &data.min_samples, allowed));
+    }
+    if data.evaluate == EvaluateAt::Cloud && data.holdout.is_some() {
+        let allowed = "no holdout with `data.evaluate = \"cloud\"`, where the edges evaluate nothing";
+        faults.push(contradiction("data.holdout", &data.holdout, allowed));
+    }
+}
+
+/// Keys that only some of a user's own formats have a use for.
+fn check_own_data(config: &Config, faults: &mut Faults) {
+    let data = &config.data;
+    let (csv, images) = (Dataset::Csv, Dataset::Images);
+    let mut only_with = |key: &str, value: Option<Value>, formats: &[Dataset]| {
+        if let Some(value) = value
+            && !formats.contains(&data.dataset)
+        {
+            let names: Vec<String> = formats.iter().map(|format| format!("{:?}", format.name())).collect();
+            let allowed = format!("`data.{key}` with `data.dataset` = {} only", names.join(" or "));
+            faults.push((format!("data.{key}"), Fault::NotAllowed { value: shown(&value), allowed }));
+        }
+    };
+    only_with("test_path", data.test_path.write(), &[csv, images, Dataset::Npz]);
+    only_with("test_share", data.test_share.write(), &[csv, images, Dataset::Npz]);
+    only_with("label", data.label.write(), &[csv]);
+    only_with("class_names", data.class_names.write(), &[csv, images]);
+    only_with("resize", data.resize.write(), &[images]);
+    if data.test_path.is_some() && data.test_share.is_some() {
+        let allowed = "one of `data.test_share` and `data.test_path`, not both";
+        faults.push(contradiction("data.test_share", &data.test_share, allowed));
+    }
+    if data.dataset == csv && data.pad.get() > 0 {
+        let allowed = "0 with `data.dataset = \"csv\"`: rows have no sides to add pixels to";
+        faults.push(contradiction("data.pad", &data.pad, allowed));
     }
 }
 
@@ -116,10 +157,33 @@ fn check_cuts(config: &Config, faults: &mut Faults) {
             faults.push(contradiction("training.algorithm", &training.algorithm, allowed));
         }
     }
+    if training.algorithm == Algorithm::SplitFedV2 {
+        check_common_cut(plan, faults);
+    }
     if plan.fixed_cut.is_some() && matches!(training.algorithm, Algorithm::FedAvg | Algorithm::Centralized) {
         let algorithm = training.algorithm;
         let allowed = format!("no fixed cut with `training.algorithm = \"{algorithm}\"`, which has its own");
         faults.push(contradiction("plan.fixed_cut", &plan.fixed_cut, allowed));
+    }
+}
+
+/// `splitfed-v2` has layers on both sides: a model that is all on one side is another algorithm's.
+fn check_common_cut(plan: &PlanConfig, faults: &mut Faults) {
+    let algorithm = Algorithm::SplitFedV2;
+    let only = format!("with `training.algorithm = \"{algorithm}\"`, whose edges have layers of their own");
+    let all_in_the_cloud = "training the whole model in the cloud is `\"centralized\"`";
+    if plan.fixed_cut == Some(FixedCut::At(0)) {
+        let allowed = format!("at least 1 {only}; {all_in_the_cloud}");
+        faults.push(contradiction("plan.fixed_cut", &plan.fixed_cut, allowed));
+    } else if plan.min_depth.get() == 0 {
+        let allowed = format!("at least 1 {only}; {all_in_the_cloud}");
+        faults.push(contradiction("plan.min_depth", &plan.min_depth, allowed));
+    }
+    if plan.allow_local {
+        let allowed = format!(
+            "false with `training.algorithm = \"{algorithm}\"`, whose edges share a server-side model; training the whole model on the edges is `\"fedavg\"`"
+        );
+        faults.push(contradiction("plan.allow_local", &plan.allow_local, allowed));
     }
 }
 

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use super::{
-    model::SampleShape,
-    number::{AtLeastOne, NonNegativeF64, Whole, literal},
+    label::{ClassNames, Column},
+    model::{ImageSize, SampleShape},
+    number::{AtLeastOne, Fraction, NonNegativeF64, Whole, literal},
     partition::Partition,
     reader::section,
     setting::named,
@@ -16,8 +17,26 @@ section! {
         /// The data set. Required. Example: `dataset = "mnist"`.
         pub dataset: Dataset,
         /// The folder or file that holds it. Default: `datasets/` and the data set's name; required for
-        /// `csv`, `images` and `npz`, not allowed for `synthetic`. Example: `path = "datasets/mnist"`.
+        /// `csv`, `images` and `npz`, unless nothing but a test set is needed (a coordinator whose edges
+        /// are not described); not allowed for `synthetic`. Example: `path = "datasets/mnist"`.
         pub path: Option<PathBuf>,
+        /// A test set of its own for `csv`, `images` or `npz`, in the same format. Default: the data's own
+        /// (`test/` beside `train/`, `x_test` beside `x_train`), or else `test_share`. Example:
+        /// `test_path = "flowers-test.csv"`.
+        pub test_path: Option<PathBuf>,
+        /// The share of each class that is held out to test on, above 0 and below 1, where `csv`, `images`
+        /// or `npz` data has no test set; the seed says which samples. Default 0.2. Example:
+        /// `test_share = 0.1`.
+        pub test_share: Option<Fraction>,
+        /// The label column of a `csv`, by its name in the header or its number from 0. Default: the one
+        /// called `label`, `class` or `target`, or else the last. Example: `label = "species"`.
+        pub label: Option<Column>,
+        /// The classes of `csv` or `images` labels that are names, in the order of their numbers. Default:
+        /// the names that occur, sorted. Example: `class_names = ["cat", "dog"]`.
+        pub class_names: Option<ClassNames>,
+        /// What the pictures of `images` are resized to, `[height, width]`, each from 1 to 4096. Default:
+        /// not at all, so that they must have one size. Example: `resize = [32, 32]`.
+        pub resize: Option<ImageSize>,
         /// The generated data set's size and shape; allowed with `dataset = "synthetic"` only, where each
         /// key has a default. Example: `synthetic = { shape = [3, 32, 32], classes = 10 }`.
         pub synthetic: Option<SyntheticConfig>,
@@ -30,13 +49,17 @@ section! {
         /// How the training samples are spread over the edges. Default
         /// `{ kind = "dirichlet", alpha = 0.5 }`. Example: `partition = "iid"`.
         pub partition: Partition = Partition::default(),
-        /// The least number of samples that an edge gets, at least 1. Default 64. Example:
-        /// `min_samples = 64`.
+        /// The least number of samples that an edge gets, at least 1; with `evaluate = "edges"` at least
+        /// 2, what it holds out among them. Default 64. Example: `min_samples = 64`.
         pub min_samples: AtLeastOne = literal(AtLeastOne::new(64)),
         /// How samples are standardized. Default `"zscore"`. Example: `standardize = "min-max"`.
         pub standardize: StandardizeMethod = StandardizeMethod::Zscore,
         /// Whose samples measure the accuracy. Default `"cloud"`. Example: `evaluate = "edges"`.
         pub evaluate: EvaluateAt = EvaluateAt::Cloud,
+        /// The share of its samples, above 0 and below 1, that each edge keeps to evaluate on and never
+        /// trains on, at least one sample; the seed says which. With `evaluate = "edges"` only, where it
+        /// is 0.1 by default. Example: `holdout = 0.2`.
+        pub holdout: Option<Fraction>,
         /// Whether raw samples may leave an edge: permits cut 0. Default false. Example:
         /// `allow_raw_data = true`.
         pub allow_raw_data: bool = false,
@@ -82,14 +105,23 @@ named! {
         FashionMnist = "fashion-mnist",
         /// Photographs, 3x32x32, 10 classes (Krizhevsky 2009).
         Cifar10 = "cifar10",
+        /// Photographs, 3x32x32, 100 classes, the fine labels (Krizhevsky 2009).
+        Cifar100 = "cifar100",
         /// A table with a label column.
         Csv = "csv",
-        /// A folder of images per class.
+        /// A folder of PNG and JPEG images per class.
         Images = "images",
         /// `NumPy` arrays.
         Npz = "npz",
         /// Generated from the seed: `data.synthetic`.
         Synthetic = "synthetic",
+    }
+}
+
+impl Dataset {
+    /// Whether it is a user's own: without a default path, and perhaps without a test set.
+    pub fn is_own(self) -> bool {
+        matches!(self, Self::Csv | Self::Images | Self::Npz)
     }
 }
 
@@ -100,9 +132,10 @@ named! {
         Zscore = "zscore",
         /// Smallest value 0 and largest 1 per channel.
         MinMax = "min-max",
-        /// `log1p` of the value over the smallest, then z-score.
+        /// `log1p` of the value over the channel's smallest, then z-score; a value below the smallest that
+        /// was trained on counts as that.
         Log = "log",
-        /// L2 norm 1 per sample.
+        /// L2 norm 1 per sample; a sample of zeros stays one.
         UnitNorm = "unit-norm",
         /// As it is.
         None = "none",

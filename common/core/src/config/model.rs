@@ -18,7 +18,8 @@ pub struct ModelConfig {
     /// Where the layers come from: exactly one of `arch` and `file`.
     pub source: ModelSource,
     /// Shape of one sample, `[channels, height, width]`, each from 1 to 4096. Default: the data set's,
-    /// padding included. Example: `input = [1, 32, 32]`.
+    /// padding included. Rows of a `csv` and arrays of an `npz` take any shape of as many values. Example:
+    /// `input = [1, 32, 32]`.
     pub input: Option<SampleShape>,
     /// Number of classes, from 2 to 65536. Default: the model file's, or else the data set's. Example:
     /// `classes = 10`.
@@ -62,6 +63,38 @@ impl SampleShape {
 impl Plain for SampleShape {
     fn allowed() -> String {
         "[channels, height, width], each an integer from 1 to 4096".into()
+    }
+
+    fn parse(value: &Value) -> Option<Self> {
+        let sides: Option<Vec<usize>> =
+            value.as_array()?.iter().map(|side| usize::try_from(side.as_integer()?).ok()).collect();
+        Self::new(sides?.try_into().ok()?)
+    }
+
+    fn to_value(&self) -> Value {
+        Value::Array(self.0.iter().map(|side| (*side as u64).to_value()).collect())
+    }
+}
+
+/// Size of a picture, `[height, width]`, each from 1 to 4096.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageSize([usize; 2]);
+
+impl ImageSize {
+    /// The size, if each side is from 1 to 4096.
+    pub const fn new([height, width]: [usize; 2]) -> Option<Self> {
+        if SampleShape::new([1, height, width]).is_some() { Some(Self([height, width])) } else { None }
+    }
+
+    /// `[height, width]`.
+    pub fn get(self) -> [usize; 2] {
+        self.0
+    }
+}
+
+impl Plain for ImageSize {
+    fn allowed() -> String {
+        "[height, width], each an integer from 1 to 4096".into()
     }
 
     fn parse(value: &Value) -> Option<Self> {

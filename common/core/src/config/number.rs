@@ -104,6 +104,8 @@ checked_f64! {
     Probability: "a number of at least 0 and below 1", |x| 0.0 <= x && x < 1.0;
     /// Above 0, up to 1: a share of the edges, an accuracy to reach.
     Share: "a number above 0 and at most 1", |x| 0.0 < x && x <= 1.0;
+    /// Above 0, below 1: a part of something that leaves a rest.
+    Fraction: "a number above 0 and below 1", |x| 0.0 < x && x < 1.0;
     /// Above 0, finite.
     PositiveF64: "a number above 0", |x| 0.0 < x && x < f64::INFINITY;
     /// At least 0, finite.

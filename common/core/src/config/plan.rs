@@ -20,8 +20,9 @@ section! {
         pub objective: Objective = Objective::Deepest,
         /// When cuts are chosen anew. Default `"every-round"`. Example: `replan = "never"`.
         pub replan: Replan = Replan::EveryRound,
-        /// One cut for all edges, in layers, instead of planning; or `"random"`, one per edge and round.
-        /// Default: planning. Example: `fixed_cut = 3`.
+        /// One cut for all edges, in layers, instead of planning; or `"random"`, one per edge and round (one
+        /// per aggregation for all edges with `training.algorithm = "splitfed-v2"`). Default: planning.
+        /// Example: `fixed_cut = 3`.
         pub fixed_cut: Option<FixedCut>,
         /// The smallest cut, in layers; 0 needs `data.allow_raw_data`. Default 1 (0 with
         /// `fixed_cut = 0`). Example: `min_depth = 2`.
@@ -115,7 +116,7 @@ impl Plain for Deadline {
 pub enum FixedCut {
     /// This one for every edge, in layers.
     At(usize),
-    /// Drawn per edge and round, for tests.
+    /// Drawn per edge and round, or for all edges per aggregation where their cut is common; for tests.
     Random,
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use super::data::Dataset;
 use super::error::Fault;
 use super::model::{ModelSource, SampleShape};
 use super::model_file::ModelFit;
@@ -34,10 +35,13 @@ impl Config {
         let input = self.model.input.map_or(shape, SampleShape::get);
         if input != shape {
             let value = self.model.input.write().as_ref().map(shown);
-            let allowed = format!(
-                "{shape:?}, which the samples have{}; `data.pad` adds pixels on each side",
-                if self.data.pad.get() > 0 { " with `data.pad`" } else { "" }
-            );
+            let values: usize = shape.iter().product();
+            let other = match self.data.dataset {
+                Dataset::Csv => format!("any other shape of {values} values will do, too"),
+                _ => "`data.pad` adds pixels on each side".to_owned(),
+            };
+            let padded = if self.data.pad.get() > 0 { " with `data.pad`" } else { "" };
+            let allowed = format!("{shape:?}, which the samples have{padded}; {other}");
             return Err(fault("model.input", value, allowed));
         }
         let wanted = self.model.classes.map_or(classes, Whole::get);

@@ -32,22 +32,13 @@ pub(super) trait Plain: Sized {
     fn parse(value: &Value) -> Option<Self>;
     /// The value as TOML.
     fn to_value(&self) -> Value;
-    /// Whether the value is one that the design knows and this version does not.
-    fn is_planned(_value: &Value) -> bool {
-        false
-    }
 }
 
 impl<T: Plain> Setting for T {
     fn read(value: &Value, at: &str, faults: &mut Faults) -> Option<Self> {
         let parsed = Self::parse(value);
         if parsed.is_none() {
-            let fault = if Self::is_planned(value) {
-                Fault::Unsupported { value: shown(value), now: Self::allowed() }
-            } else {
-                not_allowed(value, Self::allowed())
-            };
-            faults.push((at.to_owned(), fault));
+            faults.push((at.to_owned(), not_allowed(value, Self::allowed())));
         }
         parsed
     }
@@ -206,8 +197,6 @@ impl Plain for Name {
 pub(super) trait Named: Copy + PartialEq + 'static {
     /// Each variant and its name in TOML.
     const NAMES: &'static [(&'static str, Self)];
-    /// Names that the design has and this version does not.
-    const PLANNED: &'static [&'static str];
 }
 
 impl<T: Named> Plain for T {
@@ -224,11 +213,6 @@ impl<T: Named> Plain for T {
         let name = T::NAMES.iter().find(|(_, variant)| variant == self).map_or("", |(name, _)| name);
         name.into()
     }
-
-    fn is_planned(value: &Value) -> bool {
-        let kind = value.get("kind").unwrap_or(value);
-        kind.as_str().is_some_and(|name| T::PLANNED.contains(&name))
-    }
 }
 
 /// An enum whose variants are names, in TOML, on the wire (as an index) and in tables alike.
@@ -238,7 +222,6 @@ macro_rules! named {
         pub enum $enum:ident {
             $($(#[$variant_meta:meta])* $variant:ident = $name:literal,)*
         }
-        $(planned: $planned:expr)?
     ) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -248,11 +231,6 @@ macro_rules! named {
 
         impl $crate::config::setting::Named for $enum {
             const NAMES: &'static [(&'static str, Self)] = &[$(($name, Self::$variant)),*];
-            const PLANNED: &'static [&'static str] = {
-                let planned: &'static [&'static str] = &[];
-                $(let planned = { let _ = planned; $planned };)?
-                planned
-            };
         }
 
         impl $enum {

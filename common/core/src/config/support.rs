@@ -5,15 +5,10 @@
 use super::{
     Config,
     cloud::DeviceKind,
-    data::{Dataset, EvaluateAt, StandardizeMethod},
     error::Fault,
     plan::OnStraggler,
     setting::{Faults, Setting, shown},
-    training::Algorithm,
 };
-
-/// Codecs to come; `topk` will be `{ kind = "topk", fraction = 0.1 }`.
-pub(super) const PLANNED_CODECS: &[&str] = &["bf16", "int8", "int4", "topk"];
 
 /// Collects refusals.
 struct Refusals(Faults);
@@ -29,22 +24,11 @@ impl Refusals {
 
 /// Every value of `config` that this version cannot do, in the order of the keys.
 pub(super) fn refusals(config: &Config) -> Faults {
-    let Config { clock, data, training, plan, wire, cloud, edge, .. } = config;
+    let Config { clock, plan, wire, cloud, edge, .. } = config;
     let absent = "leave it out";
     let mut all = Refusals(Faults::new());
 
     all.refuse(*clock == super::Clock::Virtual, "clock", clock, "\"wall\"");
-
-    let readable = [Dataset::Mnist, Dataset::FashionMnist, Dataset::Synthetic];
-    let datasets = "\"mnist\", \"fashion-mnist\", \"synthetic\"";
-    all.refuse(!readable.contains(&data.dataset), "data.dataset", &data.dataset, datasets);
-    let refused = matches!(data.standardize, StandardizeMethod::Log | StandardizeMethod::UnitNorm);
-    all.refuse(refused, "data.standardize", &data.standardize, "\"zscore\", \"min-max\", \"none\"");
-    all.refuse(data.evaluate == EvaluateAt::Edges, "data.evaluate", &data.evaluate, "\"cloud\"");
-
-    let refused = matches!(training.algorithm, Algorithm::SplitFedV2 | Algorithm::Sequential);
-    let algorithms = "\"splitfed-v1\", \"fedavg\", \"centralized\"";
-    all.refuse(refused, "training.algorithm", &training.algorithm, algorithms);
 
     all.refuse(plan.on_straggler != OnStraggler::Wait, "plan.on_straggler", &plan.on_straggler, "\"wait\"");
 

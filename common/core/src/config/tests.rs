@@ -1,6 +1,7 @@
 //! Whole configurations: what is read, and the one message for everything that can be wrong.
 
 mod contradictions;
+mod evaluation;
 mod messages;
 mod overrides;
 mod roundtrip;
@@ -8,6 +9,7 @@ mod roundtrip;
 use std::time::Duration;
 
 use super::*;
+use crate::codec::{ActivationCodec, Codec, Scale, TopK};
 use crate::optimizer::Optimizer;
 
 /// The design's example, with what this version can do.
@@ -155,7 +157,7 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(config.fleet.min_edges.get(), 3, "all edges");
     assert_eq!(config.plan.deadline, Deadline::Auto);
     assert_eq!(config.plan.max_depth, None);
-    assert_eq!(config.wire.activations, Codec::F32);
+    assert_eq!(config.wire.activations, Codec::F32.into());
     assert_eq!(Some(config.edge[1].speed), Speed::new(1.0));
     assert_eq!(config.edge[1].uplink_mbps, None);
 }
@@ -221,4 +223,7 @@ fn a_daemon_without_described_edges_must_know_how_many_to_wait_for() {
          as no `[[edge]]` is described"
     );
     assert_eq!(parse(text, &["fleet.min_edges=4"]).expect("complete").fleet.min_edges.get(), 4);
+    // It may have nothing but a test set.
+    let alone = ["fleet.min_edges=4", "data.dataset=csv", "data.test_path=test.csv"];
+    assert_eq!(parse(text, &alone).expect("complete").data.path, None);
 }

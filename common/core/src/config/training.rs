@@ -46,11 +46,13 @@ named! {
         /// A replica of the server-side model per edge, both halves averaged layer by layer (Thapa et
         /// al., arXiv 2004.12088); every edge its own cut.
         SplitFedV1 = "splitfed-v1",
-        /// One server-side model, updated by the edges' batches in edge-id order; client-side halves
-        /// averaged; one common cut (arXiv 2004.12088).
+        /// One server-side model, updated by the edges' batches in name order; client-side halves
+        /// averaged and joined with it at aggregations. One common cut, at least 1, which moves at
+        /// aggregations only: between them the client-side halves differ (arXiv 2004.12088).
         SplitFedV2 = "splitfed-v2",
-        /// Vanilla split learning: edges take turns, the client-side model is handed on (Gupta & Raskar,
-        /// arXiv 1810.06060).
+        /// Vanilla split learning: in every round the edges take turns of `steps_per_round` steps in name
+        /// order, and the model is handed on through the cloud. Nothing is averaged: at an "aggregation"
+        /// the model becomes the global one, to be evaluated and kept (Gupta & Raskar, arXiv 1810.06060).
         Sequential = "sequential",
         /// Cut L: local training and averaging (`McMahan` et al., arXiv 1602.05629).
         FedAvg = "fedavg",

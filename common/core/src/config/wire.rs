@@ -3,30 +3,25 @@
 use super::{
     number::{Whole, literal},
     reader::section,
-    setting::named,
-    support,
 };
+use crate::codec::{ActivationCodec, Codec};
 
 section! {
     /// The `[wire]` table.
     pub struct WireConfig {
-        /// How activations are coded. Default `"f32"`. Example: `activations = "f16"`.
-        pub activations: Codec = Codec::F32,
-        /// How cut gradients are coded. Default `"f32"`. Example: `gradients = "f16"`.
+        /// How activations travel: `"f32"`, `"f16"`, `"bf16"`, `"int8"` or `"int4"` (with a scale per
+        /// channel; `{ kind = "int8", scale = "tensor" }` has one for all), or only some of them:
+        /// `{ kind = "topk", fraction = 0.1, alpha = 0.1, values = "f32" }`, where `fraction` (above 0, at
+        /// most 1) of each sample's values travel, each represented as `values` (any of the others;
+        /// default `"f32"`), and `alpha` (from 0, below 1; default 0.1) is the probability of a pick that
+        /// is not one of the largest. Default `"f32"`. Example: `activations = "int8"`.
+        pub activations: ActivationCodec = ActivationCodec::default(),
+        /// How cut gradients travel, as for activations but for `"topk"`: gradients of activations that
+        /// did not travel stay away, too, and the others are represented as this says. Default `"f32"`.
+        /// Example: `gradients = "f16"`.
         pub gradients: Codec = Codec::F32,
         /// Micro-batches that a step is split into, from 1 to 1024, a divisor of
         /// `training.batch_size`. Default 1. Example: `in_flight = 2`.
         pub in_flight: Whole<1, 1024> = literal(Whole::new(1)),
     }
-}
-
-named! {
-    /// How values are coded on the wire.
-    pub enum Codec {
-        /// 4 bytes per value, exact.
-        F32 = "f32",
-        /// 2 bytes per value (IEEE 754 binary16); gradients carry a power-of-two scale.
-        F16 = "f16",
-    }
-    planned: support::PLANNED_CODECS
 }

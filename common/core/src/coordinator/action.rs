@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::codec::Codec;
+use crate::codec::{ActivationCodec, Codec};
 use crate::event::Event;
 use crate::model::LayerState;
 use crate::standardize::Standardizer;
@@ -77,6 +77,11 @@ pub enum Job {
     /// The cloud's part of a step. Answered by [`Computed::Stepped`], or by [`Computed::Passed`] where the
     /// labels stay on the edge, or by [`Computed::Rejected`].
     Step(StepJob),
+    /// Free the replica: no other job of it follows before it is placed again.
+    Discard {
+        /// Which replica.
+        replica: Replica,
+    },
     /// Copy the replica's state. Answered by [`Computed::Exported`].
     Export {
         /// Which replica.
@@ -86,11 +91,12 @@ pub enum Job {
         /// The attempt at it.
         attempt: u32,
     },
-    /// Average full models. Answered by [`Computed::Aggregated`].
+    /// Average full models, or client-side models of one cut. Answered by [`Computed::Aggregated`].
     Aggregate {
         /// The round after which.
         round: u32,
-        /// Weight and parts of each, in edge order: adjoining layers.
+        /// Weight and parts of each, in edge order: adjoining layers, without those that are shared and need
+        /// no averaging.
         models: Vec<(f64, Vec<LayerState>)>,
         /// Whether the optimizer moments start anew.
         reset_moments: bool,
@@ -138,8 +144,10 @@ pub struct StepJob {
     pub optimizer_step: u64,
     /// The activations and labels, or the gradient.
     pub tensor: TensorMessage,
-    /// Codec of the answer.
-    pub codec: Codec,
+    /// How activations travel, if they are the answer.
+    pub activations: ActivationCodec,
+    /// Codec of the gradient, if that is the answer.
+    pub gradients: Codec,
 }
 
 /// A job's result.
@@ -201,11 +209,11 @@ pub enum Computed {
         /// Its layers.
         state: LayerState,
     },
-    /// The new global model.
+    /// The new global model, or its client-side half.
     Aggregated {
         /// The round after which.
         round: u32,
-        /// The whole model.
+        /// The layers that were averaged.
         state: LayerState,
     },
     /// How good the global model is.
@@ -233,6 +241,9 @@ pub struct Checkpoint {
     pub rounds: u32,
     /// Aggregations done.
     pub aggregations: u32,
+    /// Optimizer steps behind the moments: Adam's `t`. Where edges share a model, they cannot be told from
+    /// the rounds, in which edges may have been left out.
+    pub optimizer_steps: u64,
     /// The global model, with moments.
     pub state: Arc<LayerState>,
     /// Its accuracy, where it was evaluated by then.
@@ -242,7 +253,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// The start of a run whose first model is this one and not a random one.
     pub fn before_training(state: LayerState) -> Self {
-        Self { rounds: 0, aggregations: 0, state: Arc::new(state), accuracy: None }
+        Self { rounds: 0, aggregations: 0, optimizer_steps: 0, state: Arc::new(state), accuracy: None }
     }
 }
 

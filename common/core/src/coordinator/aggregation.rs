@@ -1,9 +1,11 @@
-//! After a round: averaging where it is due, checkpoints, evaluation, the end of the run.
+//! After a round: averaging where it is due, checkpoints.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::action::{Action, Checkpoint, Job};
+use super::member::Member;
+use super::settings::Topology;
 use super::{Coordinator, Phase};
 use crate::event::EventKind;
 use crate::model::LayerState;
@@ -15,10 +17,20 @@ impl Coordinator {
             self.start_round(now, self.round + 1);
             return;
         }
+        let topology = self.settings.topology;
         let mut weights = Vec::new();
         let mut models = Vec::new();
-        for (name, member) in self.fleet.iter_mut().filter(|(_, member)| !member.out) {
-            let weight = member.request.samples as f64 * member.steps_done as f64;
+        // The turns of an edge that has left since are in the model that was handed on.
+        let contributes = |member: &Member| match topology {
+            Topology::HandedOn => member.steps_done > 0,
+            Topology::ReplicaPerEdge | Topology::Shared => !member.out,
+        };
+        for (name, member) in self.fleet.iter_mut().filter(|(_, member)| contributes(member)) {
+            let samples = member.request.samples - self.settings.held_out(member.request.samples);
+            let weight = match topology {
+                Topology::HandedOn => member.steps_done as f64,
+                _ => samples as f64 * member.steps_done as f64,
+            };
             weights.push((name.clone(), weight));
             let Some(round) = member.round.as_mut() else { continue };
             let parts = [round.upload.take(), round.exported.take(), round.tail.take()];
@@ -27,8 +39,14 @@ impl Coordinator {
                 models.push((weight, parts));
             }
         }
-        if let Some(shared) = self.shared_end.take() {
-            models = vec![(1.0, vec![shared])];
+        let one_model = match topology {
+            Topology::ReplicaPerEdge => None,
+            // Behind a cut it waits for the client-side models' average.
+            Topology::Shared => self.shared_end.take_if(|end| end.layers.start == 0),
+            Topology::HandedOn => self.turns.model.take().map(Arc::unwrap_or_clone),
+        };
+        if let Some(model) = one_model {
+            models = vec![(1.0, vec![model])];
         }
         let aggregation = self.aggregations + 1;
         self.emit(now, EventKind::Aggregated { round: self.round + 1, aggregation, weights });
@@ -41,62 +59,39 @@ impl Coordinator {
             return;
         }
         self.aggregations += 1;
-        self.global = Arc::new(state);
+        self.global = Arc::new(self.joined_with_shared(round, state));
+        self.optimizer_steps = match self.settings.topology {
+            _ if self.settings.reset_moments => 0,
+            Topology::ReplicaPerEdge => self.replica_steps(round + 1),
+            Topology::Shared | Topology::HandedOn => self.model_steps,
+        };
         self.global_rounds = round + 1;
         let last = self.global_rounds >= self.settings.max_rounds;
-        self.evaluate();
         if last || self.global_rounds.is_multiple_of(self.settings.checkpoint_every) {
             self.emit(now, EventKind::Checkpointed { round: self.global_rounds });
             self.push(Action::Checkpoint(Checkpoint {
                 rounds: self.global_rounds,
                 aggregations: self.aggregations,
+                optimizer_steps: self.optimizer_steps,
                 state: self.global.clone(),
                 accuracy: None,
             }));
         }
-        if last {
-            self.phase = Phase::LastEvaluation;
+        self.evaluate_then_go_on(now);
+    }
+
+    /// Completes the average of client-side models with the shared server-side one. That has made as many
+    /// optimizer steps as all edges together, so from here on their moments stand for as many.
+    fn joined_with_shared(&mut self, round: u32, averaged: LayerState) -> LayerState {
+        let Some(mut shared) = self.shared_end.take() else { return averaged };
+        let (mut whole, settings) = (averaged, &self.settings);
+        if settings.reset_moments {
+            shared.reset_moments(&settings.spec);
         } else {
-            self.start_round(now, round + 1);
+            let factors = settings.optimizer.moment_factors(self.replica_steps(round + 1), self.model_steps);
+            whole.scale_moments(&settings.spec, &factors);
         }
-    }
-
-    /// Has the global model evaluated.
-    pub(super) fn evaluate(&mut self) {
-        if let Some(standardizer) = self.standardizer.clone() {
-            let (round, state) = (self.global_rounds.saturating_sub(1), self.global.clone());
-            self.push(Action::Compute(Job::Evaluate { round, state, standardizer }));
-        }
-    }
-
-    pub(super) fn handle_evaluated(
-        &mut self,
-        now: Duration,
-        round: u32,
-        accuracy: f64,
-        loss: f64,
-        samples: u64,
-    ) {
-        self.emit(now, EventKind::Evaluated { round: round + 1, accuracy, loss, samples });
-        // A slow evaluation may end after the next aggregation: the target counts for its own model only.
-        if round + 1 != self.global_rounds {
-            return;
-        }
-        match self.settings.target_accuracy {
-            Some(target) if accuracy >= target => {
-                let reason = format!("the accuracy target was met: {accuracy:.4} >= {target}");
-                self.finish(now, reason, true);
-            }
-            _ if matches!(self.phase, Phase::LastEvaluation) => {
-                let reason = match self.settings.target_accuracy {
-                    Some(target) => {
-                        format!("max_rounds were done at accuracy {accuracy:.4}, target {target}")
-                    }
-                    None => format!("max_rounds were done at accuracy {accuracy:.4}"),
-                };
-                self.finish(now, reason, false);
-            }
-            _ => {}
-        }
+        whole.append(shared);
+        whole
     }
 }

@@ -5,7 +5,7 @@ mod workload;
 use std::collections::BTreeMap;
 
 use super::member::Member;
-use super::settings::{Cuts, Replan, Settings};
+use super::settings::{Cuts, Replan, Settings, Topology};
 use crate::event::{PlannedEdge, TermsMs};
 use crate::link::{LinkEstimator, LinkState, RttFilter, Transfer};
 use crate::plan::{EdgePlan, Plan, PlanError};
@@ -177,7 +177,8 @@ impl Forecast {
         }
     }
 
-    /// Plans a round for the edges that are not left out, in name order.
+    /// Plans a round for the edges that are not left out, in name order; `held_cut` is one that all must
+    /// keep.
     ///
     /// # Errors
     /// In words, if a number cannot be planned with.
@@ -186,6 +187,7 @@ impl Forecast {
         settings: &Settings,
         fleet: &BTreeMap<String, Member>,
         round: u32,
+        held_cut: Option<usize>,
     ) -> Result<Planned, String> {
         let names: Vec<String> =
             fleet.iter().filter(|(_, member)| !member.out).map(|(name, _)| name.clone()).collect();
@@ -204,7 +206,7 @@ impl Forecast {
                     rtt_s: edge.rtt.rtt_s().unwrap_or(ASSUMED_RTT_S),
                     memory_limit: edge.memory_limit,
                     current_cut,
-                    fixed_cut: Self::fixed_cut(settings, name, round),
+                    fixed_cut: held_cut.or_else(|| Self::fixed_cut(settings, name, round)),
                 })
             })
             .collect();
@@ -256,7 +258,12 @@ impl Forecast {
             Cuts::Planned => None,
             Cuts::Fixed(cut) => Some(cut),
             Cuts::Random => {
-                let mut stream = random::stream(settings.seed, &["cut", edge, &round.to_string()]);
+                let round = round.to_string();
+                let parts: &[&str] = match settings.topology {
+                    Topology::Shared => &["common cut", &round],
+                    Topology::ReplicaPerEdge | Topology::HandedOn => &["cut", edge, &round],
+                };
+                let mut stream = random::stream(settings.seed, parts);
                 let (least, most) = (*settings.depth.start(), *settings.depth.end());
                 Some(least + random::below(&mut stream, (most - least + 1) as u64) as usize)
             }

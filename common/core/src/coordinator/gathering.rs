@@ -9,7 +9,7 @@ use crate::codec::Codec;
 use crate::event::EventKind;
 use crate::link::Transfer;
 use crate::model::ModelCost;
-use crate::standardize::Standardizer;
+use crate::standardize::{Fit, Standardizer, Transform};
 use crate::statistics::{self, ChannelStatistics};
 use crate::wire::{
     Assignment, CloudMessage, PROTOCOL_VERSION, TensorHeader, TensorKind, TensorMessage, TrainingRequest,
@@ -41,8 +41,9 @@ impl Coordinator {
             return;
         }
         self.connections.insert(from, Caller::Edge(name.clone()));
-        let (samples, labels) = (request.samples, request.labels.clone());
-        self.emit(now, EventKind::EdgeJoined { edge: name.clone(), samples, labels });
+        let held_out = self.settings.held_out(request.samples);
+        let (samples, labels) = (request.samples - held_out, request.labels.clone());
+        self.emit(now, EventKind::EdgeJoined { edge: name.clone(), samples, held_out, labels });
         self.forecast.admit(&request);
         self.fleet.insert(name, Member::new(request, from));
         if self.fleet.len() >= self.settings.min_edges {
@@ -61,6 +62,11 @@ impl Coordinator {
         }
         if *samples == 0 {
             return Err(format!("edge `{name}` has no samples"));
+        }
+        if *samples == 1 && self.settings.holdout().is_some() {
+            return Err(format!(
+                "edge `{name}` has 1 sample; with `data.evaluate = \"edges\"` it needs at least 2, one to train on and one to evaluate on"
+            ));
         }
         if *shape != self.settings.spec.input {
             return Err(format!(
@@ -122,7 +128,9 @@ impl Coordinator {
             seed: settings.seed,
             model: settings.spec.clone(),
             standardization: settings.standardization,
+            measure: self.measured.clone(),
             standardizer: self.standardizer.clone(),
+            holdout: settings.holdout(),
             optimizer: settings.optimizer,
             batch_size: settings.batch_size,
             steps_per_round: settings.steps_per_round,
@@ -133,8 +141,15 @@ impl Coordinator {
         self.send(edge, CloudMessage::Assignment(Box::new(assignment)));
     }
 
-    pub(super) fn handle_statistics(&mut self, now: Duration, edge: &str, channels: Vec<ChannelStatistics>) {
-        if !matches!(self.phase, Phase::Standardize) {
+    pub(super) fn handle_statistics(
+        &mut self,
+        now: Duration,
+        edge: &str,
+        of: &Transform,
+        channels: Vec<ChannelStatistics>,
+    ) {
+        // Those of an earlier exchange may come late.
+        if !matches!(self.phase, Phase::Standardize) || *of != self.measured {
             return;
         }
         let expected = self.settings.spec.input[0];
@@ -145,7 +160,7 @@ impl Coordinator {
             return;
         }
         // Found here, it concerns one edge; in the merged statistics it would concern them all.
-        if let Err(error) = Standardizer::fit(self.settings.standardization, &channels) {
+        if let Err(error) = Standardizer::fit(self.settings.standardization, of, &channels) {
             self.refuse_edge(now, edge, &format!("its data cannot be standardized: {error}"));
             return;
         }
@@ -164,10 +179,15 @@ impl Coordinator {
         let fitted = statistics::merge_all(active().filter_map(|member| member.statistics.as_deref()))
             .map_err(|error| error.to_string())
             .and_then(|merged| {
-                Standardizer::fit(self.settings.standardization, &merged).map_err(|error| error.to_string())
+                Standardizer::fit(self.settings.standardization, &self.measured, &merged)
+                    .map_err(|error| error.to_string())
             });
         let standardizer = match fitted {
-            Ok(standardizer) => standardizer,
+            Ok(Fit::Done(standardizer)) => standardizer,
+            Ok(Fit::Measure(transform)) => {
+                self.measure(&transform);
+                return;
+            }
             Err(error) => {
                 self.abort(now, format!("the edges' data cannot be standardized: {error}"));
                 return;
@@ -175,6 +195,7 @@ impl Coordinator {
         };
         let kind = EventKind::Standardized {
             method: standardizer.method.to_string(),
+            shifts: standardizer.transform.shifts().to_vec(),
             offsets: standardizer.channels.iter().map(|affine| affine.offset).collect(),
             scales: standardizer.channels.iter().map(|affine| affine.scale).collect(),
         };
@@ -188,7 +209,25 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn handle_ready(&mut self, now: Duration, edge: &str, downlink: Option<Transfer>) {
+    /// Asks everybody for statistics once more, of transformed samples.
+    fn measure(&mut self, transform: &Transform) {
+        self.measured = transform.clone();
+        let names: Vec<String> = self.fleet.keys().cloned().collect();
+        for edge in names {
+            if let Some(member) = self.fleet.get_mut(&edge) {
+                member.statistics = None;
+            }
+            self.send(&edge, CloudMessage::Measure(transform.clone()));
+        }
+    }
+
+    pub(super) fn handle_ready(
+        &mut self,
+        now: Duration,
+        edge: &str,
+        downlink: Option<Transfer>,
+        evaluates_not: Option<String>,
+    ) {
         if let Some(transfer) = downlink {
             self.forecast.observe_probe_down(edge, transfer);
         }
@@ -196,6 +235,7 @@ impl Coordinator {
             self.refuse_edge(now, edge, "it said that it is ready before it got the standardizer");
             return;
         }
+        self.note_evaluation(now, edge, evaluates_not);
         let Some(member) = self.fleet.get_mut(edge) else { return };
         // Said again: what is known of where the edge left off is out of date by now.
         if std::mem::replace(&mut member.ready, true) {
@@ -213,12 +253,13 @@ impl Coordinator {
         if !matches!(self.phase, Phase::Standardize) || waiting {
             return;
         }
-        if self.round < self.settings.max_rounds {
+        if let Some(reason) = self.lacks_evaluators() {
+            self.abort(now, reason);
+        } else if self.round < self.settings.max_rounds {
             self.start_round(now, self.round);
         } else {
             // The checkpoint is of the last round: only its evaluation is missing.
-            self.evaluate();
-            self.phase = Phase::LastEvaluation;
+            self.evaluate_then_go_on(now);
         }
     }
 

@@ -28,6 +28,10 @@ pub(super) struct Member {
     pub(super) refused: Option<String>,
     pub(super) statistics: Option<Vec<ChannelStatistics>>,
     pub(super) ready: bool,
+    /// Whether it has said that it cannot evaluate the global model.
+    pub(super) evaluates_not: bool,
+    /// It came back between two rounds: what it still has is looked at when the next one begins.
+    pub(super) came_back: bool,
     /// Left out until the next aggregation.
     pub(super) out: bool,
     /// Steps done since the last aggregation: its weight.
@@ -44,6 +48,8 @@ impl Member {
             refused: None,
             statistics: None,
             ready: false,
+            evaluates_not: false,
+            came_back: false,
             out: false,
             steps_done: 0,
             round: None,
@@ -56,7 +62,9 @@ impl Member {
 pub(super) struct Served {
     pub(super) loss: f32,
     pub(super) correct: u32,
-    /// From the last byte of each tensor to its reply, in seconds.
+    /// How long the activations waited for the turn of their edge, in seconds.
+    pub(super) turn_s: f64,
+    /// From the last byte of each tensor, or its turn if that came later, to its reply, in seconds.
     pub(super) residence_s: f64,
     /// The computation alone, in seconds.
     pub(super) service_s: f64,
@@ -100,6 +108,8 @@ pub(super) struct MemberRound {
     pub(super) tail: Option<LayerState>,
     pub(super) export_asked: bool,
     pub(super) exported: Option<LayerState>,
+    /// Its turn is over: the model that it trained is the next edge's.
+    pub(super) handed_on: bool,
 }
 
 impl MemberRound {
@@ -123,6 +133,7 @@ impl MemberRound {
             tail: None,
             export_asked: false,
             exported: None,
+            handed_on: false,
         }
     }
 

@@ -28,6 +28,7 @@ impl Coordinator {
         if !out {
             self.emit(now, EventKind::EdgeLost { round: self.round + 1, edge: edge.to_owned() });
         }
+        self.end_edge_evaluation(now);
     }
 
     /// A known edge asks again: after a lost connection, or after a restart of its process.
@@ -68,6 +69,7 @@ impl Coordinator {
 
     /// Goes on with an edge that is ready again.
     pub(super) fn take_back(&mut self, now: Duration, edge: &str) {
+        self.ask_for_evaluation(now, edge);
         let Some(member) = self.fleet.get(edge) else { return };
         let resume = member.request.resume;
         if member.out {
@@ -84,6 +86,11 @@ impl Coordinator {
         let has_ended = completed == Some((plan.round, plan.attempt)) && round.is_trained(end);
         // What is about to be aggregated needs nothing more of the edge, whatever it has lost.
         let is_over = plan.aggregate && self.is_complete(round);
+        if matches!(self.phase, Phase::Train { .. }) && !self.is_at_turn(edge) {
+            // It has handed its model on, or gets one when its turn comes.
+            self.emit_resumed(now, edge, Recovery::Connection);
+            return;
+        }
         if is_there || has_ended || is_over {
             let may_lack_layers = round.next_step == 0 && !round.passed && !round.reported.contains(&true);
             self.send(edge, CloudMessage::Resumed);
@@ -94,6 +101,9 @@ impl Coordinator {
             return;
         }
         if !matches!(self.phase, Phase::Train { .. }) {
+            if let Some(member) = self.fleet.get_mut(edge) {
+                member.came_back = true;
+            }
             return;
         }
         let recovery = self.restart_round(edge, resume);
@@ -105,12 +115,12 @@ impl Coordinator {
         }
     }
 
-    fn emit_resumed(&mut self, now: Duration, edge: &str, how: Recovery) {
+    pub(super) fn emit_resumed(&mut self, now: Duration, edge: &str, how: Recovery) {
         self.emit(now, EventKind::EdgeResumed { round: self.round + 1, edge: edge.to_owned(), how });
     }
 
     /// Sets the edge's round back to its start, or to the global model if the edge has lost its state.
-    fn restart_round(&mut self, edge: &str, resume: Option<ResumePoint>) -> Recovery {
+    pub(super) fn restart_round(&mut self, edge: &str, resume: Option<ResumePoint>) -> Recovery {
         let end = self.settings.cloud_end();
         let global = self.global.clone();
         let first = self.global_rounds == 0 && self.is_seeded;
@@ -122,7 +132,9 @@ impl Coordinator {
         let recoverable = match plan.start {
             StartFrom::Initial | StartFrom::Cloud => true,
             StartFrom::Own { .. } => {
-                completed.and_then(|(round, _)| round.checked_add(1)) == Some(plan.round)
+                // An edge that has ended this round in an earlier attempt still has the one before.
+                completed
+                    .is_some_and(|(round, _)| round == plan.round || round.checked_add(1) == Some(plan.round))
             }
         };
         if recoverable {
@@ -174,8 +186,7 @@ impl Coordinator {
         let mut stories = Vec::new();
         for edge in &lost {
             let Some(member) = self.fleet.get_mut(edge) else { continue };
-            member.out = true;
-            member.round = None;
+            (member.out, member.round, member.came_back) = (true, None, false);
             let mut reason = format!("did not come back within {window:?} (fleet.rejoin_window)");
             if let Some(refused) = &member.refused {
                 reason = format!("{reason} after it was turned away because {refused}");
@@ -199,12 +210,11 @@ impl Coordinator {
                 self.fit_when_complete(now);
                 self.train_when_ready(now);
             }
-            Phase::Train { .. } => {
-                if self.settings.topology == Topology::Shared {
-                    self.restart_everyone(now);
-                }
-                self.end_round_when_complete(now);
-            }
+            Phase::Train { .. } => match self.settings.topology {
+                Topology::ReplicaPerEdge => self.end_round_when_complete(now),
+                Topology::Shared => self.restart_everyone(now),
+                Topology::HandedOn => self.pass_over(now, &lost),
+            },
             _ => {}
         }
     }

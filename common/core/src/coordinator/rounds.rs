@@ -22,19 +22,15 @@ impl Coordinator {
                 member.steps_done = 0;
                 member.out &= !(member.ready && member.connection.is_some());
             }
+            self.model_steps = self.optimizer_steps;
         }
         let end = self.settings.cloud_end();
-        if self.settings.topology == Topology::Shared {
-            let state = match self.shared_end.take() {
-                Some(end) if !fresh => Arc::new(end),
-                _ => self.global.clone(),
-            };
-            self.shared_start = Some(Slice { layers: state.layers.clone(), state });
-            self.place_shared();
-        }
+        let shared_end = self.shared_end.take().filter(|_| !fresh);
+        // Between aggregations the client-side models differ: none of their layers fits the shared model.
+        let held_cut = shared_end.as_ref().map(|end| end.layers.start);
         let names: Vec<String> =
             self.fleet.iter().filter(|(_, member)| !member.out).map(|(name, _)| name.clone()).collect();
-        let planned = match self.forecast.plan(&self.settings, &self.fleet, round) {
+        let planned = match self.forecast.plan(&self.settings, &self.fleet, round, held_cut) {
             Ok(planned) => planned,
             Err(reason) => {
                 self.abort(now, reason);
@@ -50,14 +46,22 @@ impl Coordinator {
                 edges: planned.events,
             },
         );
+        if self.settings.topology == Topology::Shared {
+            let common_cut = planned.predictions.first().map_or(0, |prediction| prediction.cut);
+            let state = shared_end.map_or_else(|| self.global.clone(), Arc::new);
+            self.shared_start = Some(Slice { state, layers: common_cut..end });
+            self.place_shared();
+        }
+        let turns = self.settings.topology == Topology::HandedOn;
         for (edge, prediction) in names.into_iter().zip(planned.predictions) {
+            let optimizer_steps = self.replica_steps(round);
             let Some(member) = self.fleet.get_mut(&edge) else { continue };
             let before = member.round.take();
             let cut = prediction.cut;
             let start = match &before {
                 _ if fresh && round == 0 && self.is_seeded => StartFrom::Initial,
                 // Without layers of its own an edge has nothing to go on from, and nothing to lose.
-                Some(before) if !fresh && (before.cut() > 0 || self.settings.tail.is_some()) => {
+                Some(before) if !fresh && !turns && (before.cut() > 0 || self.settings.tail.is_some()) => {
                     StartFrom::Own { upload_moved: cut < before.cut() }
                 }
                 _ => StartFrom::Cloud,
@@ -67,15 +71,20 @@ impl Coordinator {
                 attempt: 0,
                 cut: cut as u32,
                 steps: self.settings.steps_per_round,
-                optimizer_steps: self.settings.optimizer_steps(round),
+                optimizer_steps,
                 start,
-                aggregate: self.settings.aggregates(round),
+                // A model that is handed on goes through the cloud.
+                aggregate: turns || self.settings.aggregates(round),
                 activations: self.settings.activations,
                 gradients: self.settings.gradients,
                 pace: prediction.pace_up,
                 deadline_s: planned.deadline_s,
             };
             let mut next = MemberRound::new(plan, prediction);
+            if turns {
+                member.round = Some(next);
+                continue;
+            }
             let ended = before.filter(|_| !fresh).and_then(|before| Some((before.cut(), before.exported?)));
             match ended {
                 Some((old, exported)) => {
@@ -98,8 +107,22 @@ impl Coordinator {
                 }
             }
             member.round = Some(next);
+            if std::mem::take(&mut member.came_back) {
+                let resume = member.request.resume;
+                let recovery = self.restart_round(&edge, resume);
+                self.emit_resumed(now, &edge, recovery);
+            }
             self.begin_attempt(now, &edge);
         }
+        if turns {
+            self.begin_turns(now, fresh);
+        }
+    }
+
+    /// Optimizer steps behind the moments of what one edge trains alone, before its first of a round.
+    pub(super) fn replica_steps(&self, round: u32) -> u64 {
+        let rounds = round.saturating_sub(self.global_rounds);
+        self.optimizer_steps + u64::from(rounds) * u64::from(self.settings.steps_per_round)
     }
 
     /// Places the replica and sends the plan, with the layers that come with it. An edge that is not
@@ -125,7 +148,14 @@ impl Coordinator {
         }
     }
 
-    fn emit_state_moved(&mut self, now: Duration, edge: &str, round: u32, bytes: u64, direction: &str) {
+    pub(super) fn emit_state_moved(
+        &mut self,
+        now: Duration,
+        edge: &str,
+        round: u32,
+        bytes: u64,
+        direction: &str,
+    ) {
         let (edge, direction) = (edge.to_owned(), direction.to_owned());
         self.emit(now, EventKind::StateMoved { round: round + 1, edge, direction, bytes });
     }
@@ -154,6 +184,7 @@ impl Coordinator {
     /// Whether a message is of the attempt that the edge is in.
     pub(super) fn is_current(&self, edge: &str, round: u32, attempt: u32) -> bool {
         matches!(self.phase, Phase::Train { .. })
+            && self.is_at_turn(edge)
             && self
                 .fleet
                 .get(edge)
@@ -220,7 +251,7 @@ impl Coordinator {
                     whole.append(Arc::unwrap_or_clone(rest));
                     round.start = Some(Slice { state: Arc::new(whole), layers: range.start..end });
                     self.place(edge);
-                    self.serve(edge);
+                    self.serve(now, edge);
                 }
                 // Sent again after a lost connection.
                 None => {}
@@ -282,6 +313,10 @@ impl Coordinator {
                 self.end_round_when_complete(now);
             }
             Replica::Shared if matches!(self.phase, Phase::Aggregate) && round == self.round => {
+                if !state.is_finite() {
+                    self.abort(now, format!("the edges' shared model has diverged: {}", diverged(round)));
+                    return;
+                }
                 self.shared_end = Some(state);
                 self.close_round(now);
             }
@@ -292,31 +327,49 @@ impl Coordinator {
     /// Whether an edge has nothing left to do or to send in this round.
     pub(super) fn is_complete(&self, round: &MemberRound) -> bool {
         let shared = self.settings.topology == Topology::Shared;
-        round.done
-            && (shared || round.exported.is_some())
-            && (!round.plan.aggregate
-                || ((round.cut() == 0 || round.upload.is_some())
-                    && (self.settings.tail.is_none() || round.tail.is_some())))
+        round.handed_on
+            || round.done
+                && (shared || round.exported.is_some())
+                && (!round.plan.aggregate
+                    || ((round.cut() == 0 || round.upload.is_some())
+                        && (self.settings.tail.is_none() || round.tail.is_some())))
     }
 
     /// The barrier: goes on once every edge that takes part is complete.
     pub(super) fn end_round_when_complete(&mut self, now: Duration) {
-        let Phase::Train { since } = self.phase else { return };
+        if !matches!(self.phase, Phase::Train { .. }) {
+            return;
+        }
         let complete = self
             .fleet
-            .values()
-            .filter(|member| !member.out)
-            .all(|member| member.round.as_ref().is_some_and(|round| self.is_complete(round)));
+            .iter()
+            .filter(|(name, member)| !member.out && self.is_at_turn(name))
+            .all(|(_, member)| member.round.as_ref().is_some_and(|round| self.is_complete(round)));
         if !complete {
             return;
         }
+        if self.settings.topology == Topology::HandedOn {
+            self.hand_on(now);
+        } else {
+            self.end_round(now);
+        }
+    }
+
+    /// Every edge has done its part of the round.
+    pub(super) fn end_round(&mut self, now: Duration) {
+        let Phase::Train { since } = self.phase else { return };
         let seconds = now.saturating_sub(since).as_secs_f64();
         self.emit(now, EventKind::RoundDone { round: self.round + 1, seconds });
-        for member in self.fleet.values_mut().filter(|member| !member.out) {
-            member.steps_done += u64::from(self.settings.steps_per_round);
+        let (topology, steps) = (self.settings.topology, u64::from(self.settings.steps_per_round));
+        // Those of a turn were counted at its end.
+        if topology != Topology::HandedOn {
+            for member in self.fleet.values_mut().filter(|member| !member.out) {
+                member.steps_done += steps;
+            }
         }
         self.phase = Phase::Aggregate;
-        if self.settings.topology == Topology::Shared {
+        if topology == Topology::Shared {
+            self.model_steps += steps * self.fleet.values().filter(|member| !member.out).count() as u64;
             let job = Job::Export { replica: Replica::Shared, round: self.round, attempt: 0 };
             self.push(Action::Compute(job));
         } else {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::member::Slice;
-use crate::codec::Codec;
+use crate::codec::{ActivationCodec, Codec};
 use crate::config::{
     self, AggregateMoments, Algorithm, Config, ConfigError, FixedCut, LabelsAt, StandardizeMethod,
 };
+use crate::holdout;
 use crate::model::{LayerState, ModelCost, ModelSpec};
 use crate::optimizer::Optimizer;
 use crate::plan::{Deadline, Objective};
@@ -20,8 +21,23 @@ use crate::standardize::Method;
 pub enum Topology {
     /// A replica per edge; both halves averaged at aggregations: `splitfed-v1`, and `fedavg` at c = L.
     ReplicaPerEdge,
-    /// One server-side model, updated by the edges' batches in edge order: `centralized` at c = 0.
+    /// One server-side model, updated by the edges' batches in edge order: `splitfed-v2`, whose edges have
+    /// client-side models of their own behind one common cut, and `centralized` at c = 0.
     Shared,
+    /// One model, which the edges train by turns of a round's steps each: `sequential`.
+    HandedOn,
+}
+
+/// Whose samples the global model is evaluated on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Evaluation {
+    /// The cloud's own, while the next round is trained.
+    Cloud,
+    /// A part of every edge's shard, before the next round.
+    Edges {
+        /// The share that is held out: see [`crate::holdout`].
+        holdout: f64,
+    },
 }
 
 /// How the cut of each edge is found.
@@ -31,7 +47,7 @@ pub enum Cuts {
     Planned,
     /// The same for everyone, always.
     Fixed(usize),
-    /// Drawn anew for every edge and round.
+    /// Drawn anew for every edge and round; a common cut, for every aggregation.
     Random,
 }
 
@@ -57,6 +73,8 @@ pub struct Settings {
     pub spec: ModelSpec,
     /// How data is standardized.
     pub standardization: Method,
+    /// Whose samples measure the accuracy.
+    pub evaluation: Evaluation,
     /// The optimizer of both halves.
     pub optimizer: Optimizer,
     /// Samples per step.
@@ -100,8 +118,8 @@ pub struct Settings {
     pub rejoin_window: Duration,
     /// Rounds between checkpoints; a multiple of `aggregate_every`.
     pub checkpoint_every: u32,
-    /// Codec of the activations.
-    pub activations: Codec,
+    /// How the activations travel.
+    pub activations: ActivationCodec,
     /// Codec of the cut gradients.
     pub gradients: Codec,
     /// Replicas that the cloud trains at the same time.
@@ -116,7 +134,8 @@ impl Settings {
     /// The settings that a configuration describes for a model and a calibrated cloud.
     ///
     /// # Errors
-    /// If the configured cuts do not fit the model, or would send raw data without permission.
+    /// If the configured cuts do not fit the model, or would send raw data without permission, or if
+    /// edges are to evaluate a model that fits none of them.
     pub fn from_config(
         config: &Config,
         spec: ModelSpec,
@@ -136,11 +155,12 @@ impl Settings {
         }
         let (least, most) = config.check_depth(spec.len(), tail)?;
         let topology = match config.training.algorithm {
-            Algorithm::Centralized => Topology::Shared,
-            _ => Topology::ReplicaPerEdge,
+            Algorithm::Centralized | Algorithm::SplitFedV2 => Topology::Shared,
+            Algorithm::Sequential => Topology::HandedOn,
+            Algorithm::SplitFedV1 | Algorithm::FedAvg => Topology::ReplicaPerEdge,
         };
         // Layers without parameters before the first that has some hide nothing: such a cut sends raw data.
-        let raw_is_allowed = config.data.allow_raw_data || topology == Topology::Shared;
+        let raw_is_allowed = config.data.allow_raw_data || most == 0;
         let least = if raw_is_allowed || config.plan.fixed_cut.is_some() {
             least
         } else {
@@ -149,6 +169,7 @@ impl Settings {
         if !raw_is_allowed && least <= first {
             return Err(config.refuse_raw_cut(least, &spec));
         }
+        config.check_edge_evaluation(&spec)?;
         let training = &config.training;
         Ok(Self {
             session,
@@ -156,9 +177,13 @@ impl Settings {
             standardization: match config.data.standardize {
                 StandardizeMethod::MinMax => Method::MinMax,
                 StandardizeMethod::None => Method::None,
-                StandardizeMethod::Zscore | StandardizeMethod::Log | StandardizeMethod::UnitNorm => {
-                    Method::Zscore
-                }
+                StandardizeMethod::Zscore => Method::Zscore,
+                StandardizeMethod::Log => Method::Log,
+                StandardizeMethod::UnitNorm => Method::UnitNorm,
+            },
+            evaluation: match config.data.holdout {
+                Some(share) => Evaluation::Edges { holdout: share.get() },
+                None => Evaluation::Cloud,
             },
             optimizer: training.optimizer,
             batch_size: training.batch_size.get() as u32,
@@ -196,8 +221,8 @@ impl Settings {
             quorum: config.fleet.quorum.get(),
             rejoin_window: config.fleet.rejoin_window,
             checkpoint_every: config.fleet.checkpoint_every.get() as u32,
-            activations: codec(config.wire.activations),
-            gradients: codec(config.wire.gradients),
+            activations: config.wire.activations,
+            gradients: config.wire.gradients,
             workers: config.cloud.workers.get(),
             capacity: Some(config.cloud.capacity_mbps.get() * 1e6 / 8.0),
             cloud_profile,
@@ -222,22 +247,22 @@ impl Settings {
         (round + 1).is_multiple_of(self.aggregate_every) || round + 1 == self.max_rounds
     }
 
-    /// Optimizer steps since the moments were last zero, before the first step of a round.
-    pub fn optimizer_steps(&self, round: u32) -> u64 {
-        let rounds = if self.reset_moments { round % self.aggregate_every } else { round };
-        u64::from(rounds) * u64::from(self.steps_per_round)
+    /// The share of its samples that an edge holds out, if it is to evaluate.
+    pub fn holdout(&self) -> Option<f64> {
+        match self.evaluation {
+            Evaluation::Cloud => None,
+            Evaluation::Edges { holdout } => Some(holdout),
+        }
+    }
+
+    /// How many of its samples an edge holds out to evaluate on.
+    pub fn held_out(&self, samples: u64) -> u64 {
+        self.holdout().map_or(0, |share| holdout::held_out(samples, share))
     }
 
     /// How many optimizer moments every trained tensor has.
     pub fn moments(&self) -> usize {
         self.optimizer.moments().len()
-    }
-}
-
-fn codec(codec: config::Codec) -> Codec {
-    match codec {
-        config::Codec::F32 => Codec::F32,
-        config::Codec::F16 => Codec::F16,
     }
 }
 

@@ -52,7 +52,7 @@ impl Coordinator {
             self.refuse_edge(now, edge, &reason);
         } else if !round.in_service {
             round.arrived = Some(Arrived { part, tensor, at: now });
-            self.serve(edge);
+            self.serve(now, edge);
         }
     }
 
@@ -68,11 +68,14 @@ impl Coordinator {
     }
 
     /// Hands the edge's waiting tensor to its replica, if it is its turn.
-    pub(super) fn serve(&mut self, edge: &str) {
+    pub(super) fn serve(&mut self, now: Duration, edge: &str) {
         let shared = self.settings.topology == Topology::Shared;
         if shared && self.turn().as_deref() != Some(edge) {
             return;
         }
+        let active = || self.fleet.iter().filter(|(_, member)| !member.out);
+        let (edges, rank) =
+            (active().count() as u64, active().take_while(|(name, _)| *name != edge).count() as u64);
         let settings = &self.settings;
         let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
         if round.in_service || (round.start.is_none() && !shared) {
@@ -82,10 +85,12 @@ impl Coordinator {
         let step = round.next_step;
         round.in_service = true;
         let served = &mut round.served[step as usize];
-        served.residence_s -= at.as_secs_f64();
+        if shared {
+            served.turn_s = now.saturating_sub(at).as_secs_f64();
+        }
+        served.residence_s -= at.as_secs_f64() + served.turn_s;
         served.bytes_up += tensor.wire_bytes();
         let plan = round.plan;
-        let codec = if part == StepPart::Forward { settings.activations } else { settings.gradients };
         let job = StepJob {
             part,
             replica: if shared { Replica::Shared } else { Replica::Of(edge.to_owned()) },
@@ -94,9 +99,14 @@ impl Coordinator {
             attempt: plan.attempt,
             step,
             global_step: u64::from(plan.round) * u64::from(settings.steps_per_round) + u64::from(step),
-            optimizer_step: plan.optimizer_steps + u64::from(step) + 1,
+            optimizer_step: if shared {
+                self.model_steps + u64::from(step) * edges + rank + 1
+            } else {
+                plan.optimizer_steps + u64::from(step) + 1
+            },
             tensor,
-            codec,
+            activations: settings.activations,
+            gradients: settings.gradients,
         };
         self.push(Action::Compute(Job::Step(job)));
     }
@@ -144,7 +154,7 @@ impl Coordinator {
         if self.settings.topology == Topology::Shared
             && let Some(next) = self.turn()
         {
-            self.serve(&next);
+            self.serve(now, &next);
         }
         self.end_member_round(now, edge);
     }
@@ -222,13 +232,15 @@ impl Coordinator {
         }
         let prediction = member.prediction.clone();
         let plan = member.plan;
+        // Waiting for the turn is the algorithm's, not the device's, the link's or the cloud's.
+        let latency_s = (report.latency_s - served.turn_s).max(0.0);
         if let Some(transfer) = report.downlink {
             self.forecast.observe_downlink(edge, transfer);
         }
         self.forecast.observe_step(edge, &prediction, &report, served.residence_s - served.service_s);
         let predicted = prediction.terms_ms;
         let network_ms =
-            (report.latency_s - report.forward_s - report.backward_s - served.residence_s).max(0.0) * 1e3;
+            (latency_s - report.forward_s - report.backward_s - served.residence_s).max(0.0) * 1e3;
         let network_predicted = predicted.uplink + predicted.downlink;
         let up_share = if network_predicted > 0.0 { predicted.uplink / network_predicted } else { 0.0 };
         self.emit(
@@ -239,7 +251,7 @@ impl Coordinator {
                 edge: edge.to_owned(),
                 step: report.step + 1,
                 cut: plan.cut,
-                latency_ms: report.latency_s * 1e3,
+                latency_ms: latency_s * 1e3,
                 predicted_ms: prediction.step_ms,
                 deadline_ms: plan.deadline_s * 1e3,
                 terms_ms: TermsMs {

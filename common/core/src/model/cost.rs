@@ -242,6 +242,19 @@ impl ModelCost {
             .saturating_add(gradient)
     }
 
+    /// Bytes of tensors that the whole model needs at once to evaluate `batch` samples at a time, from
+    /// the moment its weights come over the wire: weights and buffers, as they came and as tensors, and
+    /// what the largest layer reads, makes and holds inside.
+    pub fn inference_memory_bytes(&self, batch: u64) -> u64 {
+        let layers = 0..self.layers.len();
+        let held = self.params(layers.clone()).saturating_add(self.buffers(layers)).saturating_mul(2);
+        let at = |layer: &LayerCost| {
+            layer.input_elements.saturating_add(layer.output_elements).saturating_add(layer.saved_elements)
+        };
+        let largest = self.layers.iter().map(at).max().unwrap_or(0);
+        held.saturating_add(largest.saturating_mul(batch)).saturating_mul(VALUE_BYTES)
+    }
+
     fn sum(&self, layers: Range<usize>, count: impl Fn(&LayerCost) -> u64) -> u64 {
         self.layers[layers].iter().map(count).fold(0, u64::saturating_add)
     }

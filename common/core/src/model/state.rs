@@ -171,6 +171,27 @@ impl LayerState {
         self.values.iter().all(|value| value.is_finite())
     }
 
+    /// A copy of weights and buffers, without the moments.
+    #[must_use]
+    pub fn without_moments(&self, spec: &ModelSpec) -> Self {
+        let mut values = Vec::with_capacity(state_len(spec, self.layers.clone(), 0));
+        for slot in slots(spec, self.layers.clone(), self.moments) {
+            values.extend_from_slice(&self.values[slot.values]);
+        }
+        Self { layers: self.layers.clone(), moments: 0, values }
+    }
+
+    /// Multiplies each moment by its factor; 1 leaves it as it is, bit for bit.
+    pub fn scale_moments(&mut self, spec: &ModelSpec, factors: &[f64]) {
+        for slot in slots(spec, self.layers.clone(), self.moments) {
+            for (range, factor) in slot.moments.into_iter().zip(factors) {
+                for value in &mut self.values[range] {
+                    *value = (f64::from(*value) * factor) as f32;
+                }
+            }
+        }
+    }
+
     /// Sets every moment to zero: `aggregate_moments = "reset"`.
     pub fn reset_moments(&mut self, spec: &ModelSpec) {
         for slot in slots(spec, self.layers.clone(), self.moments) {
@@ -178,5 +199,56 @@ impl LayerState {
                 self.values[range].fill(0.0);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::builtin::builtin;
+    use crate::model::{LayerOp, LayerSpec};
+
+    #[test]
+    fn without_moments_weights_and_buffers_are_left() {
+        let layer = |name: &str, op| LayerSpec { name: name.into(), op };
+        let spec = ModelSpec {
+            name: "norm".into(),
+            input: [1, 1, 1],
+            classes: 1,
+            frozen: 0,
+            layers: vec![
+                layer("norm", LayerOp::BatchNorm2d { channels: 1 }),
+                layer("flatten", LayerOp::Flatten),
+                layer("linear", LayerOp::Linear { inputs: 1, outputs: 1, bias: true }),
+            ],
+        };
+        let spec = spec.checked().expect("the layers fit");
+        // Weight and bias with two moments each, running mean and variance; weight and bias again.
+        let values = [1.0, -1.0, -1.0, 2.0, -2.0, -2.0, 3.0, 4.0, 5.0, -5.0, -5.0, 6.0, -6.0, -6.0];
+        let state = LayerState::new(&spec, 0..3, 2, values.to_vec()).expect("so many values");
+        let bare = LayerState { layers: 0..3, moments: 0, values: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0] };
+        assert_eq!(state.without_moments(&spec), bare);
+        assert_eq!(bare.without_moments(&spec), bare);
+    }
+
+    #[test]
+    fn moments_are_scaled_each_by_its_own_factor_and_nothing_else() {
+        let spec = builtin("mlp", [1, 2, 2], 3).expect("it is built in");
+        let ones = |moments| {
+            let values = vec![1.0; state_len(&spec, 0..spec.len(), moments)];
+            LayerState { layers: 0..spec.len(), moments, values }
+        };
+        let mut state = ones(2);
+        state.scale_moments(&spec, &[2.0, 0.5]);
+        for slot in slots(&spec, 0..spec.len(), 2) {
+            assert!(state.values[slot.values].iter().all(|value| value.to_bits() == 1.0f32.to_bits()));
+            for (range, expected) in slot.moments.into_iter().zip([2.0f32, 0.5]) {
+                assert!(state.values[range].iter().all(|value| value.to_bits() == expected.to_bits()));
+            }
+        }
+        let mut same = LayerState::initial(&spec, 0..spec.len(), 2, 1);
+        let before = same.clone();
+        same.scale_moments(&spec, &[1.0, 1.0]);
+        assert_eq!(same, before);
     }
 }

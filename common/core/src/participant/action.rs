@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::standardize::Standardizer;
+use crate::standardize::{Standardizer, Transform};
 use crate::statistics::ChannelStatistics;
-use crate::wire::{Assignment, EdgeMessage, RoundPlan, TensorMessage};
+use crate::wire::{Assignment, EdgeMessage, RoundPlan, Score, TensorMessage};
 
 /// Something for the driver to do, in order.
 #[derive(Clone, Debug)]
@@ -33,8 +33,14 @@ pub enum Action {
 /// Work on tensors and on the edge's state folder.
 #[derive(Clone, Debug)]
 pub enum Job {
-    /// The shard's statistics. Answered by [`Computed::Statistics`].
-    Statistics,
+    /// The statistics of the part of the shard that is trained on. Answered by
+    /// [`Computed::Statistics`].
+    Statistics {
+        /// Says which part that is.
+        assignment: Box<Assignment>,
+        /// What the samples are transformed by before.
+        of: Transform,
+    },
     /// Get ready to train; a session that is not the state folder's clears it. Answered by
     /// [`Computed::Prepared`].
     Prepare {
@@ -50,8 +56,8 @@ pub enum Job {
         plan: RoundPlan,
         /// Layers from the cloud.
         blocks: Vec<TensorMessage>,
-        /// Whether the model in memory is not what the last round ended with, so that it must come
-        /// from the state folder.
+        /// Whether the model in memory is not what the round before this one ended with, so that it must
+        /// come from the state folder.
         rolled_back: bool,
     },
     /// Forward a batch to the cut. Answered by [`Computed::Forwarded`].
@@ -86,7 +92,7 @@ pub enum Job {
         /// The step in the round.
         step: u32,
     },
-    /// Make the end of the round durable, and encode it if it is to be aggregated. Answered by
+    /// Make the end of the round durable beside that of the round before, and encode it if it is to be aggregated. Answered by
     /// [`Computed::RoundEnded`].
     EndRound {
         /// The round's plan.
@@ -94,13 +100,26 @@ pub enum Job {
     },
     /// Encode the durable end of a round once more. Answered by [`Computed::RoundEnded`].
     Upload(Completed),
+    /// Evaluate a global model on the samples that are held out; the client-side model in memory may
+    /// make room for it. Answered by [`Computed::Evaluated`].
+    Evaluate {
+        /// The session that it belongs to.
+        session: u64,
+        /// The whole model.
+        model: TensorMessage,
+    },
 }
 
 /// A job's result. Times in seconds, as the device took them.
 #[derive(Clone, Debug)]
 pub enum Computed {
     /// The shard's statistics.
-    Statistics(Vec<ChannelStatistics>),
+    Statistics {
+        /// What the samples were transformed by.
+        of: Transform,
+        /// One entry per channel.
+        channels: Vec<ChannelStatistics>,
+    },
     /// The edge can train.
     Prepared,
     /// The client-side model is at the start of the round.
@@ -179,6 +198,15 @@ pub enum Computed {
         /// Largest resident set so far, in bytes; 0 if unknown.
         peak_rss_bytes: u64,
     },
+    /// How good a global model is here.
+    Evaluated {
+        /// The session that it belongs to.
+        session: u64,
+        /// The round after which it was made.
+        round: u32,
+        /// What was counted, or why nothing was.
+        result: Result<Score, String>,
+    },
     /// A job cannot be done at all.
     Failed {
         /// What and why.
@@ -228,6 +256,13 @@ pub enum Progress {
         cut: u32,
         /// The deadline, in seconds.
         deadline_s: f64,
+    },
+    /// A global model was evaluated on the samples that are held out.
+    Evaluated {
+        /// The round after which it was made, from 1.
+        round: u32,
+        /// What was counted, or why nothing was.
+        result: Result<Score, String>,
     },
     /// The connection is lost; it is tried again.
     Lost,

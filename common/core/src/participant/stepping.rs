@@ -155,7 +155,10 @@ impl Participant {
             }
             blocks = std::mem::take(&mut self.early);
         }
-        let rolled_back = !self.clean;
+        // A round that is repeated after its end starts from the end of the one before.
+        let follows =
+            self.completed.is_some_and(|completed| completed.round.checked_add(1) == Some(plan.round));
+        let rolled_back = !(self.clean && follows);
         self.clean = false;
         if let Some(round) = self.round.as_mut() {
             round.stage = Stage::Begin;
@@ -320,12 +323,13 @@ impl Participant {
         if let Some(tensor) = unanswered {
             self.push(Action::SendTensor { tensor, pace });
         }
-        if at_stage(self.round.as_ref(), Stage::Done) {
+        if has_ended(self.round.as_ref()) {
             self.send_round_end();
         }
     }
 }
 
-fn at_stage(round: Option<&InRound>, stage: Stage) -> bool {
-    round.is_some_and(|at| at.stage == stage)
+/// Whether the round is done and its end durable.
+pub(super) fn has_ended(round: Option<&InRound>) -> bool {
+    round.is_some_and(|at| at.stage == Stage::Done)
 }

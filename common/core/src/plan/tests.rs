@@ -2,7 +2,7 @@
 
 use super::*;
 
-mod properties;
+pub(super) mod properties;
 
 /// Four layers; everything in round milliseconds. With a whole worker, cut by cut:
 ///

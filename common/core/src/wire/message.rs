@@ -4,12 +4,12 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use crate::codec::Codec;
+use crate::codec::{ActivationCodec, Codec};
 use crate::link::Transfer;
 use crate::model::ModelSpec;
 use crate::optimizer::Optimizer;
 use crate::profile::DeviceProfile;
-use crate::standardize::{Method, Standardizer};
+use crate::standardize::{Method, Standardizer, Transform};
 use crate::statistics::ChannelStatistics;
 
 /// Version of the conversation; both sides must speak the same one.
@@ -28,12 +28,20 @@ pub enum EdgeMessage {
     /// The first message on every connection. It stays the first variant and its `version` the first
     /// field, so that any later version can still be told apart.
     TrainingRequest(TrainingRequest),
-    /// The shard's statistics, mergeable; answers [`CloudMessage::Assignment`].
-    Statistics(Vec<ChannelStatistics>),
+    /// The shard's statistics, mergeable; answers [`CloudMessage::Assignment`] and
+    /// [`CloudMessage::Measure`].
+    Statistics {
+        /// What the samples were transformed by before.
+        of: Transform,
+        /// One entry per channel.
+        channels: Vec<ChannelStatistics>,
+    },
     /// The edge can train; answers [`CloudMessage::Standardize`].
     Ready {
         /// The downlink probe's transfer, if it came.
         downlink: Option<Transfer>,
+        /// Why it will not evaluate the global model, if it was told to and cannot.
+        evaluates_not: Option<String>,
     },
     /// The edge cannot take part, for example because the model does not fit its memory.
     Declined {
@@ -57,6 +65,14 @@ pub enum EdgeMessage {
         attempt: u32,
         /// Largest resident set of the edge's process so far, in bytes; 0 if unknown.
         peak_rss_bytes: u64,
+    },
+    /// How good the global model is on the samples that this edge holds out; answers a tensor of kind
+    /// [`super::TensorKind::Model`].
+    Evaluated {
+        /// The round after which it was made.
+        round: u32,
+        /// What was counted, or why nothing was.
+        result: Result<Score, String>,
     },
 }
 
@@ -123,6 +139,46 @@ impl StepReport {
     }
 }
 
+/// What a model does on some samples; scores of parts add up to that of the whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Samples whose largest logit is their label's.
+    pub correct: u64,
+    /// Sum of the samples' cross-entropies.
+    pub loss_sum: f64,
+    /// How many samples.
+    pub samples: u64,
+}
+
+impl Score {
+    /// Whether it can be a score of so many samples.
+    pub fn is_of(&self, samples: u64) -> bool {
+        self.samples == samples
+            && self.correct <= samples
+            && self.loss_sum.is_finite()
+            && self.loss_sum >= 0.0
+    }
+
+    /// Share of the samples that were right; 0 of none.
+    pub fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.samples.max(1) as f64
+    }
+
+    /// Mean cross-entropy; 0 of none.
+    pub fn mean_loss(&self) -> f64 {
+        self.loss_sum / self.samples.max(1) as f64
+    }
+}
+
+impl std::ops::AddAssign for Score {
+    fn add_assign(&mut self, other: Self) {
+        // Saturates because counts come over the wire.
+        self.correct = self.correct.saturating_add(other.correct);
+        self.loss_sum += other.loss_sum;
+        self.samples = self.samples.saturating_add(other.samples);
+    }
+}
+
 /// What the cloud says to an edge.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum CloudMessage {
@@ -138,6 +194,8 @@ pub enum CloudMessage {
     },
     /// Model determination: the architecture, the standardization method and how to train.
     Assignment(Box<Assignment>),
+    /// Another exchange: statistics of the transformed samples are wanted now.
+    Measure(Transform),
     /// The fitted standardizer.
     Standardize(Standardizer),
     /// The edge is attached to its session again; it sends what was not answered once more.
@@ -167,8 +225,13 @@ pub struct Assignment {
     pub model: ModelSpec,
     /// How samples will be standardized.
     pub standardization: Method,
+    /// What the shard's statistics are to be of.
+    pub measure: Transform,
     /// The fitted standardizer, where it is known already: no statistics are wanted then.
     pub standardizer: Option<Standardizer>,
+    /// The share of its samples that the edge holds out ([`crate::holdout`]) to evaluate the global
+    /// models on; without it the edge trains on all of them and evaluates nothing.
+    pub holdout: Option<f64>,
     /// The optimizer of both halves.
     pub optimizer: Optimizer,
     /// Samples per step.
@@ -222,8 +285,8 @@ pub struct RoundPlan {
     pub start: StartFrom,
     /// Whether the edge sends its state after the last step, for the aggregation.
     pub aggregate: bool,
-    /// Codec of the activations.
-    pub activations: Codec,
+    /// How the activations travel.
+    pub activations: ActivationCodec,
     /// Codec of the gradients.
     pub gradients: Codec,
     /// The rate reserved on the uplink, in bytes per second: the edge paces to it.

@@ -30,6 +30,13 @@ pub enum StateTensorError {
     Length(#[from] StateLengthError),
 }
 
+/// The tensor of a whole model that is to be evaluated, made after round `round`; the state has no
+/// moments.
+pub fn encode_model(round: u32, state: LayerState) -> TensorMessage {
+    let TensorMessage { header, body } = encode_state(round, 0, 0, state);
+    TensorMessage { header: TensorHeader { kind: TensorKind::Model, ..header }, body }
+}
+
 /// The tensor of a state. `step` is 0 at the start of a round and its number of steps at its end.
 pub fn encode_state(round: u32, attempt: u32, step: u32, state: LayerState) -> TensorMessage {
     let header = TensorHeader {

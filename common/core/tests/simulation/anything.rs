@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use partway_core::coordinator::{Cuts, Outcome};
+use partway_core::standardize::Method;
 
 use crate::network::Dice;
 use crate::scenario::{Fault, LAYERS, Scenario};
@@ -15,20 +16,26 @@ fn simulations() -> u64 {
 }
 
 fn drawn(dice: &mut Dice, seed: u64) -> Scenario {
-    let base = match dice.below(6) {
+    let base = match dice.below(10) {
         0 => Scenario::new(seed),
         1 => Scenario::new(seed).any_depth(),
         2 => Scenario::new(seed).cut_at(LAYERS),
         3 => Scenario { cuts: Cuts::Planned, ..Scenario::new(seed) },
         4 => Scenario { reset_moments: true, workers: 1, ..Scenario::new(seed).any_depth() },
+        5 => Scenario::shared_behind_a_cut(seed),
+        6 => Scenario { reset_moments: true, workers: 1, ..Scenario::shared_behind_a_cut(seed) },
+        7 => Scenario::handed_on(seed),
+        8 => Scenario { cuts: Cuts::Planned, depth: 1..=LAYERS - 1, ..Scenario::handed_on(seed) },
         _ => Scenario::centralized(seed),
     };
-    let base = if dice.chance(0.4) && !base.shared() { base.labels_on_the_edge() } else { base };
+    let base = if dice.chance(0.4) && !base.has_one_model() { base.labels_on_the_edge() } else { base };
     Scenario {
         rounds: 3 + dice.below(6) as u32,
         aggregate_every: 1 + dice.below(4) as u32,
         copies: if dice.chance(0.5) { 0.3 } else { 0.0 },
         evaluation_ms: (1, 1 + 2000 * dice.below(2)),
+        holdout: dice.chance(0.3).then_some(0.1),
+        standardization: if dice.chance(0.3) { Method::Log } else { Method::Zscore },
         ..base
     }
 }

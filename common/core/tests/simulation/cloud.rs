@@ -46,7 +46,9 @@ impl Workers {
     /// Queues a job of a replica.
     pub(crate) fn submit(&mut self, job: Job) {
         let replica = match &job {
-            Job::Place { replica, .. } | Job::Export { replica, .. } => replica.clone(),
+            Job::Place { replica, .. } | Job::Export { replica, .. } | Job::Discard { replica } => {
+                replica.clone()
+            }
             Job::Step(step) => step.replica.clone(),
             Job::Aggregate { .. } | Job::Evaluate { .. } => panic!("workers train replicas only"),
         };
@@ -91,13 +93,21 @@ impl Workers {
                 slot.passed = None;
                 None
             }
+            Job::Discard { .. } => {
+                (slot.half, slot.passed) = (None, None);
+                None
+            }
             Job::Step(step) => Some(match &mut slot.half {
                 Some(half) if step.part == StepPart::Whole => finish_step(model, ledger, half, step),
                 Some(half) => pass(model, ledger, half, &mut slot.passed, step),
                 None => unplaced("a step"),
             }),
             Job::Export { replica, round, attempt } => Some(match slot.half.clone() {
-                Some(state) => Computed::Exported { replica, round, attempt, state },
+                Some(state) => {
+                    // Every step is in it once, in order.
+                    ledger.steps(model, &state);
+                    Computed::Exported { replica, round, attempt, state }
+                }
                 None => unplaced("an export"),
             }),
             Job::Aggregate { .. } | Job::Evaluate { .. } => None,
@@ -110,7 +120,7 @@ fn unplaced(what: &str) -> Computed {
 }
 
 fn finish_step(model: &FakeModel, ledger: &mut Ledger, half: &mut LayerState, job: StepJob) -> Computed {
-    let StepJob { edge, round, attempt, step, global_step, optimizer_step, tensor, codec, .. } = job;
+    let StepJob { edge, round, attempt, step, global_step, optimizer_step, tensor, gradients, .. } = job;
     let context = Context { edge: &edge, step: global_step, optimizer_step };
     let decoded = tensor
         .decode()
@@ -121,7 +131,8 @@ fn finish_step(model: &FakeModel, ledger: &mut Ledger, half: &mut LayerState, jo
         Err(reason) => return Computed::Rejected { edge, round, attempt, reason },
     };
     let gradient = model.finish(half, input, &labels, &context, ledger);
-    let header = TensorHeader { round, attempt, step, ..TensorHeader::new(TensorKind::CutGradient, codec) };
+    let header =
+        TensorHeader { round, attempt, step, ..TensorHeader::new(TensorKind::CutGradient, gradients) };
     let reply = TensorMessage::encode(header, to_values(gradient), &[]);
     Computed::Stepped { edge, round, attempt, step, reply, loss: 1.0, correct: 1, seconds: 0.01 }
 }
@@ -134,24 +145,24 @@ fn pass(
     passed: &mut Option<(u32, Tape)>,
     job: StepJob,
 ) -> Computed {
-    let StepJob { part, edge, round, attempt, step, global_step, optimizer_step, tensor, codec, .. } = job;
+    let StepJob { part, edge, round, attempt, step, global_step, optimizer_step, tensor, .. } = job;
     let context = Context { edge: &edge, step: global_step, optimizer_step };
     let decoded = tensor.decode().map_err(|error| error.to_string());
     let hash = match decoded.and_then(|(values, _)| from_values(&values)) {
         Ok(hash) => hash,
         Err(reason) => return Computed::Rejected { edge, round, attempt, reason },
     };
-    let (kind, answer) = if part == StepPart::Forward {
+    let (kind, codec, answer) = if part == StepPart::Forward {
         let tape = model.forward(half, hash, &context, ledger);
         let output = tape.output;
         *passed = Some((step, tape));
-        (TensorKind::TailActivations, output)
+        (TensorKind::TailActivations, job.activations.values, output)
     } else {
         let Some((_, tape)) = passed.take().filter(|(at, _)| *at == step) else {
             let reason = "the gradient has no forward pass".into();
             return Computed::Rejected { edge, round, attempt, reason };
         };
-        (TensorKind::CutGradient, model.backward(half, &tape, hash, &context, ledger))
+        (TensorKind::CutGradient, job.gradients, model.backward(half, &tape, hash, &context, ledger))
     };
     let header = TensorHeader { round, attempt, step, ..TensorHeader::new(kind, codec) };
     let reply = TensorMessage::encode(header, to_values(answer), &[]);

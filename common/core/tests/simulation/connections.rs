@@ -58,9 +58,14 @@ fn connections_lost_before_the_first_round_change_nothing() {
 }
 
 #[test]
-fn lost_connections_change_nothing_in_federated_and_centralized_training() {
+fn lost_connections_change_nothing_in_the_other_algorithms() {
     for seed in 0..30 {
-        for base in [Scenario::new(seed).cut_at(LAYERS), Scenario::centralized(seed)] {
+        for base in [
+            Scenario::new(seed).cut_at(LAYERS),
+            Scenario::centralized(seed),
+            Scenario::shared_behind_a_cut(seed),
+            Scenario::handed_on(seed),
+        ] {
             let mut dice = Dice::new(seed);
             let mut scenario = base;
             let ends = duration(&scenario);

@@ -1,11 +1,12 @@
 //! The coordinator crashes and continues from its last checkpoint; evaluations end when they like.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use partway_core::coordinator::Outcome;
 
 use crate::network::Dice;
-use crate::scenario::{Fault, LAYERS, Scenario, bits};
+use crate::scenario::{Fault, LAYERS, MODEL, Scenario, bits};
 
 #[test]
 fn a_crash_of_the_coordinator_at_any_moment_changes_nothing() {
@@ -13,6 +14,8 @@ fn a_crash_of_the_coordinator_at_any_moment_changes_nothing() {
         Scenario::new(1).any_depth(),
         Scenario::new(2).cut_at(LAYERS),
         Scenario::centralized(3),
+        Scenario::shared_behind_a_cut(5),
+        Scenario::handed_on(6),
         Scenario { reset_moments: true, ..Scenario::new(4) },
     ] {
         let scenario = Scenario { rounds: 8, ..base };
@@ -91,7 +94,10 @@ fn a_target_that_is_reached_during_the_next_round_ends_with_the_model_that_reach
             panic!("{:?}", report.outcome);
         };
         assert!(target_reached && (rounds == 3 || rounds == 9), "{rounds}");
-        assert!(bits(&state) == bits(&scenario.expected(rounds)), "not the model after {rounds} rounds");
+        assert!(
+            bits(&state) == bits(&scenario.expected(&MODEL, rounds, &BTreeMap::new())),
+            "not the model after {rounds} rounds"
+        );
         early += u32::from(rounds == 3);
     }
     assert!((5..40).contains(&early), "{early} of 40 evaluations ended in time");

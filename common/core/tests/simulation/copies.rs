@@ -8,7 +8,12 @@ use crate::scenario::{Fault, LAYERS, Scenario};
 #[test]
 fn copies_of_messages_and_tensors_change_nothing() {
     for seed in 0..60 {
-        for base in [Scenario::new(seed).any_depth(), Scenario::centralized(seed)] {
+        for base in [
+            Scenario::new(seed).any_depth(),
+            Scenario::centralized(seed),
+            Scenario::shared_behind_a_cut(seed),
+            Scenario::handed_on(seed),
+        ] {
             Scenario { copies: 0.4, ..base }.run_exactly();
         }
     }

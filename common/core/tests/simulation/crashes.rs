@@ -47,6 +47,20 @@ fn a_crash_at_any_moment_changes_nothing_in_centralized_training() {
 }
 
 #[test]
+fn a_crash_at_any_moment_changes_nothing_in_a_model_behind_a_common_cut() {
+    for seed in 8..11 {
+        sweep(&Scenario::shared_behind_a_cut(seed), 150);
+    }
+}
+
+#[test]
+fn a_crash_at_any_moment_changes_nothing_in_a_model_that_is_handed_on() {
+    for seed in 11..14 {
+        sweep(&Scenario::handed_on(seed), 150);
+    }
+}
+
+#[test]
 fn a_crash_at_any_moment_changes_nothing_where_the_first_model_was_given() {
     sweep(&Scenario { given: true, ..Scenario::new(8) }.any_depth(), 100);
 }
@@ -55,10 +69,12 @@ fn a_crash_at_any_moment_changes_nothing_where_the_first_model_was_given() {
 fn several_crashes_change_nothing() {
     for seed in 0..120 {
         let mut dice = Dice::new(seed);
-        let mut scenario = match seed % 4 {
+        let mut scenario = match seed % 6 {
             0 => Scenario::new(seed),
             1 => Scenario::new(seed).any_depth(),
             2 => Scenario::new(seed).cut_at(LAYERS),
+            3 => Scenario::shared_behind_a_cut(seed),
+            4 => Scenario::handed_on(seed),
             _ => Scenario::centralized(seed),
         };
         let ends = scenario.run().ended_at;
@@ -142,11 +158,31 @@ fn a_lost_folder_costs_nothing_once_its_round_is_aggregated() {
     assert!(crashed > 5, "only {crashed} edges were so much faster than the others");
 }
 
+/// What it did since the last aggregation stays in the shared model; the others lose nothing.
+#[test]
+fn an_edge_that_loses_its_folder_behind_a_common_cut_starts_its_own_layers_again() {
+    let mut lost = 0;
+    for seed in 0..20 {
+        let scenario = Scenario::shared_behind_a_cut(seed);
+        let ends = scenario.run().ended_at;
+        for at in 0..30 {
+            let mut dice = Dice::new(at);
+            let edge = dice.below(3) as usize;
+            let fault = Fault::Crash { edge, restart: Some(dice.ms(20, 4000)), folder_lost: true };
+            let report = scenario.clone().fault(ends.mul_f64(at as f64 / 30.0), fault).run();
+            assert!(matches!(report.outcome, Outcome::Finished { rounds: 5, .. }), "{:?}", report.outcome);
+            lost += report.recoveries().iter().filter(|(_, how)| *how == Recovery::StateLost).count();
+        }
+    }
+    assert!(lost > 50, "{lost} states were lost");
+}
+
 #[test]
 fn a_lost_folder_costs_nothing_where_the_cloud_has_it_all() {
     for seed in 0..150 {
         let mut dice = Dice::new(seed);
-        let mut scenario = Scenario::centralized(seed);
+        let base = if seed % 3 == 0 { Scenario::centralized(seed) } else { Scenario::handed_on(seed) };
+        let mut scenario = base;
         let ends = scenario.run().ended_at;
         for _ in 0..=seed % 2 {
             let edge = dice.below(3) as usize;

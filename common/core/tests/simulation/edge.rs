@@ -2,24 +2,26 @@
 //!
 //! Follows the contract of the real driver: `edge/src/{session,worker,state_folder}.rs`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use partway_core::model::LayerState;
 use partway_core::participant::{Completed, Computed, Job, Outcome, Participant, Restored};
 use partway_core::statistics::ChannelStatistics;
 use partway_core::wire::{
-    Assignment, RoundPlan, StartFrom, TensorHeader, TensorKind, TensorMessage, decode_state, encode_state,
+    Assignment, RoundPlan, Score, StartFrom, TensorHeader, TensorKind, TensorMessage, decode_state,
+    encode_state,
 };
 
 use crate::fake_model::{Context, FakeModel, MOMENTS, Tape, batch, from_values, to_values};
 use crate::ledger::Ledger;
+use crate::scenario::{Scenario, bits};
 
-/// What survives a crash.
+/// What survives a crash: the last two rounds, the even and the odd one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Folder {
     session: Option<u64>,
-    round: Option<(u64, Completed, ClientModel)>,
+    rounds: [Option<(u64, Completed, ClientModel)>; 2],
 }
 
 /// An edge's layers: those before the cut and, where the labels stay there, the last ones.
@@ -32,25 +34,26 @@ struct ClientModel {
 impl Folder {
     pub(crate) fn restore(&self) -> Option<Restored> {
         let session = self.session?;
-        let completed =
-            self.round.as_ref().filter(|(of, _, _)| *of == session).map(|(_, completed, _)| *completed);
+        let ours = self.rounds.iter().flatten().filter(|(of, _, _)| *of == session);
+        let completed = ours.map(|(_, completed, _)| *completed).max_by_key(|completed| completed.round);
         Some(Restored { session, completed })
     }
 
     fn begin_session(&mut self, session: u64) {
         if self.session != Some(session) {
-            self.round = None;
+            self.rounds = [None, None];
             self.session = Some(session);
         }
     }
 
-    fn load_round(&self, session: u64, completed: Completed) -> Result<ClientModel, String> {
-        match &self.round {
-            Some((of, found, model)) if *of == session && *found == completed => Ok(model.clone()),
-            other => {
-                let found = other.as_ref().map(|(of, completed, _)| (of, completed));
-                Err(format!("the folder holds {found:?} instead of {session}, {completed:?}"))
-            }
+    fn save_round(&mut self, session: u64, completed: Completed, model: ClientModel) {
+        self.rounds[completed.round as usize % 2] = Some((session, completed, model));
+    }
+
+    fn load_round(&self, session: u64, round: u32) -> Result<ClientModel, String> {
+        match &self.rounds[round as usize % 2] {
+            Some((of, found, model)) if *of == session && found.round == round => Ok(model.clone()),
+            _ => Err(format!("the folder has no round {round} of {session}: {:?}", self.restore())),
         }
     }
 }
@@ -107,17 +110,26 @@ pub(crate) struct Worker {
 struct Training {
     assignment: Box<Assignment>,
     model: Option<ClientModel>,
-    completed: Option<Completed>,
     pending: Option<(u32, Tape)>,
 }
 
 /// What a job may touch beside the worker's own memory.
 pub(crate) struct Surroundings<'a> {
     pub(crate) name: &'a str,
+    pub(crate) samples: u64,
     pub(crate) folder: &'a mut Folder,
     pub(crate) poison: &'a mut Option<Poison>,
     pub(crate) model: &'a Arc<FakeModel>,
     pub(crate) ledger: &'a mut Ledger,
+    pub(crate) scenario: &'a Scenario,
+    /// The global models, by the round after which they were made.
+    pub(crate) globals: &'a BTreeMap<u32, LayerState>,
+}
+
+/// The values of an edge's samples: one channel, of another range on each.
+pub(crate) fn data(name: &str) -> Vec<f32> {
+    let size = name.len() as f32;
+    (0..8u8).map(|at| f32::from(at) * size - f32::from(name.as_bytes()[0] % 7)).collect()
 }
 
 impl Worker {
@@ -128,17 +140,20 @@ impl Worker {
 
     fn compute(&mut self, around: &mut Surroundings<'_>, job: Job) -> Result<Computed, String> {
         match job {
-            Job::Statistics => {
+            Job::Statistics { of, .. } => {
+                let mut values = data(around.name);
+                let plane = values.len();
+                of.apply(&mut values, plane).map_err(|error| error.to_string())?;
                 let mut channel = ChannelStatistics::default();
-                channel.push_all(&[around.name.len() as f32, 0.0, 1.0]);
-                Ok(Computed::Statistics(vec![channel]))
+                channel.push_all(&values);
+                Ok(Computed::Statistics { of, channels: vec![channel] })
             }
             Job::Prepare { assignment, .. } => {
                 around.folder.begin_session(assignment.session);
-                let completed = around.folder.restore().and_then(|restored| restored.completed);
-                self.training = Some(Training { assignment, model: None, completed, pending: None });
+                self.training = Some(Training { assignment, model: None, pending: None });
                 Ok(Computed::Prepared)
             }
+            Job::Evaluate { session, model } => self.evaluate(around, session, model),
             Job::Begin { plan, blocks, rolled_back } => self.begin(around, plan, blocks, rolled_back),
             Job::Forward { plan, step } => self.forward(around, plan, step),
             Job::Tail { plan, step, activations } => self.tail(around, plan, step, activations),
@@ -157,7 +172,7 @@ impl Worker {
                 let Completed { round, attempt, cut, aggregate, steps } = completed;
                 let session = self.training()?.assignment.session;
                 let uploads = if aggregate {
-                    around.folder.load_round(session, completed)?.encoded(round, attempt, steps, cut)
+                    around.folder.load_round(session, round)?.encoded(round, attempt, steps, cut)
                 } else {
                     Vec::new()
                 };
@@ -168,6 +183,28 @@ impl Worker {
 
     fn training(&mut self) -> Result<&mut Training, String> {
         self.training.as_mut().ok_or_else(|| "a job came before there was a model".into())
+    }
+
+    /// The global model makes the other one go, as on a device without memory for both.
+    fn evaluate(
+        &mut self,
+        around: &Surroundings<'_>,
+        session: u64,
+        model: TensorMessage,
+    ) -> Result<Computed, String> {
+        let training = self.training()?;
+        (training.model, training.pending) = (None, None);
+        let round = model.header.round;
+        let state = decode_state(&around.model.spec, 0, model).map_err(|error| error.to_string())?;
+        let global = around.globals.get(&round).expect("a model is evaluated after it was made");
+        assert!(bits(&state) == bits(&global.without_moments(&around.model.spec)), "not the global model");
+        let samples = around.samples - around.scenario.trained_on(around.samples);
+        let correct = around.scenario.correct(round, samples);
+        Ok(Computed::Evaluated {
+            session,
+            round,
+            result: Ok(Score { correct, loss_sum: samples as f64, samples }),
+        })
     }
 
     fn begin(
@@ -201,8 +238,8 @@ impl Worker {
                 let ClientModel { head: mut state, tail } = match training.model.take() {
                     Some(model) if !rolled_back => model,
                     _ => {
-                        let completed = training.completed.ok_or("no completed round to go back to")?;
-                        around.folder.load_round(training.assignment.session, completed)?
+                        let before = plan.round.checked_sub(1).ok_or("no round before the first")?;
+                        around.folder.load_round(training.assignment.session, before)?
                     }
                 };
                 if cut < state.layers.end {
@@ -251,7 +288,7 @@ impl Worker {
             round,
             attempt,
             step,
-            ..TensorHeader::new(TensorKind::Activations, plan.activations)
+            ..TensorHeader::new(TensorKind::Activations, plan.activations.values)
         };
         let sent = if labels_stay { &[][..] } else { &labels };
         let activations = TensorMessage::encode(header, values, sent);
@@ -311,8 +348,7 @@ impl Worker {
         let RoundPlan { round, attempt, cut, aggregate, steps, .. } = plan;
         let completed = Completed { round, attempt, cut, aggregate, steps };
         let model = training.model.clone().ok_or("a round ended before it began")?;
-        around.folder.round = Some((training.assignment.session, completed, model.clone()));
-        training.completed = Some(completed);
+        around.folder.save_round(training.assignment.session, completed, model.clone());
         let uploads = if aggregate { model.encoded(round, attempt, steps, cut) } else { Vec::new() };
         Ok(Computed::RoundEnded { round, attempt, uploads, peak_rss_bytes: 1 })
     }

@@ -16,12 +16,18 @@ pub(crate) struct Step {
 }
 
 /// The steps since the last global model, by layer and digest of its values.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Ledger {
+    /// Steps of one edge before another's: 1 where they train side by side.
+    turn: u64,
     seen: BTreeMap<(usize, u64), Arc<Vec<Step>>>,
 }
 
 impl Ledger {
+    pub(crate) fn new(turn: u32) -> Self {
+        Self { turn: turn.into(), seen: BTreeMap::new() }
+    }
+
     /// A model that everybody starts from.
     pub(crate) fn begin(&mut self, model: &FakeModel, global: &LayerState) {
         for layer in model.trained_layers(global) {
@@ -54,7 +60,8 @@ impl Ledger {
             assert_eq!(first, steps, "layer {layer} has seen other steps than the layers before it");
         }
         let steps = Arc::unwrap_or_clone(all.unwrap_or_default());
-        assert!(steps.is_sorted_by_key(|step| step.number), "steps were trained out of order: {steps:?}");
+        let place = |step: &Step| (step.number / self.turn, step.edge.clone(), step.number);
+        assert!(steps.is_sorted_by_key(place), "steps were trained out of order: {steps:?}");
         let mut sorted = steps.clone();
         sorted.sort();
         sorted.dedup();

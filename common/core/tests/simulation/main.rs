@@ -10,7 +10,6 @@
     clippy::unchecked_time_subtraction,
     clippy::needless_pass_by_value,
     clippy::large_enum_variant,
-    clippy::struct_excessive_bools,
     reason = "a simulator: a panic is a failed test, and events are consumed by whom they happen to"
 )]
 
@@ -19,6 +18,7 @@ mod edge;
 mod fake_model;
 mod ledger;
 mod network;
+mod reference;
 mod scenario;
 mod world;
 
@@ -27,10 +27,12 @@ mod connections;
 mod coordinator_crashes;
 mod copies;
 mod crashes;
+mod evaluation;
 mod labels;
 mod operations;
 mod participant_alone;
 mod silence;
+mod standardization;
 mod strangers;
 mod undisturbed;
 mod vanished;

@@ -5,13 +5,13 @@
 mod bench;
 
 use partway_core::codec::Codec;
-use partway_core::coordinator::Topology;
 use partway_core::event::EventKind;
 use partway_core::link::Transfer;
 use partway_core::model::state::state_len;
+use partway_core::standardize::{Method, Transform};
 use partway_core::statistics::ChannelStatistics;
 use partway_core::wire::{
-    EdgeMessage, ResumePoint, StepReport, TensorHeader, TensorKind, TensorMessage, TrainingRequest,
+    EdgeMessage, ResumePoint, Score, StepReport, TensorHeader, TensorKind, TensorMessage, TrainingRequest,
 };
 use proptest::prelude::*;
 
@@ -53,13 +53,27 @@ fn resume() -> impl Strategy<Value = ResumePoint> {
 fn message() -> impl Strategy<Value = EdgeMessage> {
     let channel = (any::<u64>(), number(), number(), number(), number())
         .prop_map(|(count, mean, m2, min, max)| ChannelStatistics { count, mean, m2, min, max });
+    let transform = prop_oneof![
+        Just(Transform::Identity),
+        number().prop_map(|shift| Transform::Log1p { shifts: vec![shift as f32] })
+    ];
+    let score = prop_oneof![
+        4 => (0..4u64, number(), 0..4u64).prop_map(|(correct, loss_sum, samples)| {
+            Ok(Score { correct, loss_sum, samples })
+        }),
+        1 => Just(Err("no".to_owned()))
+    ];
     let report = (number(), number(), number(), proptest::option::of(transfer()));
     prop_oneof![
         (0..NAMES.len(), 0..3u64, proptest::option::of(resume())).prop_map(|(name, samples, resume)| {
             EdgeMessage::TrainingRequest(TrainingRequest { resume, ..request(NAMES[name], 20 + samples) })
         }),
-        proptest::collection::vec(channel, 0..3).prop_map(EdgeMessage::Statistics),
-        proptest::option::of(transfer()).prop_map(|downlink| EdgeMessage::Ready { downlink }),
+        (transform, proptest::collection::vec(channel, 0..3))
+            .prop_map(|(of, channels)| EdgeMessage::Statistics { of, channels }),
+        (proptest::option::of(transfer()), any::<bool>()).prop_map(|(downlink, refuses)| {
+            EdgeMessage::Ready { downlink, evaluates_not: refuses.then(|| "too little memory".into()) }
+        }),
+        (ids(), score).prop_map(|((round, _, _), result)| EdgeMessage::Evaluated { round, result }),
         Just(EdgeMessage::Declined { reason: "no".into() }),
         (ids(), report, 0..100usize).prop_map(|((round, attempt, step), times, count)| {
             let (forward_s, backward_s, latency_s, downlink) = times;
@@ -78,7 +92,8 @@ fn tensor() -> impl Strategy<Value = TensorMessage> {
         1 => Just(TensorKind::Probe),
         1 => Just(TensorKind::CutGradient),
         1 => Just(TensorKind::TailActivations),
-        4 => Just(TensorKind::TailGradient)
+        4 => Just(TensorKind::TailGradient),
+        1 => Just(TensorKind::Model)
     ];
     let value = prop_oneof![9 => Just(0.5f32), 1 => Just(f32::NAN)];
     (kind, ids(), layers, any::<bool>(), value, any::<[bool; 2]>()).prop_map(
@@ -135,8 +150,8 @@ fn bench_of_two(scenario: &Scenario) -> Bench {
 fn data_that_cannot_be_standardized_concerns_its_own_edge_only() {
     let mut bench = two_edges(0.5);
     bench.operate(Operation::Proceed(0));
-    let nothing = vec![ChannelStatistics { mean: f64::NAN, count: 1, ..ChannelStatistics::default() }];
-    bench.operate(Operation::Say(1, EdgeMessage::Statistics(nothing)));
+    let channels = vec![ChannelStatistics { mean: f64::NAN, count: 1, ..ChannelStatistics::default() }];
+    bench.operate(Operation::Say(1, EdgeMessage::Statistics { of: Transform::Identity, channels }));
     assert!(!bench.finished && bench.peers.len() == 1);
     bench.operate(Operation::Wait(REJOIN_WINDOW.as_millis() as u64));
     bench.operate(Operation::Proceed(0));
@@ -150,7 +165,7 @@ fn a_link_that_is_said_to_be_absurd_stops_nobody() {
         bench.operate(Operation::Proceed(0));
         bench.operate(Operation::Proceed(1));
         let downlink = Some(Transfer { bytes, seconds, paced_at: None });
-        bench.operate(Operation::Say(0, EdgeMessage::Ready { downlink }));
+        bench.operate(Operation::Say(0, EdgeMessage::Ready { downlink, evaluates_not: None }));
         bench.operate(Operation::Proceed(1));
         let training = bench.peers.values().filter(|peer| peer.plan.is_some()).count();
         assert_eq!(training, 2, "both train");
@@ -192,19 +207,59 @@ fn how_many_samples_an_edge_has_of_each_label_is_forgotten_where_labels_stay() {
     }
 }
 
+#[test]
+fn a_score_that_cannot_be_concerns_its_own_edge_only() {
+    for (correct, loss_sum, samples) in
+        [(3, 1.0, 2), (1, f64::NAN, 2), (1, -1.0, 2), (1, 1.0, 3), (0, 0.0, 0)]
+    {
+        let scenario = Scenario {
+            holdout: Some(0.1),
+            quorum: 0.5,
+            min_edges: 2,
+            steps: 1,
+            rounds: 1,
+            ..Scenario::new(1)
+        };
+        let mut bench = Bench::new(scenario.settings(&FakeModel::new(), 1));
+        bench.operate(Operation::Connect);
+        bench.operate(Operation::Connect);
+        for turn in 0..40 {
+            // Whoever owes a score keeps it.
+            for (number, peer) in [(0, 1), (1, 2)] {
+                if bench.peers[&peer].owes_score.is_none() {
+                    bench.operate(Operation::Proceed(number));
+                }
+            }
+            bench.operate(Operation::Finish(turn));
+        }
+        assert!(bench.peers.values().all(|peer| peer.owes_score == Some(0)), "both are asked");
+        let result = Ok(Score { correct, loss_sum, samples });
+        bench.operate(Operation::Say(0, EdgeMessage::Evaluated { round: 0, result }));
+        assert!(!bench.finished && bench.peers.len() == 1, "it is turned away");
+        bench.operate(Operation::Proceed(0));
+        assert!(!bench.finished, "it may come back");
+        bench.operate(Operation::Wait(REJOIN_WINDOW.as_millis() as u64));
+        assert!(bench.finished, "the other one's part is enough");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_list_of_operations_breaks_the_coordinator(
         operations in proptest::collection::vec(operation(), 0..300),
-        kind in 0..3,
+        kind in 0..5,
         seed in any::<u64>(),
         target in proptest::option::of(0.0..0.5),
+        holdout in proptest::option::of(Just(0.1)),
+        log in any::<bool>(),
     ) {
         let base = match kind {
             0 => Scenario::centralized(seed),
-            1 => Scenario::new(seed).any_depth(),
+            1 => Scenario::shared_behind_a_cut(seed),
+            2 => Scenario::handed_on(seed),
+            3 => Scenario::new(seed).any_depth(),
             _ => Scenario::new(seed).any_depth().labels_on_the_edge(),
         };
         let scenario = Scenario {
@@ -214,9 +269,10 @@ proptest! {
             aggregate_every: 2,
             steps: 2,
             target_accuracy: target,
+            holdout,
+            standardization: if log { Method::Log } else { Method::Zscore },
             ..base
         };
-        prop_assert_eq!(scenario.topology == Topology::Shared, kind == 0);
         let mut bench = Bench::new(scenario.settings(&FakeModel::new(), 1));
         // Two edges to begin with.
         let begin = [Operation::Connect, Operation::Connect, Operation::Proceed(0), Operation::Proceed(1)];

@@ -5,11 +5,11 @@ use std::time::Duration;
 use partway_core::codec::Codec;
 use partway_core::model::state::state_len;
 use partway_core::participant::{Action, Completed, Computed, Job, Outcome, Participant, Restored};
-use partway_core::standardize::{Affine, Method, Standardizer};
+use partway_core::standardize::{Affine, Method, Standardizer, Transform};
 use partway_core::statistics::ChannelStatistics;
 use partway_core::wire::{
-    Assignment, CloudMessage, EdgeMessage, PROTOCOL_VERSION, RoundPlan, StartFrom, TensorHeader, TensorKind,
-    TensorMessage, TrainingRequest,
+    Assignment, CloudMessage, EdgeMessage, PROTOCOL_VERSION, RoundPlan, Score, StartFrom, TensorHeader,
+    TensorKind, TensorMessage, TrainingRequest,
 };
 use proptest::prelude::*;
 
@@ -41,7 +41,11 @@ fn actions(participant: &mut Participant) -> Vec<Action> {
 }
 
 fn standardizer() -> Standardizer {
-    Standardizer { method: Method::Zscore, channels: vec![Affine { offset: 0.0, scale: 1.0 }] }
+    Standardizer {
+        method: Method::Zscore,
+        transform: Transform::Identity,
+        channels: vec![Affine { offset: 0.0, scale: 1.0 }],
+    }
 }
 
 fn assignment(session: u64, standardizer: Option<Standardizer>) -> CloudMessage {
@@ -57,7 +61,9 @@ fn assignment_with(session: u64, standardizer: Option<Standardizer>, tail: Optio
         seed: settings.seed,
         model: settings.spec,
         standardization: settings.standardization,
+        measure: Transform::Identity,
         standardizer,
+        holdout: Some(0.1),
         optimizer: settings.optimizer,
         batch_size: 2,
         steps_per_round: 3,
@@ -83,11 +89,15 @@ fn plan(round: u32, attempt: u32, cut: u32, start: StartFrom) -> CloudMessage {
         optimizer_steps: 0,
         start,
         aggregate: true,
-        activations: Codec::F32,
+        activations: Codec::F32.into(),
         gradients: Codec::F32,
         pace: None,
         deadline_s: 1.0,
     })
+}
+
+fn measured(of: Transform) -> Computed {
+    Computed::Statistics { of, channels: vec![ChannelStatistics::default()] }
 }
 
 fn is_ready(action: &Action) -> bool {
@@ -99,7 +109,7 @@ fn a_probe_that_overtakes_the_assignment_is_not_waited_for_again() {
     let mut edge = participant(None);
     edge.handle_tensor(NOW, tensor(TensorKind::Probe, (0, 0, 0)), 0.1);
     edge.handle_message(NOW, assignment(1, None));
-    edge.handle_computed(NOW, Computed::Statistics(vec![ChannelStatistics::default()]));
+    edge.handle_computed(NOW, measured(Transform::Identity));
     edge.handle_message(NOW, CloudMessage::Standardize(standardizer()));
     assert!(!actions(&mut edge).iter().any(is_ready));
     edge.handle_computed(NOW, Computed::Prepared);
@@ -138,6 +148,35 @@ fn a_late_copy_of_layers_does_not_displace_those_that_are_needed() {
     // A copy of what it has begun with is not kept for a round to come.
     edge.handle_tensor(NOW, tensor(TensorKind::State, (3, 1, 0)), 0.1);
     assert!(!actions(&mut edge).iter().any(begins));
+}
+
+#[test]
+fn a_model_is_evaluated_once_and_its_answer_belongs_to_its_session() {
+    let mut edge = participant(None);
+    edge.handle_message(NOW, assignment(1, Some(standardizer())));
+    edge.handle_computed(NOW, Computed::Prepared);
+    actions(&mut edge);
+    edge.handle_tensor(NOW, tensor(TensorKind::Model, (4, 0, 0)), 0.1);
+    let job = actions(&mut edge).into_iter().find_map(|action| match action {
+        Action::Compute(job @ Job::Evaluate { .. }) => Some(job),
+        _ => None,
+    });
+    let computed = answer(job.expect("it evaluates"));
+    edge.handle_computed(NOW, computed.clone());
+    let is_answer = |action: &Action| matches!(action, Action::Send(EdgeMessage::Evaluated { round: 4, .. }));
+    assert!(actions(&mut edge).iter().any(is_answer));
+    // The answer was lost, and it is asked again.
+    edge.handle_tensor(NOW, tensor(TensorKind::Model, (4, 0, 0)), 0.1);
+    let again = actions(&mut edge);
+    assert!(again.len() == 1 && is_answer(&again[0]), "{again:?}");
+    edge.handle_tensor(NOW, tensor(TensorKind::Model, (3, 0, 0)), 0.1);
+    assert!(actions(&mut edge).is_empty(), "a copy of an earlier one");
+    // Another coordinator's model of that round is another one.
+    edge.handle_disconnect(NOW, "lost");
+    edge.handle_connected(NOW);
+    edge.handle_message(NOW, assignment(2, Some(standardizer())));
+    edge.handle_computed(NOW, computed);
+    assert!(!actions(&mut edge).iter().any(is_answer));
 }
 
 #[test]
@@ -222,6 +261,7 @@ fn told() -> impl Strategy<Value = Told> {
         3 => (1..3u64, any::<bool>(), any::<bool>()).prop_map(|(session, known, labels_stay)| {
             assignment_with(session, known.then(standardizer), labels_stay.then_some(4))
         }),
+        1 => Just(CloudMessage::Measure(Transform::Log1p { shifts: vec![-1.0] })),
         3 => Just(CloudMessage::Standardize(standardizer())),
         3 => Just(CloudMessage::Resumed),
         12 => (ids(), 1..=LAYERS as u32, start).prop_map(|((round, attempt, _), cut, start)| {
@@ -234,6 +274,7 @@ fn told() -> impl Strategy<Value = Told> {
         4 => Just(TensorKind::State),
         6 => Just(TensorKind::CutGradient),
         6 => Just(TensorKind::TailActivations),
+        2 => Just(TensorKind::Model),
     ];
     let computed =
         ids().prop_map(|(round, attempt, step)| Computed::Backwarded { round, attempt, step, seconds: 0.1 });
@@ -252,7 +293,7 @@ fn told() -> impl Strategy<Value = Told> {
 fn answer(job: Job) -> Computed {
     let of = |plan: &RoundPlan| (plan.round, plan.attempt);
     match job {
-        Job::Statistics => Computed::Statistics(vec![ChannelStatistics::default()]),
+        Job::Statistics { of, .. } => measured(of),
         Job::Prepare { .. } => Computed::Prepared,
         Job::Begin { plan, .. } => {
             let ((round, attempt), upload) = (of(&plan), plan.start == StartFrom::Own { upload_moved: true });
@@ -284,6 +325,9 @@ fn answer(job: Job) -> Computed {
         }
         Job::Upload(Completed { round, attempt, .. }) => {
             Computed::RoundEnded { round, attempt, uploads: Vec::new(), peak_rss_bytes: 0 }
+        }
+        Job::Evaluate { session, model } => {
+            Computed::Evaluated { session, round: model.header.round, result: Ok(Score::default()) }
         }
     }
 }

@@ -1,12 +1,14 @@
 //! A topology, its settings and what goes wrong: one run of the simulation, named by its seed.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use partway_core::codec::Codec;
-use partway_core::coordinator::{Checkpoint, Cuts, Outcome, Replan, Settings, Topology};
+use partway_core::coordinator::{Checkpoint, Cuts, Evaluation, Outcome, Replan, Settings, Topology};
 use partway_core::event::{Event, EventKind, Recovery};
+use partway_core::holdout::held_out;
 use partway_core::model::LayerState;
 use partway_core::optimizer::Optimizer;
 use partway_core::participant;
@@ -15,8 +17,7 @@ use partway_core::profile::{DeviceProfile, KindModel, Line};
 use partway_core::standardize::Method;
 
 use crate::edge::Poison;
-use crate::fake_model::{Context, FakeModel, MOMENTS};
-use crate::ledger::Ledger;
+use crate::fake_model::{FakeModel, MOMENTS};
 use crate::world::World;
 
 /// How long an edge tries to reach the coordinator.
@@ -28,7 +29,7 @@ pub(crate) const REJOIN_WINDOW: Duration = Duration::from_mins(1);
 /// All layers.
 pub(crate) const LAYERS: usize = 7;
 
-static MODEL: LazyLock<Arc<FakeModel>> = LazyLock::new(|| Arc::new(FakeModel::new()));
+pub(crate) static MODEL: LazyLock<Arc<FakeModel>> = LazyLock::new(|| Arc::new(FakeModel::new()));
 
 /// Something that goes wrong.
 #[derive(Clone, Debug)]
@@ -72,6 +73,9 @@ pub(crate) struct Scenario {
     pub(crate) quorum: f64,
     pub(crate) min_edges: usize,
     pub(crate) workers: usize,
+    pub(crate) standardization: Method,
+    /// The share that edges hold out, if they evaluate.
+    pub(crate) holdout: Option<f64>,
     pub(crate) target_accuracy: Option<f64>,
     pub(crate) evaluation_ms: (u64, u64),
     pub(crate) copies: f64,
@@ -125,6 +129,8 @@ impl Scenario {
             quorum: 1.0,
             min_edges: 3,
             workers: 2,
+            standardization: Method::Zscore,
+            holdout: None,
             target_accuracy: None,
             evaluation_ms: (1, 100),
             copies: 0.0,
@@ -134,6 +140,16 @@ impl Scenario {
 
     pub(crate) fn centralized(seed: u64) -> Self {
         Self { topology: Topology::Shared, cuts: Cuts::Fixed(0), depth: 0..=0, ..Self::new(seed) }
+    }
+
+    /// One server-side model behind one common cut, drawn anew at every aggregation.
+    pub(crate) fn shared_behind_a_cut(seed: u64) -> Self {
+        Self { topology: Topology::Shared, ..Self::new(seed) }
+    }
+
+    /// One model that goes from edge to edge, cut anywhere.
+    pub(crate) fn handed_on(seed: u64) -> Self {
+        Self { topology: Topology::HandedOn, ..Self::new(seed).any_depth() }
     }
 
     pub(crate) fn cut_at(self, cut: usize) -> Self {
@@ -162,8 +178,14 @@ impl Scenario {
         self
     }
 
-    pub(crate) fn shared(&self) -> bool {
-        self.topology == Topology::Shared
+    /// Whether all edges' batches train one model, or one server-side half.
+    pub(crate) fn has_one_model(&self) -> bool {
+        self.topology != Topology::ReplicaPerEdge
+    }
+
+    /// Steps of one edge before another's.
+    pub(crate) fn turn(&self) -> u32 {
+        if self.topology == Topology::HandedOn { self.steps } else { 1 }
     }
 
     /// Runs it.
@@ -179,11 +201,11 @@ impl Scenario {
         World::new(self.clone(), MODEL.clone()).run()
     }
 
-    /// Runs it, which must give the model that undisturbed unsplit training gives.
+    /// Runs it, which must give the model that undisturbed training in one place gives.
     pub(crate) fn run_exactly(&self) -> Report {
         let _replay = Replay(self);
         let report = self.simulate();
-        let expected = self.expected(self.rounds);
+        let expected = self.expected(&MODEL, self.rounds, &report.common_cuts());
         match &report.outcome {
             Outcome::Finished { state, rounds, .. } => {
                 assert_eq!(*rounds, self.rounds, "every round counts");
@@ -194,52 +216,14 @@ impl Scenario {
         report
     }
 
-    /// The global model after so many rounds, by training one unsplit model after the other.
-    pub(crate) fn expected(&self, rounds: u32) -> LayerState {
-        let model = &*MODEL;
-        let mut ledger = Ledger::default();
-        let mut global = self.initial(model);
-        let mut edges: Vec<&EdgeSetup> = self.edges.iter().collect();
-        edges.sort_by(|left, right| left.name.cmp(&right.name));
-        let mut trained = 0;
-        let settings = self.settings(model, 1);
-        let whole = edges.iter().map(|edge| (*edge, global.clone()));
-        let mut replicas: Vec<(&EdgeSetup, LayerState)> = whole.collect();
-        for round in 0..rounds {
-            for step in 0..self.steps {
-                for (edge, replica) in &mut replicas {
-                    let context = Context {
-                        edge: &edge.name,
-                        step: u64::from(round * self.steps + step),
-                        optimizer_step: settings.optimizer_steps(round) + u64::from(step) + 1,
-                    };
-                    let state = if self.shared() { &mut global } else { replica };
-                    model.step(state, None, &context, &mut ledger);
-                }
-            }
-            trained += self.steps;
-            if settings.aggregates(round) {
-                if !self.shared() {
-                    let parts = replicas
-                        .iter()
-                        .map(|(edge, state)| (edge.samples as f64 * f64::from(trained), vec![state.clone()]));
-                    global = model.average(parts.collect());
-                }
-                if self.reset_moments {
-                    global.reset_moments(&model.spec);
-                }
-                for (_, state) in &mut replicas {
-                    *state = global.clone();
-                }
-                trained = 0;
-            }
-        }
-        global
-    }
-
     pub(crate) fn initial(&self, model: &FakeModel) -> LayerState {
         let seed = if self.given { !self.seed } else { self.seed };
         LayerState::initial(&model.spec, 0..model.spec.len(), MOMENTS, seed)
+    }
+
+    /// What is left of so many samples to train on.
+    pub(crate) fn trained_on(&self, samples: u64) -> u64 {
+        samples - self.holdout.map_or(0, |share| held_out(samples, share))
     }
 
     /// How good the global model is after a round (from 0): by turns good and bad.
@@ -247,12 +231,18 @@ impl Scenario {
         if (round / self.aggregate_every).is_multiple_of(2) { 0.9 } else { 0.1 }
     }
 
+    /// How many of so many samples it gets right then.
+    pub(crate) fn correct(&self, round: u32, samples: u64) -> u64 {
+        (self.accuracy(round) * samples as f64).round() as u64
+    }
+
     pub(crate) fn settings(&self, model: &FakeModel, run: u32) -> Settings {
         Settings {
             session: u64::from(run),
             seed: self.seed,
             spec: model.spec.clone(),
-            standardization: Method::Zscore,
+            standardization: self.standardization,
+            evaluation: self.holdout.map_or(Evaluation::Cloud, |holdout| Evaluation::Edges { holdout }),
             optimizer: Optimizer::Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.0 },
             batch_size: 2,
             steps_per_round: self.steps,
@@ -274,7 +264,7 @@ impl Scenario {
             quorum: self.quorum,
             rejoin_window: REJOIN_WINDOW,
             checkpoint_every: self.aggregate_every,
-            activations: Codec::F32,
+            activations: Codec::F32.into(),
             gradients: Codec::F32,
             workers: self.workers,
             capacity: None,
@@ -291,6 +281,15 @@ impl Report {
             _ => None,
         });
         recoveries.collect()
+    }
+
+    /// The first edge's cut in each round that counts.
+    pub(crate) fn common_cuts(&self) -> BTreeMap<u32, usize> {
+        let cuts = self.events.iter().filter_map(|event| match &event.kind {
+            EventKind::Planned { round, edges, .. } => Some((round - 1, edges.first()?.cut as usize)),
+            _ => None,
+        });
+        cuts.collect()
     }
 
     /// When an event of some kind first happened.

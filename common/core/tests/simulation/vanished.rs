@@ -12,6 +12,16 @@ use crate::scenario::{Fault, REJOIN_WINDOW, Report, Scenario};
 
 const FOR_GOOD: Fault = Fault::Crash { edge: 1, restart: None, folder_lost: false };
 
+fn every_topology() -> [Scenario; 5] {
+    [
+        Scenario::new(1),
+        Scenario::new(2).any_depth(),
+        Scenario::centralized(3),
+        Scenario::shared_behind_a_cut(4),
+        Scenario::handed_on(5),
+    ]
+}
+
 /// Crashes one edge for good at moments spread over the run, from when it has joined.
 fn vanish(scenario: &Scenario) -> impl Iterator<Item = (Duration, Report)> + '_ {
     let undisturbed = scenario.run();
@@ -24,7 +34,7 @@ fn vanish(scenario: &Scenario) -> impl Iterator<Item = (Duration, Report)> + '_ 
 
 #[test]
 fn with_full_quorum_a_vanished_edge_ends_the_run_after_the_window() {
-    for scenario in [Scenario::new(1), Scenario::new(2).any_depth(), Scenario::centralized(3)] {
+    for scenario in every_topology() {
         let (mut aborted, ends) = (0, scenario.run().ended_at);
         for (moment, report) in vanish(&scenario) {
             match report.aborted() {
@@ -45,7 +55,7 @@ fn with_full_quorum_a_vanished_edge_ends_the_run_after_the_window() {
 
 #[test]
 fn with_half_a_quorum_the_others_go_on_without_it() {
-    for scenario in [Scenario::new(1), Scenario::new(2).any_depth(), Scenario::centralized(3)] {
+    for scenario in every_topology() {
         let scenario = Scenario { quorum: 0.5, ..scenario };
         let mut dropped = 0;
         for (_, report) in vanish(&scenario) {
@@ -63,7 +73,12 @@ fn with_half_a_quorum_the_others_go_on_without_it() {
 fn a_dropped_edge_that_comes_back_takes_part_from_the_next_aggregation_on() {
     let mut together = 0;
     for seed in 0..40 {
-        let scenario = Scenario { quorum: 0.5, rounds: 9, ..Scenario::new(seed).any_depth() };
+        let base = match seed % 4 {
+            0 => Scenario::shared_behind_a_cut(seed),
+            1 => Scenario::handed_on(seed),
+            _ => Scenario::new(seed).any_depth(),
+        };
+        let scenario = Scenario { quorum: 0.5, rounds: 9, ..base };
         let undisturbed = scenario.run();
         let mut dice = Dice::new(seed);
         // A long cut holds the others up, so that the first comes back in time.

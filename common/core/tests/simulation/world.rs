@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use partway_core::coordinator::{self, Checkpoint, ConnectionId, Coordinator, Job, Outcome};
 use partway_core::event::Event;
+use partway_core::model::LayerState;
 use partway_core::participant::Participant;
 use partway_core::wire::{CloudMessage, EdgeMessage, TensorMessage};
 
@@ -72,6 +73,8 @@ pub(crate) struct World {
     run: u32,
     checkpoint: Option<Checkpoint>,
     ledger: Ledger,
+    /// The global models, by the round after which they were made.
+    globals: BTreeMap<u32, LayerState>,
     outcome: Option<Outcome>,
     ended_at: Duration,
     events: Vec<Event>,
@@ -111,7 +114,8 @@ impl World {
             next_connection: 0,
             cloud: None,
             run: 0,
-            ledger: Ledger::default(),
+            ledger: Ledger::new(scenario.turn()),
+            globals: BTreeMap::new(),
             outcome: None,
             ended_at: Duration::ZERO,
             events: Vec::new(),

@@ -47,6 +47,32 @@ fn a_plain_run_adds_up() {
 }
 
 #[test]
+fn what_an_edge_found_of_the_last_model_that_counts_is_its_accuracy() {
+    let mut run = Run::with(&["a"]);
+    run.then(EventKind::EdgeJoined { edge: "b".into(), samples: 90, held_out: 10, labels: vec![100] });
+    let found = |round, accuracy| EventKind::EdgeEvaluated {
+        round,
+        edge: "b".into(),
+        accuracy,
+        loss: 0.5,
+        samples: 10,
+    };
+    for (round, accuracy) in [(1, 0.5), (2, 0.25)] {
+        run.round(round, &["a", "b"]);
+        run.aggregate(round, round);
+        run.then(found(round, accuracy));
+    }
+    // The coordinator has gone back to the model after the first round.
+    run.plan(2);
+    run.finish(1, false);
+    let edges = run.summary().edges;
+    assert_eq!((edges[0].held_out, edges[0].accuracy), (None, None));
+    assert_eq!((edges[1].samples, edges[1].held_out, edges[1].accuracy), (90, Some(10), Some(0.5)));
+    let json = serde_json::to_string(&edges[0]).expect("plain data");
+    assert!(!json.contains("held_out") && !json.contains("accuracy"), "{json}");
+}
+
+#[test]
 fn a_later_attempt_replaces_the_earlier_one() {
     let mut run = Run::with(&["a"]);
     run.plan(1);
@@ -198,6 +224,24 @@ fn a_shared_model_keeps_the_rounds_that_a_dropped_edge_ended() {
     run.aggregate(2, 1);
     run.finish(2, false);
     assert_eq!(steps(&run.summary()), [2, 1]);
+}
+
+#[test]
+fn a_model_that_is_handed_on_keeps_the_turns_that_a_dropped_edge_ended() {
+    let mut run = Run::of(Topology::HandedOn, &["a", "b", "c"]);
+    let turn = |run: &mut Run, edge: &str, round: u32| {
+        run.step(edge, (round, 0), 3, 100.0);
+        run.then(EventKind::HandedOn { round, edge: edge.into(), seconds: 1.0 });
+    };
+    run.plan(1);
+    turn(&mut run, "a", 1);
+    run.step("b", (1, 0), 3, 100.0);
+    run.drop("b", 1);
+    turn(&mut run, "c", 1);
+    run.drop("a", 1);
+    run.aggregate(1, 1);
+    run.finish(1, false);
+    assert_eq!(steps(&run.summary()), [1, 0, 1], "b left in the middle of its turn, a after it");
 }
 
 #[test]

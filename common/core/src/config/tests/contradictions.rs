@@ -29,9 +29,49 @@ fn each_contradiction_names_the_other_key() {
         ),
         (&["data.dataset=csv"], "`data.path` is missing; allowed: the path of the csv data"),
         (
+            &["data.label=species"],
+            "--set data.label=species: `data.label = \"species\"` is not allowed; \
+             allowed: `data.label` with `data.dataset` = \"csv\" only",
+        ),
+        (
+            &["data.dataset=npz", "data.path=x", "data.class_names=[\"a\", \"b\"]"],
+            "allowed: `data.class_names` with `data.dataset` = \"csv\" or \"images\" only",
+        ),
+        (
+            &["data.dataset=csv", "data.path=x", "data.resize=[8, 8]"],
+            "allowed: `data.resize` with `data.dataset` = \"images\" only",
+        ),
+        (
+            &["data.test_share=0.5"],
+            "allowed: `data.test_share` with `data.dataset` = \"csv\" or \"images\" or",
+        ),
+        (
+            &["data.dataset=csv", "data.path=x", "data.test_path=y", "data.test_share=0.5"],
+            "--set data.test_share=0.5: `data.test_share = 0.5` is not allowed; \
+             allowed: one of `data.test_share` and `data.test_path`, not both",
+        ),
+        (
+            &["data.dataset=csv", "data.path=x", "data.pad=2"],
+            "--set data.pad=2: `data.pad = 2` is not allowed; allowed: 0 with `data.dataset = \"csv\"`",
+        ),
+        (
+            &["data.dataset=csv", "data.test_path=y"],
+            "`data.path` is missing; allowed: the path of the csv data",
+        ),
+        (
             &["data.evaluate=edges", "data.test_limit=5"],
             "--set data.test_limit=5: `data.test_limit = 5` is not allowed; \
              allowed: no test_limit with `data.evaluate = \"edges\"`",
+        ),
+        (
+            &["data.evaluate=edges", "data.min_samples=1"],
+            "--set data.min_samples=1: `data.min_samples = 1` is not allowed; \
+             allowed: at least 2 with `data.evaluate = \"edges\"`",
+        ),
+        (
+            &["data.holdout=0.2"],
+            "--set data.holdout=0.2: `data.holdout = 0.2` is not allowed; \
+             allowed: no holdout with `data.evaluate = \"cloud\"`",
         ),
         (
             &["fleet.checkpoint_every=7"],
@@ -104,6 +144,33 @@ fn each_contradiction_names_the_other_key() {
 }
 
 #[test]
+fn a_common_cut_has_layers_on_both_sides() {
+    for (sets, message) in [
+        (
+            &["training.algorithm=splitfed-v2", "plan.fixed_cut=0", "data.allow_raw_data=true"][..],
+            "--set plan.fixed_cut=0: `plan.fixed_cut = 0` is not allowed; allowed: at least 1 with \
+             `training.algorithm = \"splitfed-v2\"`, whose edges have layers of their own; training the whole \
+             model in the cloud is `\"centralized\"`",
+        ),
+        (
+            &["training.algorithm=splitfed-v2", "plan.min_depth=0", "data.allow_raw_data=true"],
+            "--set plan.min_depth=0: `plan.min_depth = 0` is not allowed; allowed: at least 1 with \
+             `training.algorithm = \"splitfed-v2\"`",
+        ),
+        (
+            &["training.algorithm=splitfed-v2", "plan.allow_local=true"],
+            "--set plan.allow_local=true: `plan.allow_local = true` is not allowed; allowed: false with \
+             `training.algorithm = \"splitfed-v2\"`, whose edges share a server-side model; training the whole \
+             model on the edges is `\"fedavg\"`",
+        ),
+    ] {
+        let found = messages(SMALL, sets);
+        assert!(found.contains(message), "{found}");
+        assert_eq!(found.lines().count(), 1, "{found}");
+    }
+}
+
+#[test]
 fn the_virtual_clock_needs_every_profile() {
     let found = messages(SMALL, &["clock=virtual", "edge.camera.profile=pi.toml"]);
     assert_eq!(
@@ -121,6 +188,14 @@ fn permitted_ends_are_no_contradiction() {
     assert_eq!(raw.check_depth(5, None), Ok((0, 0)));
     let local = small(&["plan.fixed_cut=5", "plan.allow_local=true"]);
     assert_eq!(local.check_depth(5, None), Ok((5, 5)));
+    let anywhere =
+        ["plan.min_depth=0", "data.allow_raw_data=true", "plan.max_depth=5", "plan.allow_local=true"];
+    let sets = [&["training.algorithm=sequential"][..], &anywhere].concat();
+    assert_eq!(small(&sets).check_depth(5, None), Ok((0, 5)));
+    assert_eq!(
+        small(&["training.algorithm=splitfed-v2", "plan.fixed_cut=2"]).check_depth(5, None),
+        Ok((2, 2))
+    );
 }
 
 #[test]

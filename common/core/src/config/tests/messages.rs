@@ -96,12 +96,67 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "wire",
         "gradients = \"f64\"",
-        "x.toml:12: `wire.gradients = \"f64\"` is not allowed; allowed: \"f32\", \"f16\"",
+        "x.toml:12: `wire.gradients = \"f64\"` is not allowed; allowed: \"f32\", \"f16\", \"bf16\", \"int8\", \
+             \"int4\", { kind = \"int8\", scale = \"tensor\" }",
+    ),
+    (
+        "wire",
+        "gradients = { kind = \"topk\", fraction = 0.1 }",
+        "x.toml:12: `wire.gradients = { kind = \"topk\", fraction = 0.1 }` is not allowed; allowed: \"f32\", \
+             \"f16\", \"bf16\", \"int8\", \"int4\"; top-k is for activations, and their gradients follow by themselves",
+    ),
+    (
+        "wire",
+        "activations = { kind = \"int8\", scale = \"row\" }",
+        "x.toml:12: `wire.activations.scale = \"row\"` is not allowed; allowed: \"channel\", \"tensor\"",
+    ),
+    (
+        "wire",
+        "activations = { kind = \"int2\" }",
+        "x.toml:12: `wire.activations.kind = \"int2\"` is not allowed; \
+             allowed: \"f32\", \"f16\", \"bf16\", \"int8\", \"int4\", \"topk\"",
+    ),
+    (
+        "wire",
+        "activations = { kind = \"f16\", scale = \"tensor\" }",
+        "x.toml:12: unknown key `wire.activations.scale`; allowed there: kind",
+    ),
+    (
+        "wire",
+        "activations = \"topk\"",
+        "x.toml:12: `wire.activations.fraction` is missing; allowed: a number above 0 and at most 1",
+    ),
+    (
+        "wire",
+        "activations = { kind = \"topk\", fraction = 0.1, alpha = 1 }",
+        "x.toml:12: `wire.activations.alpha = 1` is not allowed; allowed: a number of at least 0 and below 1",
     ),
     (
         "data",
         "partition = { kind = \"dirichlet\", alpha = 0 }",
         "x.toml:5: `data.partition.alpha = 0` is not allowed; allowed: a number above 0",
+    ),
+    (
+        "data",
+        "test_share = 1.0",
+        "x.toml:5: `data.test_share = 1.0` is not allowed; allowed: a number above 0 and below 1",
+    ),
+    (
+        "data",
+        "label = -1",
+        "x.toml:5: `data.label = -1` is not allowed; allowed: a column's name in quotes, or its number from 0",
+    ),
+    (
+        "data",
+        "class_names = [\"a\", \"a\"]",
+        "x.toml:5: `data.class_names = [\"a\", \"a\"]` is not allowed; \
+             allowed: a list of 2 to 65536 different names, without spaces around them",
+    ),
+    (
+        "data",
+        "resize = [32]",
+        "x.toml:5: `data.resize = [32]` is not allowed; \
+             allowed: [height, width], each an integer from 1 to 4096",
     ),
     (
         "data",
@@ -152,6 +207,15 @@ fn each_wrong_value_names_file_line_key_value_and_what_is_allowed() {
     for (table, line, message) in WRONG {
         assert_eq!(messages(&with(table, line), &[]), *message);
     }
+}
+
+#[test]
+fn an_unknown_data_set_names_all() {
+    assert_eq!(
+        messages(SMALL, &["data.dataset=imagenet"]),
+        "--set data.dataset=imagenet: `data.dataset = \"imagenet\"` is not allowed; allowed: \"mnist\", \
+         \"fashion-mnist\", \"cifar10\", \"cifar100\", \"csv\", \"images\", \"npz\", \"synthetic\""
+    );
 }
 
 #[test]
@@ -230,27 +294,9 @@ fn what_is_not_built_yet_is_refused() {
     let both = ["cloud.profile=a.toml", "edge.0.profile=a.toml", "edge.1.profile=a.toml"];
     for (set, message) in [
         ("clock=virtual", "`clock = \"virtual\"` is not available in this version; allowed now: \"wall\""),
-        (
-            "data.dataset=cifar10",
-            "`data.dataset = \"cifar10\"` is not available in this version; \
-             allowed now: \"mnist\", \"fashion-mnist\", \"synthetic\"",
-        ),
-        ("data.standardize=log", "`data.standardize = \"log\"` is not available in this version"),
-        ("data.standardize=unit-norm", "`data.standardize = \"unit-norm\"` is not available in this version"),
-        ("data.evaluate=edges", "`data.evaluate = \"edges\"` is not available in this version"),
-        ("training.algorithm=splitfed-v2", "`training.algorithm = \"splitfed-v2\"` is not available"),
-        ("training.algorithm=sequential", "`training.algorithm = \"sequential\"` is not available"),
         ("plan.on_straggler=drop", "`plan.on_straggler = \"drop\"` is not available in this version"),
         ("plan.on_straggler=defer", "`plan.on_straggler = \"defer\"` is not available in this version"),
         ("wire.in_flight=2", "`wire.in_flight = 2` is not available in this version; allowed now: 1"),
-        (
-            "wire.activations=int8",
-            "`wire.activations = \"int8\"` is not available in this version; allowed now: \"f32\", \"f16\"",
-        ),
-        (
-            "wire.activations={ kind = \"topk\", fraction = 0.1 }",
-            "`wire.activations = { kind = \"topk\", fraction = 0.1 }` is not available in this version",
-        ),
         ("cloud.device=wgpu", "`cloud.device = \"wgpu\"` is not available in this version"),
         ("cloud.cpus=\"0-1\"", "`cloud.cpus = \"0,1\"` is not available in this version"),
         ("edge.1.cpus=\"1\"", "`edge[1].cpus = \"1\"` (edge `gateway`) is not available in this version"),

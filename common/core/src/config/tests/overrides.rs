@@ -17,7 +17,7 @@ fn a_value_is_toml_or_else_text() {
     assert_eq!(config.training.batch_size.get(), 32);
     assert_eq!(config.plan.deadline, Deadline::Fixed(Duration::from_millis(250)));
     assert_eq!(Some(config.plan.margin), NonNegativeF64::new(0.5));
-    assert_eq!((config.wire.activations, config.wire.gradients), (Codec::F16, Codec::F32));
+    assert_eq!((config.wire.activations, config.wire.gradients), (Codec::F16.into(), Codec::F32));
     assert_eq!(config.data.path, Some("some where/x".into()));
     assert_eq!(config.name.as_str(), "again");
     assert_eq!(small(&["plan.fixed_cut=random"]).plan.fixed_cut, Some(FixedCut::Random));
@@ -37,6 +37,25 @@ fn a_part_of_an_inline_table_can_be_set() {
     assert_eq!(config.training.optimizer, Optimizer::Sgd { lr: 0.2, momentum: 0.9, weight_decay: 0.0 });
     let alpha = PositiveF64::new(9.0).expect("above 0");
     assert_eq!(config.data.partition, Partition::Dirichlet { alpha });
+}
+
+#[test]
+fn a_codec_is_a_name_or_a_table() {
+    let activations = |value: &str| small(&[&format!("wire.activations={value}")]).wire.activations;
+    assert_eq!(activations("bf16"), Codec::Bf16.into());
+    assert_eq!(activations("int4"), Codec::Int4(Scale::Channel).into());
+    assert_eq!(activations("{kind=\"int8\"}"), Codec::Int8(Scale::Channel).into());
+    assert_eq!(activations("{kind=\"int8\",scale=\"tensor\"}"), Codec::Int8(Scale::Tensor).into());
+    let top_k = TopK { fraction: 0.25, alpha: 0.1 };
+    let kept = ActivationCodec { values: Codec::F32, top_k: Some(top_k) };
+    assert_eq!(activations("{kind=\"topk\",fraction=0.25}"), kept);
+    let coded = "{kind=\"topk\",fraction=0.25,alpha=0,values={kind=\"int4\",scale=\"tensor\"}}";
+    let expected =
+        ActivationCodec { values: Codec::Int4(Scale::Tensor), top_k: Some(TopK { alpha: 0.0, ..top_k }) };
+    assert_eq!(activations(coded), expected);
+    let sets = [&format!("wire.activations={coded}")[..], "wire.activations.fraction=1"];
+    assert_eq!(small(&sets).wire.activations.top_k, Some(TopK { fraction: 1.0, alpha: 0.0 }));
+    assert_eq!(small(&["wire.gradients=int8"]).wire.gradients, Codec::Int8(Scale::Channel));
 }
 
 #[test]

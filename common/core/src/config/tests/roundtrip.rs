@@ -33,7 +33,7 @@ fn all_keys() -> Vec<BoxedStrategy<String>> {
         set("model.classes", 2..=65_536usize),
         one_of("model.init", &["\"a/b c.safetensors\""]),
         set("model.freeze", 0..=4096usize),
-        one_of("data.dataset", &["mnist", "fashion-mnist", "cifar10", "csv", "images", "npz"]),
+        one_of("data.dataset", &["mnist", "fashion-mnist", "cifar10", "cifar100", "images", "npz"]),
         one_of("data.path", &["somewhere", "\"quoted \\\" path\\n\"", "\"\u{fc}\""]),
         set("data.train_limit", 1..=u32::MAX),
         set("data.test_limit", 1..=u32::MAX),
@@ -83,8 +83,19 @@ fn all_keys() -> Vec<BoxedStrategy<String>> {
         set("plan.margin", 0.0..1e6f64),
         one_of("plan.on_straggler", &["wait", "drop", "defer"]),
         set("plan.straggler_factor", 1.0..1e6f64),
-        one_of("wire.activations", &["f32", "f16"]),
-        one_of("wire.gradients", &["f32", "f16"]),
+        one_of(
+            "wire.activations",
+            &["f32", "f16", "bf16", "int8", "{ kind = \"int4\", scale = \"tensor\" }"],
+        ),
+        set(
+            "wire.activations",
+            (1e-6..=1.0f64, 0.0..1.0f64).prop_map(|(fraction, alpha)| {
+                format!(
+                    "{{ kind = \"topk\", fraction = {fraction:?}, alpha = {alpha:?}, values = \"int8\" }}"
+                )
+            }),
+        ),
+        one_of("wire.gradients", &["f32", "f16", "bf16", "int4", "{ kind = \"int8\", scale = \"tensor\" }"]),
         one_of("cloud.device", &["cpu", "wgpu"]),
         set("cloud.threads", 1..=1024usize),
         set("cloud.workers", 1..=1024usize),
@@ -130,10 +141,19 @@ fn the_examples_survive_a_round_trip() {
     let synthetic =
         small(&["data.dataset=synthetic", "data.synthetic={ difficulty = 2 }", "plan.fixed_cut=random"]);
     assert_eq!(reread(&synthetic), synthetic);
+    let csv =
+        small(&["data.dataset=csv", "data.path=a.csv", "data.label=4", "data.class_names=[\"x\", \"y\"]"]);
+    assert_eq!(reread(&csv), csv);
+    assert_eq!(csv.data.test_share, Fraction::new(0.2), "the default is written out");
+    let images = small(&["data.dataset=images", "data.path=a", "data.test_path=b", "data.resize=[8, 9]"]);
+    assert_eq!(reread(&images), images);
+    assert_eq!(images.data.test_share, None);
     let raw = small(&["plan.fixed_cut=0", "data.allow_raw_data=true"]);
     assert_eq!(reread(&raw), raw);
     let labels = small(&["training.labels=edge"]);
     assert_eq!(reread(&labels), labels);
+    let evaluated = small(&["data.evaluate=edges", "data.standardize=unit-norm"]);
+    assert_eq!(reread(&evaluated), evaluated);
     let file = Config::read(&SMALL.replace("arch", "file"), "x.toml", &[]).expect("either source");
     assert_eq!(reread(&file), file);
 }

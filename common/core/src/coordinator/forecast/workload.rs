@@ -1,7 +1,7 @@
 //! What one step of the model asks of devices and links, as the planner takes it.
 
 use super::Outlook;
-use crate::coordinator::settings::Settings;
+use crate::coordinator::settings::{Settings, Topology};
 use crate::model::ModelCost;
 use crate::plan::{
     self, CloudInput, EdgeInput, LEAST_RATE, MOST_RATE, MOST_SECONDS, Plan, PlanError, PlanInput,
@@ -41,10 +41,10 @@ impl Workload {
         let (activations, gradients) = (settings.activations, settings.gradients);
         let (bytes_up, bytes_down) = match settings.tail {
             None => (
-                workload::cut_bytes_up(&cost, batch, activations),
-                workload::cut_bytes_down(&cost, batch, gradients),
+                workload::cut_bytes_up(spec, batch, activations),
+                workload::cut_bytes_down(spec, batch, activations, gradients),
             ),
-            Some(tail) => workload::passed_bytes(&cost, batch, tail, activations, gradients),
+            Some(tail) => workload::passed_bytes(spec, batch, tail, activations, gradients),
         };
         Self {
             flops: works.iter().map(|work| work.forward_flops + work.backward_flops).collect(),
@@ -104,7 +104,7 @@ impl Workload {
                 fixed_cut: outlook.fixed_cut,
             }
         });
-        plan::plan(&PlanInput {
+        let input = PlanInput {
             edges: edges.collect(),
             cloud: CloudInput {
                 forward_s,
@@ -123,7 +123,12 @@ impl Workload {
             objective: settings.objective,
             margin: settings.margin,
             hysteresis: HYSTERESIS,
-        })
+        };
+        match settings.topology {
+            Topology::ReplicaPerEdge => plan::plan(&input),
+            Topology::Shared => plan::plan_common_cut(input),
+            Topology::HandedOn => plan::plan_turns(&input),
+        }
     }
 }
 

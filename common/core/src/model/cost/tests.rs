@@ -312,6 +312,17 @@ fn training_memory_by_hand() {
 }
 
 #[test]
+fn inference_memory_by_hand() {
+    let layers =
+        [conv(1, 2, 1, 1), LayerOp::BatchNorm2d { channels: 2 }, LayerOp::GlobalAvgPool, LayerOp::Flatten];
+    let cost = ModelCost::of(&spec([1, 3, 3], 2, &layers));
+    let weights = cost.params(0..4) + cost.buffers(0..4);
+    // Batch norm is the largest layer: its input, its output, and what a step would keep of it.
+    assert_eq!(cost.inference_memory_bytes(5), 4 * (2 * weights + 5 * 3 * 18));
+    assert_eq!(cost.inference_memory_bytes(u64::MAX), u64::MAX);
+}
+
+#[test]
 fn sums_over_ranges_add_up() {
     let cost = ModelCost::of(&builtin("resnet18", [3, 32, 32], 10).expect("fits CIFAR"));
     let sums: [fn(&ModelCost, Range<usize>) -> u64; 6] = [

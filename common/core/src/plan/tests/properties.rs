@@ -8,7 +8,7 @@ use super::*;
 use crate::random::{stream, unit_f64};
 
 /// A random fleet: times over two decades, links over two, one to three workers.
-fn fleet(seed: u64, edges: usize, layers: usize) -> PlanInput {
+pub(crate) fn fleet(seed: u64, edges: usize, layers: usize) -> PlanInput {
     let mut rng = stream(seed, &["fleet"]);
     let mut decades = |least: f64, count: f64| least * 10_f64.powf(count * unit_f64(&mut rng));
     let device = |decades: &mut dyn FnMut(f64, f64) -> f64, unit: f64| -> Vec<f64> {
@@ -55,7 +55,7 @@ fn fleet(seed: u64, edges: usize, layers: usize) -> PlanInput {
 }
 
 /// What is charged against the deadline besides the cloud, and the cloud's service: from the definition.
-fn seconds(input: &PlanInput, edge: usize, cut: usize) -> (f64, f64) {
+pub(crate) fn seconds(input: &PlanInput, edge: usize, cut: usize) -> (f64, f64) {
     let (layers, at) = (input.layers(), &input.edges[edge]);
     let compute: f64 = at.forward_s[..cut].iter().chain(&at.backward_s[..cut]).sum();
     let service: f64 = input.cloud.forward_s[cut..].iter().chain(&input.cloud.backward_s[cut..]).sum();

@@ -10,9 +10,10 @@ use partway_core::coordinator::{
 };
 use partway_core::event::EventKind;
 use partway_core::model::{LayerState, state::state_len};
+use partway_core::standardize::Transform;
 use partway_core::statistics::ChannelStatistics;
 use partway_core::wire::{
-    CloudMessage, EdgeMessage, PROTOCOL_VERSION, RoundPlan, StartFrom, TensorHeader, TensorKind,
+    CloudMessage, EdgeMessage, PROTOCOL_VERSION, RoundPlan, Score, StartFrom, TensorHeader, TensorKind,
     TensorMessage, TrainingRequest,
 };
 
@@ -63,8 +64,10 @@ pub(super) fn request(name: &str, samples: u64) -> TrainingRequest {
 pub(super) struct Peer {
     name: usize,
     asked: bool,
-    owes_statistics: bool,
+    owes_statistics: Option<Transform>,
     owes_ready: bool,
+    /// A global model that it has to evaluate.
+    pub(super) owes_score: Option<u32>,
     pub(super) plan: Option<RoundPlan>,
     /// The cut of the round before.
     before: u32,
@@ -205,6 +208,11 @@ impl Bench {
             match action {
                 Action::Send { message: CloudMessage::Refused { reason }, .. } => self.refused.push(reason),
                 Action::Send { to, message } => self.hear(to.0, message),
+                Action::SendTensor { to, tensor, .. } if tensor.header.kind == TensorKind::Model => {
+                    if let Some(peer) = self.peers.get_mut(&to.0) {
+                        peer.owes_score = Some(tensor.header.round);
+                    }
+                }
                 Action::SendTensor { to, tensor, .. } => {
                     if let Some(peer) = self.peers.get_mut(&to.0)
                         && tensor.header.kind.is_of_a_step()
@@ -219,6 +227,7 @@ impl Bench {
                 Action::Compute(Job::Place { replica, layers, .. }) => {
                     self.placed.insert(replica, layers);
                 }
+                Action::Compute(Job::Discard { .. }) => {}
                 Action::Compute(job) => self.jobs.push(job),
                 Action::SetTimer(at) => self.timer = at,
                 Action::Close { connection, .. } => {
@@ -238,9 +247,10 @@ impl Bench {
         let Some(peer) = self.peers.get_mut(&connection) else { return };
         match message {
             CloudMessage::Assignment(assignment) => {
-                peer.owes_statistics = assignment.standardizer.is_none();
-                peer.owes_ready = !peer.owes_statistics;
+                peer.owes_ready = assignment.standardizer.is_some();
+                peer.owes_statistics = assignment.standardizer.is_none().then_some(assignment.measure);
             }
+            CloudMessage::Measure(of) => peer.owes_statistics = Some(of),
             CloudMessage::Standardize(_) => peer.owes_ready = true,
             CloudMessage::Round(plan) => {
                 peer.before = peer
@@ -259,12 +269,18 @@ impl Bench {
             peer.asked = true;
             let request = request(NAMES[peer.name], 20);
             self.say(connection, EdgeMessage::TrainingRequest(request));
-        } else if std::mem::take(&mut peer.owes_statistics) {
+        } else if let Some(of) = peer.owes_statistics.take() {
+            let mut values = [0.0, 1.0, 4.0];
+            of.apply(&mut values, 3).expect("one channel");
             let mut channel = ChannelStatistics::default();
-            channel.push_all(&[0.0, 1.0, 4.0]);
-            self.say(connection, EdgeMessage::Statistics(vec![channel]));
+            channel.push_all(&values);
+            self.say(connection, EdgeMessage::Statistics { of, channels: vec![channel] });
         } else if std::mem::take(&mut peer.owes_ready) {
-            self.say(connection, EdgeMessage::Ready { downlink: None });
+            self.say(connection, EdgeMessage::Ready { downlink: None, evaluates_not: None });
+        } else if let Some(round) = peer.owes_score.take() {
+            // Two of twenty samples are held out.
+            let result = Ok(Score { correct: u64::from(round % 3), loss_sum: 0.5, samples: 2 });
+            self.say(connection, EdgeMessage::Evaluated { round, result });
         } else if let Some(plan) = peer.plan {
             let (step, passed, before, ended) = (peer.step, peer.passed, peer.before, peer.ended);
             let local = plan.cut as usize == self.tail.unwrap_or(LAYERS);
@@ -308,11 +324,11 @@ impl Bench {
 
     fn compute(&self, job: Job) -> Option<Computed> {
         Some(match job {
-            Job::Place { .. } => return None,
-            Job::Step(StepJob { part, edge, round, attempt, step, codec, .. }) => {
-                let kind = match part {
-                    StepPart::Forward => TensorKind::TailActivations,
-                    StepPart::Whole | StepPart::Backward => TensorKind::CutGradient,
+            Job::Place { .. } | Job::Discard { .. } => return None,
+            Job::Step(StepJob { part, edge, round, attempt, step, activations, gradients, .. }) => {
+                let (kind, codec) = match part {
+                    StepPart::Forward => (TensorKind::TailActivations, activations.values),
+                    StepPart::Whole | StepPart::Backward => (TensorKind::CutGradient, gradients),
                 };
                 let header = TensorHeader { round, attempt, step, ..TensorHeader::new(kind, codec) };
                 let (reply, seconds) = (TensorMessage::encode(header, vec![1.0], &[]), 0.01);

@@ -110,11 +110,20 @@ impl World {
 
     pub(super) fn edge_computed(&mut self, edge: usize, process: u32) {
         let (model, ledger) = (&self.model, &mut self.ledger);
+        let (scenario, globals) = (&self.scenario, &self.globals);
         let it = &mut self.edges[edge];
         let Some(alive) = it.process.as_mut().filter(|_| it.processes == process) else { return };
         let Some(job) = alive.jobs.pop_front() else { return };
-        let mut around =
-            Surroundings { name: &it.name, folder: &mut it.folder, poison: &mut it.poison, model, ledger };
+        let mut around = Surroundings {
+            name: &it.name,
+            samples: it.samples,
+            folder: &mut it.folder,
+            poison: &mut it.poison,
+            model,
+            ledger,
+            scenario,
+            globals,
+        };
         let computed = alive.worker.handle(&mut around, job);
         let more = !alive.jobs.is_empty();
         if more {

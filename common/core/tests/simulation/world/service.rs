@@ -7,6 +7,7 @@ use partway_core::model::LayerState;
 
 use super::{Happening, MOST_ACTIONS, World};
 use crate::cloud::{Cloud, Workers};
+use crate::scenario::LAYERS;
 
 impl World {
     pub(super) fn start_cloud(&mut self) {
@@ -69,7 +70,12 @@ impl World {
                     self.schedule(at.max(now), Happening::CloudTimer { run, timer });
                 }
             }
-            Action::Checkpoint(checkpoint) => self.checkpoint = Some(checkpoint),
+            Action::Checkpoint(checkpoint) => {
+                // There is one after every aggregation: the global model, whole.
+                self.ledger.begin(&self.model, &checkpoint.state);
+                self.globals.insert(checkpoint.rounds - 1, (*checkpoint.state).clone());
+                self.checkpoint = Some(checkpoint);
+            }
             Action::Emit(event) => self.events.push(event),
             Action::Close { connection, reason } => {
                 let Some(at) = self.connections.get(&connection.0) else { return };
@@ -100,7 +106,6 @@ impl World {
                 if reset_moments {
                     state.reset_moments(&self.model.spec);
                 }
-                self.ledger.begin(&self.model, &state);
                 Computed::Aggregated { round, state }
             }
             Job::Evaluate { round, .. } => {
@@ -118,11 +123,12 @@ impl World {
             let whole = LayerState::joined(parts.iter().cloned()).expect("a contribution has layers");
             assert_eq!(whole.layers, 0..self.model.spec.len(), "a contribution is a full model");
             let steps = self.ledger.steps(&self.model, &whole);
-            if !self.scenario.shared() {
+            // What several edges have trained is not averaged.
+            if whole.layers.end < LAYERS || !self.scenario.has_one_model() {
                 let edge = &steps.first().expect("a contribution without a step").edge;
                 assert!(steps.iter().all(|step| step.edge == *edge), "steps of two edges in one replica");
                 let samples = self.edges.iter().find(|at| at.name == *edge).map_or(0, |at| at.samples);
-                let expected = samples as f64 * steps.len() as f64;
+                let expected = self.scenario.trained_on(samples) as f64 * steps.len() as f64;
                 assert!(
                     (weight - expected).abs() < 1e-9,
                     "edge {edge} has the weight {weight} for {steps:?} with {samples} samples"

@@ -52,7 +52,12 @@ impl Run {
     }
 
     pub(super) fn join(&mut self, edge: &str) {
-        self.then(EventKind::EdgeJoined { edge: edge.into(), samples: 3000, labels: vec![300; 10] });
+        self.then(EventKind::EdgeJoined {
+            edge: edge.into(),
+            samples: 3000,
+            held_out: 0,
+            labels: vec![300; 10],
+        });
     }
 
     pub(super) fn plan(&mut self, round: u32) {
