@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use partway_core::config::{Config, DeviceKind, EdgeConfig};
 use partway_core::profile::{self, DeviceProfile, ProfileError};
 use partway_model::{Compute, ComputeError, HalfError};
 use thiserror::Error;
@@ -12,12 +13,21 @@ use crate::experiment::Experiment;
 /// How long a calibration takes, about.
 const BUDGET: Duration = Duration::from_secs(1);
 
+/// The key of the cloud's device.
+pub(crate) const CLOUD_KEY: &str = "cloud.device";
+
+/// A device that the configuration names and that is not there.
+#[derive(Debug, Error)]
+#[error("`{key} = \"{kind}\"`: {source}")]
+pub(crate) struct DeviceError {
+    key: String,
+    kind: DeviceKind,
+    source: Box<ComputeError>,
+}
+
 /// Why this machine could not be calibrated.
 #[derive(Debug, Error)]
 pub(crate) enum CalibrationError {
-    /// There is no thread to compute on.
-    #[error("cannot calibrate this machine: {0}")]
-    Compute(#[from] ComputeError),
     /// A layer could not be built.
     #[error("cannot calibrate this machine with `{model}`: {source}")]
     Half {
@@ -31,19 +41,43 @@ pub(crate) enum CalibrationError {
     Fit(#[from] ProfileError),
 }
 
-/// Times every layer of the experiment's own model, at its own batch size and at smaller ones, on one
-/// thread.
-pub(crate) fn calibrate(experiment: &Experiment) -> Result<DeviceProfile, CalibrationError> {
+/// The devices of this machine that the cloud and the edges compute on.
+pub(crate) fn devices(config: &Config) -> Result<Vec<Compute>, DeviceError> {
+    let edges = config.edge.iter().map(|edge| (edge_key(edge), edge.device));
+    let mut devices = Vec::<Compute>::new();
+    for (key, kind) in std::iter::once((CLOUD_KEY.to_owned(), config.cloud.device)).chain(edges) {
+        if devices.iter().all(|device| device.kind() != kind) {
+            devices.push(open(key, kind)?);
+        }
+    }
+    Ok(devices)
+}
+
+/// The device that a key of the configuration names, or one thread of it: what everything on this
+/// machine is a multiple of.
+pub(crate) fn open(key: String, kind: DeviceKind) -> Result<Compute, DeviceError> {
+    Compute::new(kind, 1).map_err(|source| DeviceError { key, kind, source: Box::new(source) })
+}
+
+/// The key of an edge's device.
+pub(crate) fn edge_key(edge: &EdgeConfig) -> String {
+    format!("edge.{}.device", edge.name)
+}
+
+/// Times every layer of the experiment's own model, at its own batch size and at smaller ones.
+pub(crate) fn calibrate(
+    experiment: &Experiment,
+    compute: &Compute,
+) -> Result<DeviceProfile, CalibrationError> {
     let Experiment { spec, config, .. } = experiment;
     let optimizer = config.training.optimizer;
     let batches = batch_sizes(experiment.batch());
-    let compute = Compute::cpu(1)?;
-    let measurements = partway_model::measure(&Arc::new(spec.clone()), optimizer, &batches, BUDGET, &compute)
+    let measurements = partway_model::measure(&Arc::new(spec.clone()), optimizer, &batches, BUDGET, compute)
         .map_err(|source| CalibrationError::Half { model: spec.name.clone(), source: Box::new(source) })?;
     let mut profile = profile::fit(&measurements)?;
     let batches: Vec<String> = batches.iter().map(ToString::to_string).collect();
-    profile.source =
-        format!("calibrated on this machine: one thread, {} in batches of {}", spec.name, batches.join(", "));
+    let (device, batches) = (compute.name(), batches.join(", "));
+    profile.source = format!("calibrated on this machine: {device}, {} in batches of {batches}", spec.name);
     Ok(profile)
 }
 

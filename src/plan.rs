@@ -8,14 +8,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use partway_core::config::{Clock, ConfigError, EdgeConfig, Mbps};
+use partway_core::config::{Clock, Config, ConfigError, DeviceKind, EdgeConfig, Mbps};
 use partway_core::coordinator::{Cuts, Outlook, Settings, forecast_edges};
 use partway_core::link::ASSUMED_BYTES_PER_S;
 use partway_core::plan::{Plan, PlanError};
 use partway_core::profile::{DeviceProfile, StepCorrections};
 use thiserror::Error;
 
-use crate::calibration::{CalibrationError, calibrate};
+use crate::calibration::{self, CalibrationError, DeviceError, calibrate};
 use crate::experiment::{Experiment, ExperimentArgs};
 use crate::failure::Failure;
 use crate::output;
@@ -53,6 +53,9 @@ enum PlanningError {
         /// What is wrong.
         reason: String,
     },
+    /// A device is not there.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// This machine cannot be calibrated.
     #[error(transparent)]
     Calibration(#[from] CalibrationError),
@@ -91,39 +94,59 @@ pub(crate) fn plan(args: &PlanArgs) -> Result<(), Failure> {
 }
 
 fn make(experiment: &Experiment) -> Result<Planned, PlanningError> {
-    let config = &experiment.config;
-    let edges = config.edges();
-    let virtual_clock = config.clock == Clock::Virtual;
-    let own = |edge: &EdgeConfig| match &edge.profile {
-        Some(path) if virtual_clock => {
-            read_profile(&format!("profile of edge `{}`", edge.name), path).map(Some)
-        }
-        _ => Ok(None),
-    };
-    let own: Vec<Option<DeviceProfile>> = edges.iter().map(own).collect::<Result<_, _>>()?;
-    let cloud = match &config.cloud.profile {
-        Some(path) if virtual_clock => Some(read_profile("cloud.profile", path)?),
-        _ => None,
-    };
-    // Where every device has a profile this machine has no part in the plan.
-    let machine = match &cloud {
-        Some(profile) if own.iter().all(Option::is_some) => profile.clone(),
-        _ => calibrate(experiment)?,
-    };
-    let settings = experiment.settings(cloud.unwrap_or_else(|| machine.clone()))?;
-    let outlooks: Vec<Outlook> =
-        edges.iter().zip(own).map(|(edge, own)| outlook(edge, own, &machine, settings.cuts)).collect();
+    let edges = experiment.config.edges();
+    let mut machine = Machine { experiment, measured: Vec::new() };
+    let settings = experiment.settings(machine.cloud_profile()?)?;
+    let mut outlooks = Vec::with_capacity(edges.len());
+    for edge in &edges {
+        outlooks.push(outlook(edge, machine.edge_profile(edge)?, settings.cuts));
+    }
     let plan = forecast_edges(&settings, &outlooks)?;
     Ok(Planned { sources: sources(experiment, &edges), settings, plan })
 }
 
-/// What is known of an edge from the configuration alone. `own` is its absolute profile; without one it
-/// computes as this machine, `edge.speed` times as fast.
-fn outlook(edge: &EdgeConfig, own: Option<DeviceProfile>, machine: &DeviceProfile, cuts: Cuts) -> Outlook {
+/// What everybody computes with: a profile of their own under the virtual clock, else a device of this
+/// machine, which is measured when it is first asked for.
+struct Machine<'a> {
+    experiment: &'a Experiment,
+    measured: Vec<(DeviceKind, DeviceProfile)>,
+}
+
+impl Machine<'_> {
+    fn cloud_profile(&mut self) -> Result<DeviceProfile, PlanningError> {
+        let Config { clock, cloud, .. } = &self.experiment.config;
+        match &cloud.profile {
+            Some(path) if *clock == Clock::Virtual => read_profile("cloud.profile", path),
+            _ => self.measured(calibration::CLOUD_KEY.to_owned(), cloud.device),
+        }
+    }
+
+    /// An edge without a profile is this machine, `edge.speed` times as fast.
+    fn edge_profile(&mut self, edge: &EdgeConfig) -> Result<DeviceProfile, PlanningError> {
+        match &edge.profile {
+            Some(path) if self.experiment.config.clock == Clock::Virtual => {
+                read_profile(&format!("profile of edge `{}`", edge.name), path)
+            }
+            _ => Ok(self.measured(calibration::edge_key(edge), edge.device)?.scaled(1.0 / edge.speed.get())),
+        }
+    }
+
+    fn measured(&mut self, key: String, device: DeviceKind) -> Result<DeviceProfile, PlanningError> {
+        if let Some((_, profile)) = self.measured.iter().find(|(measured, _)| *measured == device) {
+            return Ok(profile.clone());
+        }
+        let profile = calibrate(self.experiment, &calibration::open(key, device)?)?;
+        self.measured.push((device, profile.clone()));
+        Ok(profile)
+    }
+}
+
+/// What is known of an edge with this profile from the configuration alone.
+fn outlook(edge: &EdgeConfig, profile: DeviceProfile, cuts: Cuts) -> Outlook {
     let rate = |mbps: Option<Mbps>| mbps.map_or(ASSUMED_BYTES_PER_S, |mbps| mbps.get() * 1e6 / 8.0);
     Outlook {
         name: edge.name.as_str().to_owned(),
-        profile: own.unwrap_or_else(|| machine.scaled(1.0 / edge.speed.get())),
+        profile,
         corrections: StepCorrections::default(),
         up: rate(edge.uplink_mbps),
         down: rate(edge.downlink_mbps),
@@ -139,16 +162,19 @@ fn outlook(edge: &EdgeConfig, own: Option<DeviceProfile>, machine: &DeviceProfil
 
 /// Where the seconds come from, a line each.
 fn sources(experiment: &Experiment, edges: &[EdgeConfig]) -> Vec<String> {
-    let calibrated = "a calibration of this machine";
+    let calibrated = |device| match device {
+        DeviceKind::Cpu => "a calibration of this machine".to_owned(),
+        DeviceKind::Wgpu => "a calibration of this machine's graphics processor".to_owned(),
+    };
     let virtual_clock = experiment.config.clock == Clock::Virtual;
     let cloud = match &experiment.config.cloud.profile {
         Some(path) if virtual_clock => path.display().to_string(),
-        _ => calibrated.to_owned(),
+        _ => calibrated(experiment.config.cloud.device),
     };
     let mut lines = vec![format!("cloud: {cloud}")];
     lines.extend(edges.iter().map(|edge| match &edge.profile {
         Some(path) if virtual_clock => format!("{}: {}", edge.name, path.display()),
-        _ => format!("{}: {calibrated}, at {} of its speed", edge.name, edge.speed),
+        _ => format!("{}: {}, at {} of its speed", edge.name, calibrated(edge.device), edge.speed),
     }));
     lines
 }
@@ -217,8 +243,11 @@ mod tests {
         let machine: DeviceProfile = toml::from_str(PROFILE).expect("a profile");
         let experiment = load(SMALL, &["edge.camera.speed=0.25"]).expect("it is right");
         let edge = &experiment.config.edges()[0];
-        let outlook = outlook(edge, None, &machine, Cuts::Planned);
-        assert_eq!(outlook.profile, machine.scaled(4.0));
+        let mut this =
+            Machine { experiment: &experiment, measured: vec![(DeviceKind::Cpu, machine.clone())] };
+        let profile = this.edge_profile(edge).expect("it is measured");
+        assert_eq!(profile, machine.scaled(4.0));
+        let outlook = outlook(edge, profile, Cuts::Planned);
         assert_eq!((outlook.up.to_bits(), outlook.fixed_cut), (ASSUMED_BYTES_PER_S.to_bits(), None));
     }
 

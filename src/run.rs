@@ -20,7 +20,7 @@ use self::folder::RunFolder;
 use self::layout::Layout;
 use self::summary::RunSummary;
 use self::supervise::{End, supervise};
-use crate::calibration::calibrate;
+use crate::calibration::{calibrate, devices};
 use crate::experiment::{Experiment, ExperimentArgs};
 use crate::failure::Failure;
 use crate::{output, report};
@@ -44,6 +44,7 @@ pub(crate) struct RunArgs {
 /// Runs the experiment.
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let experiment = Experiment::load(&args.experiment).map_err(Failure::wrong)?;
+    let devices = devices(&experiment.config).map_err(Failure::wrong)?;
     let name = experiment.config.name.as_str();
     let root = args.out.clone().unwrap_or_else(|| Path::new("runs").join(name));
     let config = experiment.config.to_toml();
@@ -51,13 +52,17 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let init = if args.resume { None } else { experiment.initial_weights().map_err(Failure::wrong)? };
     let folder = RunFolder::claim(&root, &config, args.resume).map_err(Failure::wrong)?;
     introduce(&experiment);
-    let profile = if args.resume {
-        folder::read_calibration(&folder.layout).map_err(Failure::wrong)?
-    } else {
-        output::note("calibrating this machine, alone");
-        calibrate(&experiment).map_err(Failure::failed)?
-    };
-    folder.fill(&experiment, init.as_ref(), &profile).map_err(Failure::failed)?;
+    let profiles = devices.iter().map(|device| {
+        let profile = if args.resume {
+            folder::read_calibration(&folder.layout, device.kind()).map_err(Failure::wrong)?
+        } else {
+            output::note(&format!("calibrating this machine, alone: {}", device.name()));
+            calibrate(&experiment, device).map_err(Failure::failed)?
+        };
+        Ok((device.kind(), profile))
+    });
+    let profiles = profiles.collect::<Result<Vec<_>, _>>()?;
+    folder.fill(&experiment, init.as_ref(), &profiles).map_err(Failure::failed)?;
 
     let target = experiment.config.training.target_accuracy.map(Share::get);
     let edges = experiment.parts.iter().map(|(name, _)| name.clone()).collect();
@@ -130,9 +135,8 @@ fn introduce(experiment: &Experiment) {
     let (names, indices): (Vec<_>, Vec<_>) = parts.iter().cloned().unzip();
     let (labels, classes) = (dataset.train.labels(), dataset.train.classes());
     if !dataset.class_names.is_empty() && classes <= NAMED_CLASSES {
-        let named = |(class, name)| format!("{class} {name}");
-        let names: Vec<String> = dataset.class_names.iter().enumerate().map(named).collect();
-        output::print(&format!("classes: {}", names.join(", ")));
+        let numbered = dataset.class_names.iter().enumerate().map(|(class, name)| format!("{class} {name}"));
+        output::print(&format!("classes: {}", numbered.collect::<Vec<_>>().join(", ")));
     }
     output::print(&partway_datasets::partition::table(&names, &indices, labels, classes));
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

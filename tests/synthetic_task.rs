@@ -25,7 +25,9 @@ fn accuracy(spec: ModelSpec, steps: u64, difficulty: f32) -> f64 {
     let gather = |samples: &Samples, indices: &[usize]| {
         let mut values = Vec::new();
         samples.gather(indices, &mut values);
-        values.iter_mut().for_each(|value| *value *= scale);
+        for value in &mut values {
+            *value *= scale;
+        }
         values
     };
 

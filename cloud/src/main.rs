@@ -102,9 +102,12 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
     };
     // Depths are checked there; no profile changes that.
     Settings::from_config(&config, spec.clone(), 0, DeviceProfile::default()).map_err(wrong)?;
+    let device = config.cloud.device;
+    let compute = Compute::new(device, 1)
+        .map_err(|error| wrong(format!("{file}: `cloud.device = \"{device}\"`: {error}")))?;
     let identity = identity(arguments)?;
-    eprintln!("calibrating this machine");
-    let profile = calibrate(&spec, &config)?;
+    eprintln!("calibrating this machine: {}", compute.name());
+    let profile = calibrate(&spec, &config, &compute)?;
     let options = ServeOptions {
         config,
         spec,
@@ -175,12 +178,11 @@ fn identity(arguments: &Serve) -> Result<ServerIdentity, Failure> {
     Ok(identity)
 }
 
-fn calibrate(spec: &ModelSpec, config: &Config) -> Result<DeviceProfile, Failure> {
-    let compute = Compute::cpu(1).map_err(failed)?;
+fn calibrate(spec: &ModelSpec, config: &Config, compute: &Compute) -> Result<DeviceProfile, Failure> {
     let batch = config.training.batch_size.get();
     let batches = [batch, (batch / 2).max(1)];
     let measurements =
-        measure(&Arc::new(spec.clone()), config.training.optimizer, &batches, CALIBRATION, &compute)
+        measure(&Arc::new(spec.clone()), config.training.optimizer, &batches, CALIBRATION, compute)
             .map_err(failed)?;
     fit(&measurements).map_err(failed)
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use partway_core::config::{Config, ConfigError};
+use partway_core::config::{CloudConfig, Config, ConfigError};
 use partway_core::coordinator::{
     Action, Checkpoint, Computed, ConnectionId, Coordinator, Job, Outcome, Received, Settings,
 };
@@ -208,8 +208,8 @@ impl<E: FnMut(&Event)> Driver<E> {
             seed: settings.seed,
             batch_size: settings.batch_size as usize,
         };
-        let workers =
-            Workers::start(config.cloud.workers.get(), config.cloud.threads.get(), &blueprint, done)?;
+        let CloudConfig { device, workers, threads, .. } = &config.cloud;
+        let workers = Workers::start(*device, workers.get(), threads.get(), &blueprint, done)?;
         let restored = if resume { Some(restore(&out, &spec, moments)?) } else { None };
         let record = begin_record(&out, &config, &settings, restored.as_ref())?;
         let given =
@@ -218,7 +218,7 @@ impl<E: FnMut(&Event)> Driver<E> {
         let evaluator = match test {
             Some(test) => {
                 let (spec, test) = (spec.clone(), Arc::new(test));
-                Some(Evaluator { spec, optimizer, test, compute: Compute::cpu(1)? })
+                Some(Evaluator { spec, optimizer, test, compute: Compute::new(config.cloud.device, 1)? })
             }
             None => None,
         };

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use partway_core::codec::{ActivationCodec, BatchShape, Selection, TopK};
+use partway_core::config::DeviceKind;
 use partway_core::coordinator::{Computed, Job, Replica, StepJob, StepPart};
 use partway_core::model::{LayerState, ModelSpec};
 use partway_core::optimizer::Optimizer;
@@ -79,8 +80,10 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts `workers` workers of `threads` threads each; they report to `done`.
+    /// Starts `workers` workers on a device of this kind, of `threads` threads each; they report to
+    /// `done`.
     pub(crate) fn start(
+        device: DeviceKind,
         workers: usize,
         threads: usize,
         blueprint: &Blueprint,
@@ -88,7 +91,7 @@ impl Workers {
     ) -> Result<Self, ComputeError> {
         let mut senders = Vec::with_capacity(workers);
         for worker in 0..workers {
-            let compute = Compute::cpu(threads)?;
+            let compute = Compute::new(device, threads)?;
             let (sender, assigned) = sync_channel::<Assigned>(1);
             let (blueprint, done) = (blueprint.clone(), done.clone());
             let run = move || {

@@ -84,12 +84,16 @@ impl Format {
         if !path.exists() {
             return Err(UnknownFormat::Absent { path: path.to_owned() });
         }
-        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-        match name.trim_end_matches(".gz").rsplit('.').next() {
-            Some("csv" | "tsv") if !name.ends_with(".gz") => Ok(Self::Csv),
-            Some("npz") => Ok(Self::Npz),
-            _ if name.contains("images") && name.contains("idx") => Ok(Self::IdxFile),
-            _ => Err(other()),
+        let has = |extension: &str| path.extension().is_some_and(|it| it.eq_ignore_ascii_case(extension));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if has("csv") || has("tsv") {
+            Ok(Self::Csv)
+        } else if has("npz") {
+            Ok(Self::Npz)
+        } else if name.contains("images") && name.contains("idx") {
+            Ok(Self::IdxFile)
+        } else {
+            Err(other())
         }
     }
 

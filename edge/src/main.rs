@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use partway_core::config::DeviceKind;
 use partway_core::participant::{Outcome, Progress};
-use partway_edge::{JoinOptions, ReadingArgs, join, profile};
+use partway_edge::profile::{CalibrationError, calibrate_device};
+use partway_edge::{JoinOptions, ReadingArgs, join};
 
 #[derive(Parser)]
 #[command(name = "partway-edge", version, about = "The edge worker of Partway")]
@@ -22,6 +24,9 @@ enum Command {
     Join(Box<Join>),
     /// Calibrate this device: seconds per layer kind.
     Profile {
+        /// What computes.
+        #[arg(long, value_enum, default_value_t = Device::Cpu)]
+        device: Device,
         /// Print JSON instead of TOML.
         #[arg(long)]
         json: bool,
@@ -53,6 +58,9 @@ struct Join {
     /// Keep the labels, and how many there are of each, on this device.
     #[arg(long)]
     keep_labels: bool,
+    /// What computes.
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    device: Device,
     /// Threads that compute.
     #[arg(long, default_value_t = 1)]
     threads: usize,
@@ -61,21 +69,45 @@ struct Join {
     patience: u64,
 }
 
-fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Join(arguments) => run_join(*arguments),
-        Command::Profile { json } => run_profile(json),
+#[derive(Clone, Copy, ValueEnum)]
+enum Device {
+    /// Threads of the processor.
+    Cpu,
+    /// The graphics processor; needs a build with the cargo feature `wgpu`.
+    Wgpu,
+}
+
+impl From<Device> for DeviceKind {
+    fn from(device: Device) -> Self {
+        match device {
+            Device::Cpu => Self::Cpu,
+            Device::Wgpu => Self::Wgpu,
+        }
     }
 }
 
-fn run_profile(json: bool) -> ExitCode {
-    let printed = profile::calibrate_device().map_err(|error| error.to_string()).and_then(|profile| {
-        if json {
-            serde_json::to_string_pretty(&profile).map_err(|error| error.to_string())
-        } else {
-            toml::to_string(&profile).map_err(|error| error.to_string())
-        }
-    });
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Join(arguments) => run_join(*arguments),
+        Command::Profile { device, json } => run_profile(device, json),
+    }
+}
+
+/// With 2, if there is no such device here: nothing was started.
+fn fail_to_calibrate(error: &CalibrationError) -> ExitCode {
+    fail(&error.to_string(), if matches!(error, CalibrationError::Compute(_)) { 2 } else { 1 })
+}
+
+fn run_profile(device: Device, json: bool) -> ExitCode {
+    let profile = match calibrate_device(device.into()) {
+        Ok(profile) => profile,
+        Err(error) => return fail_to_calibrate(&error),
+    };
+    let printed = if json {
+        serde_json::to_string_pretty(&profile).map_err(|error| error.to_string())
+    } else {
+        toml::to_string(&profile).map_err(|error| error.to_string())
+    };
     match printed {
         Ok(text) => {
             println!("{text}");
@@ -102,9 +134,9 @@ fn run_join(arguments: Join) -> ExitCode {
         );
     };
     eprintln!("calibrating this device");
-    let profile = match profile::calibrate_device() {
+    let profile = match calibrate_device(arguments.device.into()) {
         Ok(profile) => profile,
-        Err(error) => return fail(&error.to_string(), 1),
+        Err(error) => return fail_to_calibrate(&error),
     };
     let options = JoinOptions {
         address,
@@ -114,6 +146,7 @@ fn run_join(arguments: Join) -> ExitCode {
         reading: arguments.reading.reading(),
         state: arguments.state,
         name,
+        device: arguments.device.into(),
         threads: arguments.threads,
         profile,
         memory: None,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use partway_core::config::DeviceKind;
 use partway_core::model::calibration;
 use partway_core::optimizer::Optimizer;
 use partway_core::profile::{DeviceProfile, ProfileError, fit};
@@ -15,7 +16,7 @@ const BUDGET: Duration = Duration::from_millis(700);
 /// A device that cannot be calibrated.
 #[derive(Debug, Error)]
 pub enum CalibrationError {
-    /// No compute threads.
+    /// No such device, or no threads for it.
     #[error(transparent)]
     Compute(#[from] ComputeError),
     /// A layer cannot be run.
@@ -26,9 +27,10 @@ pub enum CalibrationError {
     Profile(#[from] ProfileError),
 }
 
-/// Calibrates one thread of this device, in about two seconds.
-pub fn calibrate_device() -> Result<DeviceProfile, CalibrationError> {
-    let compute = Compute::cpu(1)?;
+/// Calibrates this device, or one thread of it, in about two seconds; a graphics processor takes
+/// longer, as it compiles its kernels first.
+pub fn calibrate_device(kind: DeviceKind) -> Result<DeviceProfile, CalibrationError> {
+    let compute = Compute::new(kind, 1)?;
     let optimizer = Optimizer::Sgd { lr: 0.01, momentum: 0.9, weight_decay: 0.0 };
     let mut measurements = Vec::new();
     for (spec, batches) in calibration::models() {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc as thread_mpsc};
 use std::time::{Duration, Instant};
 
+use partway_core::config::DeviceKind;
 use partway_core::participant::{Action, Computed, Job, Outcome, Participant, Progress};
 use partway_core::profile::DeviceProfile;
 use partway_core::wire::{CloudMessage, MessageError, PROTOCOL_VERSION, TrainingRequest, message};
@@ -53,6 +54,8 @@ pub struct JoinOptions {
     pub state: PathBuf,
     /// This edge's name.
     pub name: String,
+    /// What computes.
+    pub device: DeviceKind,
     /// Threads that compute.
     pub threads: usize,
     /// Seconds per layer kind, as this device calibrated itself.
@@ -85,7 +88,7 @@ pub enum JoinError {
     /// The CA file cannot be used.
     #[error(transparent)]
     Authority(#[from] TlsError),
-    /// The compute threads could not be started.
+    /// The device or its threads cannot be used.
     #[error(transparent)]
     Compute(#[from] ComputeError),
     /// The emulated link makes no sense.
@@ -116,7 +119,7 @@ pub async fn join(
     let shard = Arc::new(load_for_edge(&options.data, &options.reading)?);
     let folder = StateFolder::open(&options.state)?;
     let authority = Arc::new(TrustedAuthority::from_pem_file(&options.ca)?);
-    let compute = Compute::cpu(options.threads)?;
+    let compute = Compute::new(options.device, options.threads)?;
     let link = match &options.emulation {
         Some(emulation) => Some(EmulatedLink::start(&emulation.link)?),
         None => None,

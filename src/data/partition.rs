@@ -25,7 +25,7 @@ pub(crate) struct PartitionArgs {
     /// The folder that gets a folder for each edge; new or empty
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// How many edges, where the experiment describes none [default: fleet.min_edges]
+    /// How many edges, where the experiment describes none [default: `fleet.min_edges`]
     #[arg(long, value_name = "N")]
     edges: Option<NonZeroUsize>,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use partway_core::config::{Config, EdgeConfig};
+use partway_core::config::{Config, DeviceKind, EdgeConfig};
 use partway_core::random;
 use partway_edge::Emulation;
 use partway_net::LinkProfile;
@@ -44,14 +44,26 @@ pub(crate) fn slowdown(edge: &EdgeConfig) -> f64 {
 pub(crate) fn warnings(config: &Config, processors: usize) -> Vec<String> {
     let mut warnings = Vec::new();
     let edges = config.edges();
-    let devices: f64 = edges.iter().map(|edge| edge.speed.get() * edge.threads.get() as f64).sum();
-    let cloud = (config.cloud.workers.get() * config.cloud.threads.get()) as f64;
+    let on = |kind| edges.iter().filter(move |edge| edge.device == kind);
+    let is_cloud_on = |kind| config.cloud.device == kind;
+    let devices: f64 = on(DeviceKind::Cpu).map(|edge| edge.speed.get() * edge.threads.get() as f64).sum();
+    let workers = (config.cloud.workers.get() * config.cloud.threads.get()) as f64;
+    let cloud = if is_cloud_on(DeviceKind::Cpu) { workers } else { 0.0 };
     if devices + cloud > processors as f64 * (1.0 + 1e-9) {
         warnings.push(format!(
             "the edges need {devices:.2} processors at their speeds and the cloud {cloud:.0}, {:.2} in all, but this \
              machine has {processors}: when all are busy at once, steps take longer than on the devices that they \
              stand for; lower `edge.speed`, `edge.threads`, `cloud.workers` or `cloud.threads`",
             devices + cloud
+        ));
+    }
+    let graphics: f64 = on(DeviceKind::Wgpu).map(|edge| edge.speed.get()).sum();
+    let cloud = if is_cloud_on(DeviceKind::Wgpu) { 1.0 } else { 0.0 };
+    if graphics + cloud > 1.0 + 1e-9 {
+        warnings.push(format!(
+            "the edges need {graphics:.2} graphics processors at their speeds and the cloud {cloud:.0}, but they \
+             share one: when all are busy at once, steps take longer than on the devices that they stand for; \
+             lower `edge.speed`, or set `edge.device` or `cloud.device` to \"cpu\""
         ));
     }
     let fast: Vec<&str> =
@@ -85,6 +97,16 @@ mod tests {
         let threads = config("[[edge]]\nname = \"a\"\nspeed = 0.5\nthreads = 4\n");
         assert_eq!(warnings(&threads, 2).len(), 1);
         assert_eq!(warnings(&threads, 3).len(), 0);
+    }
+
+    #[test]
+    fn the_graphics_processor_is_shared_apart_from_the_others() {
+        let graphics = |count, speed| {
+            format!("[[edge]]\nname = \"a\"\ncount = {count}\nspeed = {speed}\ndevice = \"wgpu\"\n")
+        };
+        assert_eq!(warnings(&config(&graphics(4, 0.25)), 1), Vec::<String>::new());
+        let [warning] = &warnings(&config(&graphics(2, 0.75)), 64)[..] else { panic!("one warning") };
+        assert!(warning.contains("need 1.50 graphics processors"), "{warning}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use partway_cloud::model_file::{self, ModelFileError};
-use partway_core::config::EvaluateAt;
+use partway_core::config::{DeviceKind, EvaluateAt};
 use partway_core::model::LayerState;
 use partway_core::profile::DeviceProfile;
 use partway_datasets::{ShardError, shard};
@@ -123,15 +123,18 @@ impl RunFolder {
         &self,
         experiment: &Experiment,
         init: Option<&LayerState>,
-        profile: &DeviceProfile,
+        profiles: &[(DeviceKind, DeviceProfile)],
     ) -> Result<(), FolderError> {
         let layout = &self.layout;
         write(&layout.config(), &experiment.config.to_toml())?;
-        let calibration = toml::to_string(profile).map_err(|error| FolderError::Calibration {
-            path: layout.calibration(),
-            reason: error.to_string(),
-        })?;
-        write(&layout.calibration(), &calibration)?;
+        for (device, profile) in profiles {
+            let path = layout.calibration(*device);
+            let calibration = toml::to_string(profile).map_err(|error| FolderError::Calibration {
+                path: path.clone(),
+                reason: error.to_string(),
+            })?;
+            write(&path, &calibration)?;
+        }
         for folder in [layout.tls(), layout.logs()] {
             fs::create_dir_all(&folder).map_err(io_error("make", &folder))?;
         }
@@ -163,9 +166,9 @@ impl RunFolder {
     }
 }
 
-/// The profile that [`RunFolder::fill`] wrote.
-pub(crate) fn read_calibration(layout: &Layout) -> Result<DeviceProfile, FolderError> {
-    let path = layout.calibration();
+/// The profile of a device that [`RunFolder::fill`] wrote.
+pub(crate) fn read_calibration(layout: &Layout, device: DeviceKind) -> Result<DeviceProfile, FolderError> {
+    let path = layout.calibration(device);
     let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
     toml::from_str(&text).map_err(|error| FolderError::Calibration { path, reason: error.to_string() })
 }

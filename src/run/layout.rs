@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use partway_core::config::DeviceKind;
+
 /// The folder of one run.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
@@ -10,9 +12,10 @@ pub(crate) struct Layout {
 
 impl Layout {
     /// Everything that a run leaves in its folder, and that the next one there replaces.
-    pub(crate) const OUTPUTS: [&'static str; 14] = [
+    pub(crate) const OUTPUTS: [&'static str; 15] = [
         "config.toml",
         "calibration.toml",
+        "calibration-wgpu.toml",
         "events.jsonl",
         "metrics.csv",
         "model.safetensors",
@@ -46,9 +49,12 @@ impl Layout {
         self.root.join("config.toml")
     }
 
-    /// The machine's profile.
-    pub(crate) fn calibration(&self) -> PathBuf {
-        self.root.join("calibration.toml")
+    /// The profile of one of the machine's devices.
+    pub(crate) fn calibration(&self, device: DeviceKind) -> PathBuf {
+        self.root.join(match device {
+            DeviceKind::Cpu => "calibration.toml",
+            DeviceKind::Wgpu => "calibration-wgpu.toml",
+        })
     }
 
     /// What a run continues from.

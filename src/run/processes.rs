@@ -135,6 +135,7 @@ pub(crate) fn cloud(args: &CloudArgs) -> Result<(), Failure> {
     end_with(args.parent)?;
     let layout = Layout::new(&args.out);
     let config = read_config(&layout.config(), &[]).map_err(Failure::failed)?;
+    let profile = folder::read_calibration(&layout, config.cloud.device).map_err(Failure::failed)?;
     let read_model = |_: &Path| read_model(&layout.layers());
     let (test, spec) = match config.data.evaluate {
         EvaluateAt::Cloud => {
@@ -155,7 +156,7 @@ pub(crate) fn cloud(args: &CloudArgs) -> Result<(), Failure> {
         init,
         config,
         test,
-        profile: folder::read_calibration(&layout).map_err(Failure::failed)?,
+        profile,
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
         identity: ServerIdentity::load(&layout.certificate(), &layout.key()).map_err(Failure::failed)?,
         out: args.out.clone(),
@@ -194,7 +195,7 @@ pub(crate) fn edge(args: &EdgeArgs) -> Result<(), Failure> {
     let edge = described.ok_or_else(|| {
         Failure::Failed(format!("`{}` describes no edge `{}`", layout.config().display(), args.name))
     })?;
-    let profile = folder::read_calibration(&layout).map_err(Failure::failed)?;
+    let profile = folder::read_calibration(&layout, edge.device).map_err(Failure::failed)?;
     let elapsed = Duration::from_millis(unix_ms().saturating_sub(args.started_ms));
     let options = JoinOptions {
         address: args.address,
@@ -204,6 +205,7 @@ pub(crate) fn edge(args: &EdgeArgs) -> Result<(), Failure> {
         reading: Reading::default(),
         state: layout.state(&args.name),
         name: args.name.clone(),
+        device: edge.device,
         threads: edge.threads.get(),
         profile: profile.scaled(emulation::slowdown(&edge)),
         memory: edge.memory.map(partway_core::config::ByteSize::bytes),

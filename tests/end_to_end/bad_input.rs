@@ -60,6 +60,16 @@ fn a_wrong_override_is_named_as_it_was_given() {
     }
 }
 
+#[cfg(not(feature = "wgpu"))]
+#[test]
+fn a_device_that_was_not_built_in_is_named_with_the_build_that_has_it() {
+    for (set, key) in [("cloud.device=wgpu", "cloud.device"), ("edge.0.device=wgpu", "edge.camera.device")] {
+        let error = refused(SMALL, &[set]);
+        assert!(error.starts_with(&format!("error: `{key} = \"wgpu\"`: this program was built")), "{error}");
+        assert!(error.contains("--features wgpu"), "{error}");
+    }
+}
+
 #[test]
 fn images_that_do_not_fit_the_model_are_refused() {
     assert_eq!(

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use partway_cloud::{Ended, ServeOptions, record::Summary, serve};
-use partway_core::config::Config;
+use partway_core::config::{Config, DeviceKind};
 use partway_core::event::EventKind;
 use partway_core::holdout::{ShardSplit, held_out};
 use partway_core::participant::Outcome;
@@ -193,6 +193,7 @@ async fn train(sets: &[&str], shards: &[(&str, Samples)], test: Option<Samples>)
             reading: Reading::default(),
             state: folder.path().join(format!("{name}-state")),
             name: (*name).to_owned(),
+            device: DeviceKind::Cpu,
             threads: 1,
             profile: DeviceProfile::default(),
             memory: None,

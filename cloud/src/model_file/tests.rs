@@ -1,3 +1,4 @@
+use partway_core::model::LayerKind;
 use partway_core::model::builtin::builtin;
 
 use super::*;
@@ -75,6 +76,14 @@ fn the_layers_are_read_back_from_toml() {
         write(folder.path(), &spec, &counted(&spec, 0), 1).expect("the folder can be written to");
         let text = fs::read_to_string(folder.path().join(LAYERS_FILE)).expect("it was written");
         assert_eq!(ModelSpec::from_toml(&text, LAYERS_FILE, None).expect("it is a model"), spec);
+    }
+}
+
+#[test]
+fn the_script_for_pytorch_knows_every_layer() {
+    let script = include_str!("../../../scripts/open_in_pytorch.py");
+    for kind in LayerKind::ALL {
+        assert!(script.contains(&format!("    \"{kind}\": ")), "scripts/open_in_pytorch.py lacks {kind}");
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use partway_core::config::DeviceKind;
 use partway_core::model::{LayerState, ModelCost, ModelSpec};
 use partway_core::optimizer::Optimizer;
 use partway_core::profile::Measurement;
@@ -23,9 +24,9 @@ pub struct LayerTiming {
     pub layer: usize,
     /// Samples in the batch.
     pub batch: usize,
-    /// Seconds of CPU time forward, in training.
+    /// Seconds of the device's time forward, in training: [`Spent::device`].
     pub forward_s: f64,
-    /// Seconds of CPU time backward: gradients of the parameters and, where something before is trained,
+    /// Seconds of its time backward: gradients of the parameters and, where something before is trained,
     /// of the input, and the optimizer's step.
     pub backward_s: f64,
 }
@@ -66,10 +67,10 @@ pub fn measure(
 
 /// Times every layer of `spec` alone, in training with `optimizer`, at each batch size.
 ///
-/// It takes about `budget` on the clock; a second suffices for small models. Each figure is the median
-/// of up to nine repeats after one to warm up, as far as its share of the budget reaches. Smaller
-/// batches come first. Every layer is timed at the smallest one whatever it takes; batch sizes for which
-/// nothing is left are left out.
+/// It takes about `budget` on the clock, and on a graphics processor what compiling the kernels takes
+/// besides; a second suffices for small models. Each figure is the median of up to nine repeats after one
+/// to warm up, as far as its share of the budget reaches. Smaller batches come first. Every layer is timed
+/// at the smallest one whatever it takes; batch sizes for which nothing is left are left out.
 pub fn calibrate(
     spec: &Arc<ModelSpec>,
     optimizer: Optimizer,
@@ -116,10 +117,19 @@ fn time_layer(
     let (input, gradient) = (uniform(half.input_shape()), uniform(half.output_shape()));
 
     let begun = Instant::now();
-    let warm_up = time_once(&mut half, &input, &gradient, batch, 1);
+    let mut steps = 0;
+    let mut pass = || {
+        steps += 1;
+        time_once(&mut half, &input, &gradient, batch, steps)
+    };
+    let mut warm_up = pass();
+    if compute.kind() == DeviceKind::Wgpu {
+        // The first pass compiled the kernels, and may have taken a thousand times as long.
+        warm_up = pass();
+    }
     let mut repeats = Vec::new();
     while repeats.len() < MAX_REPEATS && begun.elapsed() + warm_up.wall() <= share {
-        repeats.push(time_once(&mut half, &input, &gradient, batch, 2 + repeats.len() as u64));
+        repeats.push(pass());
     }
     if repeats.is_empty() {
         repeats.push(warm_up);
@@ -132,8 +142,8 @@ fn time_layer(
     Ok(LayerTiming {
         layer,
         batch,
-        forward_s: median(|repeat| repeat.forward.cpu),
-        backward_s: median(|repeat| repeat.backward.cpu),
+        forward_s: median(|repeat| repeat.forward.device),
+        backward_s: median(|repeat| repeat.backward.device),
     })
 }
 

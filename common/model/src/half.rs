@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::{Tensor, TensorData};
-use partway_core::model::state::{StateLengthError, slots, state_len};
+use partway_core::model::state::{StateLengthError, TensorSlot, slots, state_len};
 use partway_core::model::{LayerState, ModelSpec, ShapeError, TensorRole};
 use partway_core::optimizer::Optimizer;
 use thiserror::Error;
@@ -95,14 +95,13 @@ impl Half {
             let data = TensorData::new(state.values[range.clone()].to_vec(), [range.len()]);
             Tensor::from_data(data, compute.device())
         };
-        let tensors = slots(spec, state.layers.clone(), moments)
-            .into_iter()
-            .map(|slot| HeldTensor {
-                role: slot.tensor.role,
-                values: flat(slot.values),
-                moments: slot.moments.into_iter().map(flat).collect(),
-            })
-            .collect();
+        let held = |slot: TensorSlot| HeldTensor {
+            role: slot.tensor.role,
+            values: flat(slot.values),
+            moments: slot.moments.into_iter().map(flat).collect(),
+        };
+        let slots = slots(spec, state.layers.clone(), moments);
+        let tensors = compute.run(|| slots.into_iter().map(held).collect());
         Ok(Self {
             spec: Arc::clone(spec),
             layers: state.layers,
@@ -120,17 +119,20 @@ impl Half {
 
     /// As [`Half::state`], without an extra copy of the tensors.
     pub fn into_state(self) -> LayerState {
-        let moments = self.optimizer.moments().len();
-        let mut values = Vec::with_capacity(state_len(&self.spec, self.layers.clone(), moments));
-        for tensor in self.tensors {
-            for flat in std::iter::once(tensor.values).chain(tensor.moments) {
-                values.extend(into_values(flat));
+        let Self { spec, layers, optimizer, tensors, compute, .. } = self;
+        let moments = optimizer.moments().len();
+        let mut values = Vec::with_capacity(state_len(&spec, layers.clone(), moments));
+        compute.run(|| {
+            for tensor in tensors {
+                for flat in std::iter::once(tensor.values).chain(tensor.moments) {
+                    values.extend(into_values(flat));
+                }
             }
-        }
-        LayerState { layers: self.layers, moments, values }
+        });
+        LayerState { layers, moments, values }
     }
 
-    /// Runs on the workers of `compute` from now on.
+    /// Runs on the workers of `compute` from now on, which must be of the same device.
     pub fn move_to(&mut self, compute: &Compute) {
         self.compute = compute.clone();
     }

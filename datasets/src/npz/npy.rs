@@ -41,13 +41,13 @@ pub(super) enum Numbers {
 /// Decodes an array of which `stored` bytes are in the archive; the error is a reason in words.
 pub(super) fn decode(mut bytes: impl Read, stored: u64) -> Result<Array, String> {
     let mut start = [0; 8];
-    bytes.read_exact(&mut start).map_err(read_error)?;
+    bytes.read_exact(&mut start).map_err(|error| read_error(&error))?;
     let [b'\x93', b'N', b'U', b'M', b'P', b'Y', major @ 1..=3, _] = start else {
         return Err("it is no array: it does not begin as a .npy file".into());
     };
     let mut length = [0; 4];
     let length_bytes = if major == 1 { 2 } else { 4 };
-    bytes.read_exact(&mut length[..length_bytes]).map_err(read_error)?;
+    bytes.read_exact(&mut length[..length_bytes]).map_err(|error| read_error(&error))?;
     let length = u64::from(u32::from_le_bytes(length));
     if length > MAX_HEADER_BYTES {
         return Err(format!("a header of {length} bytes is not one of numbers"));
@@ -68,11 +68,11 @@ pub(super) fn decode(mut bytes: impl Read, stored: u64) -> Result<Array, String>
     match io::copy(&mut bytes.take(1), &mut io::sink()) {
         Ok(0) => Ok(Array { dims, numbers: dtype.numbers(values) }),
         Ok(_) => Err("it goes on after its last value: save it again".into()),
-        Err(error) => Err(read_error(error)),
+        Err(error) => Err(read_error(&error)),
     }
 }
 
-fn read_error(error: io::Error) -> String {
+fn read_error(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => "it is cut off: save it again".into(),
         _ => format!("it cannot be read: {error}"),
@@ -85,7 +85,7 @@ fn section(bytes: &mut impl Read, length: u64, reserve: u64) -> Result<Vec<u8>, 
     usize::try_from(length.min(reserve))
         .map_err(|error| error.to_string())
         .and_then(|capacity| section.try_reserve_exact(capacity).map_err(|error| error.to_string()))?;
-    bytes.by_ref().take(length).read_to_end(&mut section).map_err(read_error)?;
+    bytes.by_ref().take(length).read_to_end(&mut section).map_err(|error| read_error(&error))?;
     if section.len() as u64 == length { Ok(section) } else { Err("it is cut off: save it again".into()) }
 }
 

@@ -15,7 +15,7 @@ fn records(labels: &[&[u8]]) -> Vec<u8> {
 }
 
 fn load(name: &str, folder: &Path) -> Result<Dataset, DatasetError> {
-    from_config(&config(&format!("dataset = {name:?}\npath = {folder:?}")))
+    from_config(&config(&format!("dataset = {name:?}\npath = {:?}", folder.display().to_string())))
 }
 
 #[test]

@@ -103,17 +103,10 @@ fn model_input_reshapes_rows_and_a_test_table_is_one_of_the_same_columns() {
     let folder = folder();
     let train = put(folder.path(), "a.csv", "a,b,c,d,label\n1,2,3,4,x\n5,6,7,8,z\n");
     let test = put(folder.path(), "b.csv", "a,b,c,d,label\n9,9,9,9,y\n");
-    let text =
-        format!("dataset = \"csv\"\npath = {train:?}\ntest_path = {test:?}\n[model]\ninput = [1, 2, 2]");
-    let config = partway_core::config::Config::parse(
-        &format!(
-            "name = \"x\"\n{}\narch = \"mlp\"\n[[edge]]\nname = \"a\"",
-            text.replacen("dataset", "[data]\ndataset", 1)
-        ),
-        "x.toml",
-        &[],
-    );
-    let dataset = from_config(&config.expect("it is right")).expect("tables");
+    let config = config(&format!(
+        "dataset = \"csv\"\npath = {train:?}\ntest_path = {test:?}\n[model]\narch = \"mlp\"\ninput = [1, 2, 2]"
+    ));
+    let dataset = from_config(&config).expect("tables");
     assert_eq!((dataset.train.shape(), dataset.train.len()), ([1, 2, 2], 2));
     assert_eq!((dataset.test.labels(), dataset.class_names.join("")), (&[1][..], "xyz".to_owned()));
 

@@ -22,11 +22,10 @@ use std::{
 use partway_core::config::Config;
 use tempfile::TempDir;
 
-/// A configuration with these lines in `[data]`, for a coordinator of one edge.
+/// A configuration with these lines in `[data]`, and perhaps a `[model]` behind them.
 fn config(data: &str) -> Config {
-    let text = format!(
-        "name = \"x\"\n[model]\narch = \"mlp\"\n[fleet]\nmin_edges = 1\n[[edge]]\nname = \"a\"\n[data]\n{data}\n"
-    );
+    let model = if data.contains("[model]") { "" } else { "[model]\narch = \"mlp\"" };
+    let text = format!("name = \"x\"\n[data]\n{data}\n{model}\n[[edge]]\nname = \"a\"\n");
     Config::parse(&text, "x.toml", &[]).expect("it is right")
 }
 

@@ -11,7 +11,7 @@ use crate::config;
 
 /// Reads the data set `name` from `folder`.
 fn load(name: &str, folder: &Path) -> Result<Dataset, DatasetError> {
-    from_config(&config(&format!("dataset = {name:?}\npath = {folder:?}")))
+    from_config(&config(&format!("dataset = {name:?}\npath = {:?}", folder.display().to_string())))
 }
 
 fn committed() -> &'static Path {

@@ -18,7 +18,7 @@ fn folder() -> TempDir {
 
 /// A thousand bytes that are not all alike.
 fn bytes() -> Vec<u8> {
-    (0..1000u32).map(|n| (n * n >> 3) as u8).collect()
+    (0..1000u32).map(|n| ((n * n) >> 3) as u8).collect()
 }
 
 /// A file of a catalogue, with the sum of `bytes`.
@@ -154,9 +154,9 @@ fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 /// What unpacking `archive` for `a.bin` and `b.bin`, of two bytes each, says.
-fn unpacked(folder: &Path, archive: Vec<u8>) -> Result<(), String> {
-    let server = Server::start(&[("a.tar.gz", Answer::Whole(archive.clone()))]);
-    let published = published(file("a.tar.gz", &archive), &[("a.bin", 2), ("b.bin", 2)]);
+fn unpacked(folder: &Path, archive: &[u8]) -> Result<(), String> {
+    let server = Server::start(&[("a.tar.gz", Answer::Whole(archive.to_vec()))]);
+    let published = published(file("a.tar.gz", archive), &[("a.bin", 2), ("b.bin", 2)]);
     fetch_all(&published, folder, Some(&server.url)).map_err(|error| error.to_string())?;
     // The second time there is nothing to do.
     fetch_all(&published, folder, None).map_err(|error| error.to_string())?;
@@ -170,7 +170,7 @@ fn the_files_of_an_archive_are_kept_and_nothing_else() {
     let inner = folder.path().join("inner");
     let files: [(&str, &[u8]); 4] =
         [("x/a.bin", b"aa"), ("x/notes.html", b"no"), ("../../evil.bin", b"no"), ("../b.bin", b"bb")];
-    assert_eq!(unpacked(&inner, archive(&files)), Ok(()));
+    assert_eq!(unpacked(&inner, &archive(&files)), Ok(()));
     let mut names: Vec<_> =
         fs::read_dir(&inner).expect("a folder").map(|entry| entry.expect("listed").file_name()).collect();
     names.sort();
@@ -180,9 +180,9 @@ fn the_files_of_an_archive_are_kept_and_nothing_else() {
 
 #[test]
 fn an_archive_without_the_files_is_refused() {
-    let missing = unpacked(folder().path(), archive(&[("a.bin", b"aa")])).expect_err("no b.bin");
+    let missing = unpacked(folder().path(), &archive(&[("a.bin", b"aa")])).expect_err("no b.bin");
     assert!(missing.ends_with("it does not hold `b.bin`"), "{missing}");
-    let short = unpacked(folder().path(), archive(&[("a.bin", b"a"), ("b.bin", b"bb")])).expect_err("short");
+    let short = unpacked(folder().path(), &archive(&[("a.bin", b"a"), ("b.bin", b"bb")])).expect_err("short");
     assert!(short.ends_with("`a.bin` in it has 1 bytes instead of 2"), "{short}");
-    assert!(unpacked(folder().path(), b"no archive".to_vec()).expect_err("none").contains("cannot unpack"));
+    assert!(unpacked(folder().path(), b"no archive").expect_err("none").contains("cannot unpack"));
 }

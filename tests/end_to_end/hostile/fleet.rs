@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use partway_cloud::{Ended, ServeOptions, record::Summary, serve};
-use partway_core::config::Config;
+use partway_core::config::{Config, DeviceKind};
 use partway_core::event::{Event, EventKind};
 use partway_core::participant::Outcome;
 use partway_core::profile::DeviceProfile;
@@ -116,6 +116,7 @@ impl Fleet {
     pub(super) fn join_trusting(&self, name: &str, ca: &str) -> JoinHandle<Outcome> {
         let folder = self.folder.path();
         let options = JoinOptions {
+            device: DeviceKind::Cpu,
             address: self.address,
             server_name: "localhost".to_owned(),
             ca: folder.join(ca),

@@ -12,7 +12,8 @@ use super::{
 section! {
     /// The `[cloud]` table.
     pub struct CloudConfig {
-        /// What computes. Default `"cpu"`. Example: `device = "wgpu"`.
+        /// What computes. Default `"cpu"`; `"wgpu"` needs a build with the cargo feature `wgpu`.
+        /// Example: `device = "wgpu"`.
         pub device: DeviceKind = DeviceKind::Cpu,
         /// Threads per worker, from 1 to 1024. Default 1. Example: `threads = 4`.
         pub threads: Whole<1, 1024> = literal(Whole::new(1)),

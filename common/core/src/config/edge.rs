@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use toml::Value;
 
 use super::{
+    cloud::DeviceKind,
     cpus::CpuList,
     number::{Mbps, Probability, Speed, Whole, literal},
     reader::section,
@@ -21,8 +22,11 @@ section! {
         /// How many there are, from 1 to 10000. More than one are called `camera-0`, `camera-1`, and so
         /// on. Default 1. Example: `count = 2`.
         pub count: Whole<1, 10_000> = literal(Whole::new(1)),
-        /// Wall clock: its speed as a share of one thread of this machine, above 0 and at most 64.
-        /// Default 1. Example: `speed = 0.25`.
+        /// What computes. Default `"cpu"`; `"wgpu"` needs a build with the cargo feature `wgpu`.
+        /// Example: `device = "wgpu"`.
+        pub device: DeviceKind = DeviceKind::Cpu,
+        /// Wall clock: its speed as a share of one thread of this machine, or of its graphics processor,
+        /// above 0 and at most 64. Default 1. Example: `speed = 0.25`.
         pub speed: Speed = literal(Speed::new(1.0)),
         /// Virtual clock: a file with its seconds per layer kind. Default: none. Example:
         /// `profile = "configs/devices/pi4.toml"`.

@@ -4,7 +4,6 @@
 
 use super::{
     Config,
-    cloud::DeviceKind,
     error::Fault,
     plan::OnStraggler,
     setting::{Faults, Setting, shown},
@@ -34,7 +33,6 @@ pub(super) fn refusals(config: &Config) -> Faults {
 
     all.refuse(wire.in_flight.get() > 1, "wire.in_flight", &wire.in_flight, "1");
 
-    all.refuse(cloud.device == DeviceKind::Wgpu, "cloud.device", &cloud.device, "\"cpu\"");
     all.refuse(cloud.cpus.is_some(), "cloud.cpus", &cloud.cpus, absent);
 
     for (index, edge) in edge.iter().enumerate() {

@@ -19,6 +19,7 @@ pub(super) struct Slice {
 
 /// One edge of the fleet.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other, not one state")]
 pub(super) struct Member {
     pub(super) request: TrainingRequest,
     pub(super) connection: Option<ConnectionId>,

@@ -15,9 +15,18 @@ fn a_model_has_exactly_one_source() {
     );
 }
 
+/// Each of the overrides has one line of errors, with this in it.
+fn assert_contradictions(cases: &[(&[&str], &str)]) {
+    for (sets, message) in cases {
+        let found = messages(SMALL, sets);
+        assert!(found.contains(message), "{found}");
+        assert_eq!(found.lines().count(), 1, "{found}");
+    }
+}
+
 #[test]
-fn each_contradiction_names_the_other_key() {
-    for (sets, message) in [
+fn a_contradiction_about_data_names_the_other_key() {
+    assert_contradictions(&[
         (
             &["data.dataset=synthetic", "data.path=x"][..],
             "--set data.path=x: `data.path = \"x\"` is not allowed; \
@@ -73,6 +82,12 @@ fn each_contradiction_names_the_other_key() {
             "--set data.holdout=0.2: `data.holdout = 0.2` is not allowed; \
              allowed: no holdout with `data.evaluate = \"cloud\"`",
         ),
+    ]);
+}
+
+#[test]
+fn a_contradiction_about_training_names_the_other_key() {
+    assert_contradictions(&[
         (
             &["fleet.checkpoint_every=7"],
             "--set fleet.checkpoint_every=7: `fleet.checkpoint_every = 7` is not allowed; \
@@ -136,11 +151,7 @@ fn each_contradiction_names_the_other_key() {
             &["edge.0.down=[[\"5s\", \"9s\"], [\"8s\", \"10s\"]]"],
             "(edge `camera`) is not allowed; allowed: times in order, each after the end of the one before",
         ),
-    ] {
-        let found = messages(SMALL, sets);
-        assert!(found.contains(message), "{found}");
-        assert_eq!(found.lines().count(), 1, "{found}");
-    }
+    ]);
 }
 
 #[test]

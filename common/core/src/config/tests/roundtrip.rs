@@ -103,6 +103,7 @@ fn all_keys() -> Vec<BoxedStrategy<String>> {
         set("cloud.capacity_mbps", 0.001..1e6f64),
         set("edge.1.name", "[a-z]{7,20}".prop_map(|name| format!("\"{name}\""))),
         set("edge.0.count", 2..=9999usize),
+        one_of("edge.1.device", &["cpu", "wgpu"]),
         set("edge.0.speed", 0.001..=64.0f64),
         set("edge.1.uplink_mbps", 0.001..1e6f64),
         set("edge.1.downlink_mbps", 0.001..1e6f64),
