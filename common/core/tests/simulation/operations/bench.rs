@@ -61,6 +61,7 @@ pub(super) fn request(name: &str, samples: u64) -> TrainingRequest {
 
 /// The far end of a connection, which does what it should when it is asked to proceed.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other, not one state")]
 pub(super) struct Peer {
     name: usize,
     asked: bool,
@@ -227,7 +228,7 @@ impl Bench {
                 Action::Compute(Job::Place { replica, layers, .. }) => {
                     self.placed.insert(replica, layers);
                 }
-                Action::Compute(Job::Discard { .. }) => {}
+                Action::Compute(Job::Discard { .. }) | Action::Checkpoint(_) => {}
                 Action::Compute(job) => self.jobs.push(job),
                 Action::SetTimer(at) => self.timer = at,
                 Action::Close { connection, .. } => {
@@ -235,7 +236,6 @@ impl Bench {
                     self.coordinator.handle_disconnect(self.now, connection);
                 }
                 Action::Emit(event) => self.events.push(event.kind),
-                Action::Checkpoint(_) => {}
                 Action::Finish(_) => self.finished = true,
             }
         }
