@@ -199,19 +199,20 @@ pub(crate) mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("perceptron.toml");
         let layers = |last: &str| {
-            format!("[[layer]]\nkind = \"flatten\"\n[[layer]]\nkind = \"linear\"\nout = {last}\n")
+            let hidden = "[[layer]]\nkind = \"linear\"\nout = 6\n";
+            format!("[[layer]]\nkind = \"flatten\"\n{hidden}[[layer]]\nkind = \"linear\"\nout = {last}\n")
         };
         std::fs::write(&file, layers("\"classes\"")).expect("written");
         let text = SMALL.replace("arch = \"mlp\"", &format!("file = \"{}\"", file.display()));
         let experiment = load(&text, &["model.freeze=1"]).expect("it is right");
         assert_eq!((experiment.spec.name.as_str(), experiment.spec.classes), ("perceptron", 4));
-        assert_eq!((experiment.spec.len(), experiment.spec.frozen), (2, 1));
+        assert_eq!((experiment.spec.len(), experiment.spec.frozen), (3, 1));
 
-        let error = load(&text, &["model.freeze=2"]).expect_err("nothing is left to train");
-        assert!(error.contains("`model.freeze = 2` is not allowed; allowed: at most 1: layer 1"), "{error}");
+        let error = load(&text, &["model.freeze=3"]).expect_err("nothing is left to train");
+        assert!(error.contains("`model.freeze = 3` is not allowed; allowed: at most 2: layer 2"), "{error}");
         std::fs::write(&file, layers("5")).expect("written");
         let error = load(&text, &[]).expect_err("five logits for four classes");
-        assert!(error.starts_with(&format!("{}:4: `layer[1].kind", file.display())), "{error}");
+        assert!(error.starts_with(&format!("{}:7: `layer[2].kind", file.display())), "{error}");
         let error = load(&text, &["model.file=no/such.toml"]).expect_err("there is no file");
         assert!(error.starts_with("--set model.file=no/such.toml: `model.file = "), "{error}");
         let error = load(&text, &["model.file=/dev/zero"]).expect_err("not a model");

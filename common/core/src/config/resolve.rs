@@ -111,12 +111,14 @@ impl Config {
 
     /// The error of a cut that would send raw data without permission.
     pub(crate) fn refuse_raw_cut(&self, cut: usize, spec: &ModelSpec) -> ConfigError {
-        let (key, value) = match &self.plan.fixed_cut {
-            Some(fixed) => ("plan.fixed_cut", fixed.write()),
-            None => ("plan.max_depth", self.plan.max_depth.write()),
+        let (key, value) = match (&self.plan.fixed_cut, &self.plan.max_depth, &self.model.source) {
+            (Some(fixed), ..) => ("plan.fixed_cut", fixed.write()),
+            (None, Some(depth), _) => ("plan.max_depth", depth.write()),
+            (None, None, ModelSource::Arch(name)) => ("model.arch", name.write()),
+            (None, None, ModelSource::File(file)) => ("model.file", file.write()),
         };
         let allowed = format!(
-            "a cut behind the first layer with parameters: the first {cut} layers of `{}` have none, so that cut would send raw data, which needs `data.allow_raw_data = true`",
+            "a cut behind the first layer with parameters: the first {cut} layers of `{}` have none, so cut {cut} would send raw data, which needs `data.allow_raw_data = true`",
             spec.name
         );
         let value = value.as_ref().map(shown).unwrap_or_default();

@@ -228,14 +228,14 @@ impl Bench {
                 Action::Compute(Job::Place { replica, layers, .. }) => {
                     self.placed.insert(replica, layers);
                 }
-                Action::Compute(Job::Discard { .. }) | Action::Checkpoint(_) => {}
-                Action::Compute(job) => self.jobs.push(job),
                 Action::SetTimer(at) => self.timer = at,
                 Action::Close { connection, .. } => {
                     self.peers.remove(&connection.0);
                     self.coordinator.handle_disconnect(self.now, connection);
                 }
                 Action::Emit(event) => self.events.push(event.kind),
+                Action::Compute(Job::Discard { .. }) | Action::Checkpoint(_) => {}
+                Action::Compute(job) => self.jobs.push(job),
                 Action::Finish(_) => self.finished = true,
             }
         }
