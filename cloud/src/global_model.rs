@@ -12,14 +12,14 @@ use std::sync::Arc;
 /// Samples that are evaluated at once.
 const CHUNK: usize = 250;
 
-/// Averages full models, each given as its two halves.
+/// Averages full models, each given in parts.
 pub(crate) fn aggregate(
     spec: &ModelSpec,
     round: u32,
-    parts: Vec<(f64, LayerState, Option<LayerState>)>,
+    models: Vec<(f64, Vec<LayerState>)>,
     reset_moments: bool,
 ) -> Computed {
-    match aggregate::average_halves(spec, parts) {
+    match aggregate::average_parts(spec, models) {
         Ok(mut state) => {
             if reset_moments {
                 state.reset_moments(spec);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use partway_cloud::{Ended, ServeOptions, model_file, serve};
 use partway_core::config::{Config, EvaluateAt};
+use partway_core::coordinator::Settings;
 use partway_core::event::{Event, EventKind};
 use partway_core::model::ModelSpec;
 use partway_core::profile::{DeviceProfile, fit};
@@ -99,7 +100,8 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
         ),
         _ => None,
     };
-    config.check_depth(spec.len()).map_err(wrong)?;
+    // Depths are checked there; no profile changes that.
+    Settings::from_config(&config, spec.clone(), 0, DeviceProfile::default()).map_err(wrong)?;
     let device = config.cloud.device;
     let compute = Compute::new(device, 1)
         .map_err(|error| wrong(format!("{file}: `cloud.device = \"{device}\"`: {error}")))?;

@@ -294,9 +294,9 @@ impl<E: FnMut(&Event)> Driver<E> {
                 self.workers.submit(replica.clone(), job);
             }
             Job::Step(ref step) => self.workers.submit(step.replica.clone(), job),
-            Job::Aggregate { round, parts, reset_moments } => {
+            Job::Aggregate { round, models, reset_moments } => {
                 let spec = self.spec.clone();
-                self.in_background(move || global_model::aggregate(&spec, round, parts, reset_moments));
+                self.in_background(move || global_model::aggregate(&spec, round, models, reset_moments));
             }
             Job::Evaluate { round, state, standardizer } => {
                 // Of the models that wait only the newest can still end the run.

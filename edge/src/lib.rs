@@ -3,6 +3,7 @@
 //! [`join`] is the whole worker. `session` is its event loop, `worker` its compute thread, and
 //! `state_folder` what it keeps across a crash.
 
+mod client_model;
 mod emulation;
 mod evaluation;
 pub mod profile;

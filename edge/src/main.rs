@@ -55,6 +55,9 @@ struct Join {
     /// Let raw samples leave this device, if the coordinator asks for them.
     #[arg(long)]
     allow_raw_data: bool,
+    /// Keep the labels, and how many there are of each, on this device.
+    #[arg(long)]
+    keep_labels: bool,
     /// What computes.
     #[arg(long, value_enum, default_value_t = Device::Cpu)]
     device: Device,
@@ -149,6 +152,7 @@ fn run_join(arguments: Join) -> ExitCode {
         memory: None,
         uplink_hint: None,
         allow_raw_data: arguments.allow_raw_data,
+        keep_labels: arguments.keep_labels,
         patience: Duration::from_secs(arguments.patience),
         idle_timeout: Duration::from_secs(15),
         emulation: None,

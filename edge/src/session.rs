@@ -66,6 +66,8 @@ pub struct JoinOptions {
     pub uplink_hint: Option<f64>,
     /// Whether raw samples may leave this device, if the coordinator asks for them.
     pub allow_raw_data: bool,
+    /// Whether labels, and how many there are of each, stay on this device.
+    pub keep_labels: bool,
     /// How long to try to reach the coordinator before giving up.
     pub patience: Duration,
     /// A silent connection is dead after this time.
@@ -132,8 +134,9 @@ pub async fn join(
 
     let begun = Instant::now();
     let now = || begun.elapsed();
-    let mut participant =
-        Participant::new(now(), request, restored, options.patience).with_raw_data(options.allow_raw_data);
+    let mut participant = Participant::new(now(), request, restored, options.patience)
+        .with_raw_data(options.allow_raw_data)
+        .with_labels_kept(options.keep_labels);
     let limit = BodyLimit::new(FIRST_LIMIT);
     let mut peer: Option<Peer> = None;
     let mut connection_number = 0;

@@ -1,12 +1,13 @@
 //! The state folder: what an edge must still have after a crash.
 //!
-//! `session` names the training session. `round-0` and `round-1` hold the client-side model at the end of
+//! `session` names the training session. `round-0` and `round-1` hold the edge's layers at the end of
 //! the last two completed rounds, the even and the odd one: where edges share a server-side model a round
 //! may start again for an edge that has ended it. All are replaced as a whole, by renaming, so that a
 //! crash leaves the old or the new one.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use partway_core::model::LayerState;
@@ -14,9 +15,11 @@ use partway_core::participant::{Completed, Restored};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-const MAGIC: &[u8; 8] = b"PWROUND1";
+use crate::client_model::ClientModel;
+
+const MAGIC: &[u8; 8] = b"PWROUND2";
 const ROUNDS: [&str; 2] = ["round-0", "round-1"];
-const HEADER_WORDS: usize = 8;
+const HEADER_WORDS: usize = 11;
 const DIGEST_BYTES: usize = 32;
 
 /// The state folder cannot be used.
@@ -90,17 +93,34 @@ impl StateFolder {
         &self,
         session: u64,
         completed: Completed,
-        state: &LayerState,
+        model: &ClientModel,
     ) -> Result<(), FolderError> {
         let Completed { round, attempt, cut, aggregate, steps } = completed;
+        let ClientModel { head, tail } = model;
         let (low, high) = (session as u32, (session >> 32) as u32);
-        let words = [low, high, round, attempt, cut, u32::from(aggregate), steps, state.moments as u32];
+        // Without a tail, one of no layers: no model has one.
+        let last = tail.as_ref().map_or(0..0, |tail| tail.layers.start as u32..tail.layers.end as u32);
+        let words = [
+            low,
+            high,
+            round,
+            attempt,
+            cut,
+            u32::from(aggregate),
+            steps,
+            head.moments as u32,
+            head.values.len() as u32,
+            last.start,
+            last.end,
+        ];
         let header: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let values: &[u8] = bytemuck::cast_slice(&state.values);
+        let head: &[u8] = bytemuck::cast_slice(&head.values);
+        let tail: &[u8] = tail.as_ref().map_or(&[], |tail| bytemuck::cast_slice(&tail.values));
         let mut digest = Sha256::new();
-        digest.update(&header);
-        digest.update(values);
-        self.replace(Self::name_of(round), &[MAGIC, &header, &digest.finalize(), values])
+        for part in [&header, head, tail] {
+            digest.update(part);
+        }
+        self.replace(Self::name_of(round), &[MAGIC, &header, &digest.finalize(), head, tail])
     }
 
     /// The model that one of the last two completed rounds ended with.
@@ -109,9 +129,9 @@ impl StateFolder {
         session: u64,
         round: u32,
         moments: usize,
-    ) -> Result<LayerState, FolderError> {
+    ) -> Result<ClientModel, FolderError> {
         match self.read_round(session, Self::name_of(round)) {
-            Some((found, state)) if found.round == round && state.moments == moments => Ok(state),
+            Some((found, model)) if found.round == round && model.head.moments == moments => Ok(model),
             _ => Err(FolderError::Lost { path: self.path.clone(), round }),
         }
     }
@@ -120,7 +140,7 @@ impl StateFolder {
         ROUNDS[(round % 2) as usize]
     }
 
-    fn read_round(&self, session: u64, name: &str) -> Option<(Completed, LayerState)> {
+    fn read_round(&self, session: u64, name: &str) -> Option<(Completed, ClientModel)> {
         let bytes = fs::read(self.path.join(name)).ok()?;
         let rest = bytes.strip_prefix(MAGIC)?;
         let (header, rest) = rest.split_at_checked(4 * HEADER_WORDS)?;
@@ -135,17 +155,21 @@ impl StateFolder {
             .chunks_exact(4)
             .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
             .collect();
-        let [low, high, round, attempt, cut, aggregate, steps, moments] = words.try_into().ok()?;
+        let [low, high, round, attempt, cut, aggregate, steps, moments, head, first, last] =
+            words.try_into().ok()?;
         if u64::from(low) | (u64::from(high) << 32) != session || values.len() % 4 != 0 {
             return None;
         }
-        let mut state = LayerState {
-            layers: 0..cut as usize,
-            moments: moments as usize,
-            values: vec![0.0; values.len() / 4],
+        let (head, tail) = values.split_at_checked(4 * head as usize)?;
+        let state = |layers: Range<u32>, bytes: &[u8]| {
+            let mut values = vec![0.0; bytes.len() / 4];
+            bytemuck::cast_slice_mut(&mut values).copy_from_slice(bytes);
+            let layers = layers.start as usize..layers.end as usize;
+            LayerState { layers, moments: moments as usize, values }
         };
-        bytemuck::cast_slice_mut(&mut state.values).copy_from_slice(values);
-        Some((Completed { round, attempt, cut, aggregate: aggregate != 0, steps }, state))
+        let tail = (last > first).then(|| state(first..last, tail));
+        let model = ClientModel { head: state(0..cut, head), tail };
+        Some((Completed { round, attempt, cut, aggregate: aggregate != 0, steps }, model))
     }
 
     /// Writes a file beside the one that it replaces, then renames it.
@@ -171,8 +195,9 @@ mod tests {
 
     const COMPLETED: Completed = Completed { round: 6, attempt: 1, cut: 3, aggregate: true, steps: 10 };
 
-    fn state() -> LayerState {
-        LayerState { layers: 0..3, moments: 1, values: vec![1.5, -0.0, f32::MIN_POSITIVE, 3.0] }
+    fn model() -> ClientModel {
+        let values = vec![1.5, -0.0, f32::MIN_POSITIVE, 3.0];
+        ClientModel { head: LayerState { layers: 0..3, moments: 1, values }, tail: None }
     }
 
     #[test]
@@ -180,10 +205,24 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let opened = StateFolder::open(folder.path()).expect("it can be opened");
         opened.begin_session(u64::MAX - 7).expect("it can be written");
-        opened.save_round(u64::MAX - 7, COMPLETED, &state()).expect("it can be written");
+        opened.save_round(u64::MAX - 7, COMPLETED, &model()).expect("it can be written");
         let again = StateFolder::open(folder.path()).expect("it can be opened");
         assert_eq!(again.restore(), Some(Restored { session: u64::MAX - 7, completed: Some(COMPLETED) }));
-        assert_eq!(again.load_round(u64::MAX - 7, 6, 1).expect("it is there"), state());
+        assert_eq!(again.load_round(u64::MAX - 7, 6, 1).expect("it is there"), model());
+    }
+
+    #[test]
+    fn the_last_layers_come_back_with_the_first() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let opened = StateFolder::open(folder.path()).expect("it can be opened");
+        opened.begin_session(1).expect("it can be written");
+        let tail = Some(LayerState { layers: 9..11, moments: 1, values: vec![-7.0, 8.5] });
+        for head in [model().head, LayerState { layers: 0..0, moments: 1, values: Vec::new() }] {
+            let completed = Completed { cut: head.layers.end as u32, ..COMPLETED };
+            let saved = ClientModel { head, tail: tail.clone() };
+            opened.save_round(1, completed, &saved).expect("it can be written");
+            assert_eq!(opened.load_round(1, completed.round, 1).expect("it is there"), saved);
+        }
     }
 
     #[test]
@@ -193,11 +232,14 @@ mod tests {
         opened.begin_session(1).expect("it can be written");
         let of = |round: u32, attempt: u32| {
             let values = vec![round as f32, attempt as f32];
-            (Completed { round, attempt, ..COMPLETED }, LayerState { values, ..state() })
+            (
+                Completed { round, attempt, ..COMPLETED },
+                ClientModel { head: LayerState { values, ..model().head }, tail: None },
+            )
         };
         for (round, attempt) in [(4, 0), (5, 0), (6, 0), (6, 1), (6, 2)] {
-            let (completed, state) = of(round, attempt);
-            opened.save_round(1, completed, &state).expect("it can be written");
+            let (completed, model) = of(round, attempt);
+            opened.save_round(1, completed, &model).expect("it can be written");
         }
         assert_eq!(opened.restore(), Some(Restored { session: 1, completed: Some(of(6, 2).0) }));
         assert_eq!(opened.load_round(1, 5, 1).expect("it is there"), of(5, 0).1);
@@ -210,7 +252,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let opened = StateFolder::open(folder.path()).expect("it can be opened");
         opened.begin_session(1).expect("it can be written");
-        opened.save_round(1, COMPLETED, &state()).expect("it can be written");
+        opened.save_round(1, COMPLETED, &model()).expect("it can be written");
         opened.begin_session(2).expect("it can be written");
         assert_eq!(opened.restore(), Some(Restored { session: 2, completed: None }));
         assert!(matches!(opened.load_round(2, 6, 1), Err(FolderError::Lost { .. })));
@@ -221,7 +263,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let opened = StateFolder::open(folder.path()).expect("it can be opened");
         opened.begin_session(1).expect("it can be written");
-        opened.save_round(1, COMPLETED, &state()).expect("it can be written");
+        opened.save_round(1, COMPLETED, &model()).expect("it can be written");
         let path = folder.path().join("round-0");
         let mut bytes = fs::read(&path).expect("it is there");
         let last = bytes.len() - 1;

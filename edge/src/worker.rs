@@ -10,13 +10,14 @@ use partway_core::participant::{Completed, Computed, Job};
 use partway_core::standardize::{Standardizer, Transform};
 use partway_core::statistics::{self, ChannelStatistics};
 use partway_core::wire::{
-    Assignment, RoundPlan, StartFrom, TensorHeader, TensorKind, TensorMessage, decode_gradient, decode_state,
-    encode_activations, encode_state,
+    Activations, Assignment, RoundPlan, StartFrom, TensorHeader, TensorKind, TensorMessage,
+    decode_activations, decode_gradient, decode_state, encode_activations, encode_gradient, encode_state,
 };
 use partway_datasets::{BatchOrder, Samples};
 use partway_model::memory::peak_rss_bytes;
-use partway_model::{Compute, Half, Pending, Spent, StepContext};
+use partway_model::{Compute, Half, Outcome, Pending, Spent, StepContext, StepError};
 
+use crate::client_model::ClientModel;
 use crate::emulation::stretched;
 use crate::evaluation::HeldOut;
 use crate::state_folder::StateFolder;
@@ -42,7 +43,11 @@ struct Training {
     /// Which samples are trained on, and which are evaluated on.
     split: ShardSplit,
     order: BatchOrder,
-    half: Option<Half>,
+    /// Layers `[0, c)`.
+    head: Option<Half>,
+    /// Where the labels stay here: the last layers.
+    tail: Option<Half>,
+    /// The step that waits for the cloud.
     waiting: Option<Waiting>,
 }
 
@@ -50,6 +55,7 @@ struct Training {
 struct Waiting {
     step: u32,
     pending: Pending,
+    labels: Vec<u32>,
     /// Which activations travelled, if not all.
     selection: Option<Selection>,
 }
@@ -74,8 +80,9 @@ impl Worker {
         match job {
             Job::Statistics { assignment, of } => self.statistics(&assignment, of),
             Job::Prepare { assignment, standardizer } => self.prepare(assignment, standardizer),
-            Job::Begin { plan, block, rolled_back } => self.begin(plan, block, rolled_back),
+            Job::Begin { plan, blocks, rolled_back } => self.begin(plan, blocks, rolled_back),
             Job::Forward { plan, step } => self.forward(plan, step),
+            Job::Tail { plan, step, activations } => self.tail(plan, step, activations),
             Job::Backward { plan, step, gradient } => self.backward(plan, step, gradient),
             Job::LocalStep { plan, step } => self.local_step(plan, step),
             Job::EndRound { plan } => self.end_round(plan),
@@ -110,6 +117,13 @@ impl Worker {
         let split = self.split(&assignment);
         let order = BatchOrder::new(assignment.seed, &self.name, split.training.len())
             .map_err(|error| error.to_string())?;
+        let classes = assignment.model.classes;
+        if let Some(label) = self.shard.labels().iter().find(|label| **label as usize >= classes) {
+            return Err(format!(
+                "this edge has samples of label {label}, but model `{}` has {classes} classes",
+                assignment.model.name
+            ));
+        }
         self.training = Some(Training {
             session: assignment.session,
             seed: assignment.seed,
@@ -118,7 +132,8 @@ impl Worker {
             standardizer,
             split,
             order,
-            half: None,
+            head: None,
+            tail: None,
             waiting: None,
         });
         Ok(Computed::Prepared)
@@ -127,7 +142,7 @@ impl Worker {
     fn begin(
         &mut self,
         plan: RoundPlan,
-        block: Option<TensorMessage>,
+        blocks: Vec<TensorMessage>,
         rolled_back: bool,
     ) -> Result<Computed, String> {
         let training = self.training.as_mut().ok_or("a round began before there was a model")?;
@@ -135,57 +150,56 @@ impl Worker {
         let moments = optimizer.moments().len();
         let cut = plan.cut as usize;
         training.waiting = None;
+        let unchanged = !rolled_back && training.head.as_ref().is_some_and(|head| head.layers() == (0..cut));
         let mut moved = None;
-        let unchanged = !rolled_back && training.half.as_ref().is_some_and(|half| half.layers() == (0..cut));
-        let state = match plan.start {
-            StartFrom::Own { .. } if unchanged => None,
-            StartFrom::Initial => Some(LayerState::initial(&training.spec, 0..cut, moments, training.seed)),
-            StartFrom::Cloud => Some(match block {
-                Some(block) => {
-                    decode_state(&training.spec, moments, block).map_err(|error| error.to_string())?
+        if !(unchanged && matches!(plan.start, StartFrom::Own { .. })) {
+            let kept = match (training.head.take(), training.tail.take()) {
+                (Some(head), tail) if !rolled_back => {
+                    Some(ClientModel { head: head.into_state(), tail: tail.map(Half::into_state) })
                 }
-                None => LayerState { layers: 0..0, moments, values: Vec::new() },
-            }),
-            StartFrom::Own { upload_moved } => {
-                let mut state = match training.half.take() {
-                    Some(half) if !rolled_back => half.into_state(),
-                    _ => {
-                        let before = plan
-                            .round
-                            .checked_sub(1)
-                            .ok_or("there is no round before the first to go back to")?;
-                        self.folder
-                            .load_round(training.session, before, moments)
-                            .map_err(|error| error.to_string())?
-                    }
-                };
-                if cut < state.layers.end {
-                    let rest = state.split_off(&training.spec, cut);
-                    moved = upload_moved.then(|| encode_state(plan.round, plan.attempt, 0, rest));
-                } else if let Some(block) = block {
-                    let block =
-                        decode_state(&training.spec, moments, block).map_err(|error| error.to_string())?;
-                    if block.layers.start != state.layers.end {
-                        return Err(format!(
-                            "the cloud sent layers {:?} after {:?}",
-                            block.layers, state.layers
-                        ));
-                    }
-                    state.append(block);
+                _ => None,
+            };
+            let load = || {
+                let before = plan.round.checked_sub(1);
+                let before = before.ok_or("there is no round before the first to go back to")?;
+                let loaded = self.folder.load_round(training.session, before, moments);
+                loaded.map_err(|error| error.to_string())
+            };
+            let blocks = blocks
+                .into_iter()
+                .map(|block| decode_state(&training.spec, moments, block).map_err(|error| error.to_string()))
+                .collect::<Result<Vec<_>, String>>()?;
+            let last = training.assignment.tail.map(|tail| tail as usize..training.spec.len());
+            let model = match plan.start {
+                StartFrom::Initial => {
+                    let initial =
+                        |layers| LayerState::initial(&training.spec, layers, moments, training.seed);
+                    ClientModel { head: initial(0..cut), tail: last.clone().map(initial) }
                 }
-                Some(state)
-            }
-        };
-        if let Some(state) = state {
-            if state.layers != (0..cut) {
+                StartFrom::Cloud => ClientModel::received(blocks, moments),
+                StartFrom::Own { upload_moved } => {
+                    let mut model = kept.map_or_else(load, Ok)?;
+                    let rest = model.recut(&training.spec, cut, blocks)?;
+                    moved = rest
+                        .filter(|_| upload_moved)
+                        .map(|rest| encode_state(plan.round, plan.attempt, 0, rest));
+                    model
+                }
+            };
+            if model.head.layers != (0..cut) || model.tail.as_ref().map(|tail| &tail.layers) != last.as_ref()
+            {
                 return Err(format!(
-                    "round {}: the state has layers {:?} where the cut is {cut}",
+                    "round {}: the state has layers {} where the cut is {cut}",
                     plan.round + 1,
-                    state.layers
+                    model.layers_in_words()
                 ));
             }
-            let half = Half::from_state(&training.spec, optimizer, state, &self.compute);
-            training.half = Some(half.map_err(|error| error.to_string())?);
+            let half = |state| {
+                Half::from_state(&training.spec, optimizer, state, &self.compute)
+                    .map_err(|error| error.to_string())
+            };
+            training.head = Some(half(model.head)?);
+            training.tail = model.tail.map(half).transpose()?;
         }
         Ok(Computed::Begun { round: plan.round, attempt: plan.attempt, moved })
     }
@@ -193,23 +207,50 @@ impl Worker {
     fn forward(&mut self, plan: RoundPlan, step: u32) -> Result<Computed, String> {
         let (result, seconds) = self.emulated(|name, shard, training| {
             let (values, labels, context) = training.batch(name, shard, &plan, step)?;
-            let half = training.half.as_ref().ok_or("a step began before its round")?;
-            let (pending, activations) = half.forward(values, &context).map_err(|error| error.to_string())?;
+            let head = training.head.as_ref().ok_or("a step began before its round")?;
+            let (pending, activations) = head.forward(values, &context).map_err(|error| error.to_string())?;
+            let sent = if training.tail.is_some() { &[][..] } else { &labels };
             let header = TensorHeader {
                 round: plan.round,
                 attempt: plan.attempt,
                 step,
                 ..TensorHeader::new(TensorKind::Activations, plan.activations.values)
             };
-            let shape = BatchShape::of(context.batch, half.output_shape());
+            let shape = BatchShape::of(context.batch, head.output_shape());
             let draws = &mut TopK::draws(context.seed, name, context.step);
             let (tensor, selection) =
-                encode_activations(header, plan.activations, activations, shape, &labels, draws);
-            training.waiting = Some(Waiting { step, pending, selection });
+                encode_activations(header, plan.activations, activations, shape, sent, draws);
+            training.waiting = Some(Waiting { step, pending, labels, selection });
             Ok(tensor)
         })?;
         let RoundPlan { round, attempt, .. } = plan;
         Ok(Computed::Forwarded { round, attempt, step, activations: result, seconds })
+    }
+
+    /// All that the last layers do, with the labels that never left.
+    fn tail(&mut self, plan: RoundPlan, step: u32, activations: TensorMessage) -> Result<Computed, String> {
+        let RoundPlan { round, attempt, .. } = plan;
+        let ((gradient, loss, correct), seconds) = self.emulated(|name, _, training| {
+            let context = training.context(name, &plan, step);
+            let labels = match &training.waiting {
+                Some(at) if at.step == step => &at.labels,
+                _ => return Err(format!("the activations of step {} have no forward pass", step + 1)),
+            };
+            let tail = training.tail.as_mut().ok_or("activations came for layers that are not here")?;
+            let shape = BatchShape::of(context.batch, tail.input_shape());
+            let Activations { values, selection, .. } =
+                decode_activations(activations, shape).map_err(|error| error.to_string())?;
+            let outcome = tail.finish_step(values, labels, &context).map_err(|error| error.to_string())?;
+            let header = TensorHeader {
+                round,
+                attempt,
+                step,
+                ..TensorHeader::new(TensorKind::TailGradient, plan.gradients)
+            };
+            let gradient = encode_gradient(header, outcome.gradient, shape, selection.as_ref());
+            Ok((gradient, outcome.loss, outcome.correct as u32))
+        })?;
+        Ok(Computed::TailStepped { round, attempt, step, gradient, loss, correct, seconds })
     }
 
     fn backward(&mut self, plan: RoundPlan, step: u32, gradient: TensorMessage) -> Result<Computed, String> {
@@ -221,8 +262,8 @@ impl Worker {
             let gradient =
                 decode_gradient(gradient, selection.as_ref()).map_err(|error| error.to_string())?;
             let context = training.context(name, &plan, step);
-            let half = training.half.as_mut().ok_or("a gradient came before its round")?;
-            half.backward(pending, gradient, &context).map_err(|error| error.to_string())
+            let head = training.head.as_mut().ok_or("a gradient came before its round")?;
+            head.backward(pending, gradient, &context).map(drop).map_err(|error| error.to_string())
         })?;
         let RoundPlan { round, attempt, .. } = plan;
         Ok(Computed::Backwarded { round, attempt, step, seconds })
@@ -231,8 +272,12 @@ impl Worker {
     fn local_step(&mut self, plan: RoundPlan, step: u32) -> Result<Computed, String> {
         let (outcome, seconds) = self.emulated(|name, shard, training| {
             let (values, labels, context) = training.batch(name, shard, &plan, step)?;
-            let half = training.half.as_mut().ok_or("a step began before its round")?;
-            half.local_step(values, &labels, &context).map_err(|error| error.to_string())
+            let head = training.head.as_mut().ok_or("a step began before its round")?;
+            match &mut training.tail {
+                None => head.local_step(values, &labels, &context),
+                Some(tail) => local_step_in_two(head, tail, values, &labels, &context),
+            }
+            .map_err(|error| error.to_string())
         })?;
         let RoundPlan { round, attempt, .. } = plan;
         Ok(Computed::LocalStepped {
@@ -249,23 +294,24 @@ impl Worker {
         let training = self.training.as_mut().ok_or("a round ended before there was a model")?;
         let RoundPlan { round, attempt, cut, aggregate, steps, .. } = plan;
         let completed = Completed { round, attempt, cut, aggregate, steps };
-        let state = training.half.as_ref().ok_or("a round ended before it began")?.state();
-        self.folder.save_round(training.session, completed, &state).map_err(|error| error.to_string())?;
-        let upload = (aggregate && cut > 0).then(|| encode_state(round, attempt, steps, state));
-        Ok(Computed::RoundEnded { round, attempt, upload, peak_rss_bytes: peak_rss_bytes().unwrap_or(0) })
+        let head = training.head.as_ref().ok_or("a round ended before it began")?.state();
+        let model = ClientModel { head, tail: training.tail.as_ref().map(Half::state) };
+        self.folder.save_round(training.session, completed, &model).map_err(|error| error.to_string())?;
+        let uploads = if aggregate { encoded(model, round, attempt, steps) } else { Vec::new() };
+        Ok(Computed::RoundEnded { round, attempt, uploads, peak_rss_bytes: peak_rss_bytes().unwrap_or(0) })
     }
 
     fn upload(&mut self, completed: Completed) -> Result<Computed, String> {
         let training = self.training.as_ref().ok_or("an upload was asked for before there was a model")?;
-        let Completed { round, attempt, cut, aggregate, steps } = completed;
-        let upload = if aggregate && cut > 0 {
+        let Completed { round, attempt, aggregate, steps, .. } = completed;
+        let uploads = if aggregate {
             let moments = training.assignment.optimizer.moments().len();
-            let state = self.folder.load_round(training.session, round, moments);
-            Some(encode_state(round, attempt, steps, state.map_err(|error| error.to_string())?))
+            let model = self.folder.load_round(training.session, round, moments);
+            encoded(model.map_err(|error| error.to_string())?, round, attempt, steps)
         } else {
-            None
+            Vec::new()
         };
-        Ok(Computed::RoundEnded { round, attempt, upload, peak_rss_bytes: peak_rss_bytes().unwrap_or(0) })
+        Ok(Computed::RoundEnded { round, attempt, uploads, peak_rss_bytes: peak_rss_bytes().unwrap_or(0) })
     }
 
     /// The client-side model, whose end of the round is in the folder, makes room for the whole one.
@@ -273,7 +319,7 @@ impl Worker {
         let compute = self.compute.clone();
         let round = model.header.round;
         let (result, _) = self.emulated(|_, shard, training| {
-            (training.half, training.waiting) = (None, None);
+            (training.head, training.tail, training.waiting) = (None, None, None);
             let held_out = HeldOut {
                 shard,
                 indices: &training.split.held_out,
@@ -302,6 +348,27 @@ impl Worker {
         }
         Ok((result?, takes.as_secs_f64()))
     }
+}
+
+/// A step of layers that are all here, the last ones apart.
+fn local_step_in_two(
+    head: &mut Half,
+    tail: &mut Half,
+    values: Vec<f32>,
+    labels: &[u32],
+    context: &StepContext,
+) -> Result<Outcome, StepError> {
+    let (pending, activations) = head.forward(values, context)?;
+    let outcome = tail.finish_step(activations, labels, context)?;
+    head.backward(pending, outcome.gradient.clone(), context)?;
+    Ok(outcome)
+}
+
+/// What is sent of an edge's layers for an aggregation.
+fn encoded(model: ClientModel, round: u32, attempt: u32, steps: u32) -> Vec<TensorMessage> {
+    let head = (!model.head.layers.is_empty()).then_some(model.head);
+    let states = head.into_iter().chain(model.tail);
+    states.map(|state| encode_state(round, attempt, steps, state)).collect()
 }
 
 impl Training {

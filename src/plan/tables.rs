@@ -97,6 +97,13 @@ pub(super) fn edges(experiment: &Experiment, planned: &Planned) -> String {
     );
     text += &table(&columns, &plan.edges.iter().map(edge_row).collect::<Vec<_>>());
     text.push('\n');
+    if let Some(tail) = planned.settings.tail {
+        let last = experiment.spec.len() - 1;
+        let _ = writeln!(
+            text,
+            "the labels stay on the edges, and layers {tail} to {last} with them: the backward time, the memory and the transfers of both are theirs too"
+        );
+    }
     match planned.settings.topology {
         Topology::ReplicaPerEdge => {}
         Topology::Shared => {

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use partway_cloud::{Ended, ServeOptions, model_file};
-use partway_core::config::EvaluateAt;
+use partway_core::config::{EvaluateAt, LabelsAt};
 use partway_core::event::Event;
 use partway_core::participant::Outcome;
 use partway_datasets::own::Reading;
@@ -212,6 +212,7 @@ pub(crate) fn edge(args: &EdgeArgs) -> Result<(), Failure> {
         // The coordinator is told nothing that is emulated.
         uplink_hint: None,
         allow_raw_data: config.data.allow_raw_data,
+        keep_labels: config.training.labels == LabelsAt::Edge,
         idle_timeout: config.fleet.idle_timeout,
         patience: config.fleet.rejoin_window.max(config.fleet.gather_timeout),
         emulation: emulation::emulation(&edge, config.seed, elapsed),

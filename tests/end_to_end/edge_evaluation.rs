@@ -199,6 +199,7 @@ async fn train(sets: &[&str], shards: &[(&str, Samples)], test: Option<Samples>)
             memory: None,
             uplink_hint: None,
             allow_raw_data: false,
+            keep_labels: false,
             patience: Duration::from_mins(1),
             idle_timeout: Duration::from_secs(15),
             emulation: None,

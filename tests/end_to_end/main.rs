@@ -9,6 +9,7 @@ mod edge_evaluation;
 mod exactness;
 mod experiment;
 mod hostile;
+mod labels;
 mod models;
 mod outputs;
 mod own_data;

@@ -71,19 +71,17 @@ pub enum AggregateError {
     },
 }
 
-/// As [`average`], for full models that come as their two halves; an absent upper half is part of the
-/// lower.
-pub fn average_halves(
+/// As [`average`], for full models that come in parts, as they lie in edge and cloud: adjoining layers,
+/// in order.
+///
+/// # Panics
+/// If parts of one model do not adjoin.
+pub fn average_parts(
     spec: &ModelSpec,
-    parts: Vec<(f64, LayerState, Option<LayerState>)>,
+    models: Vec<(f64, Vec<LayerState>)>,
 ) -> Result<LayerState, AggregateError> {
-    let joined = |(weight, mut lower, upper): (f64, LayerState, Option<LayerState>)| {
-        if let Some(upper) = upper {
-            lower.append(upper);
-        }
-        (weight, lower)
-    };
-    let whole: Vec<(f64, LayerState)> = parts.into_iter().map(joined).collect();
+    let joined = |(weight, parts)| Some((weight, LayerState::joined(parts)?));
+    let whole: Vec<(f64, LayerState)> = models.into_iter().filter_map(joined).collect();
     let weighted: Vec<(f64, &LayerState)> = whole.iter().map(|(weight, state)| (*weight, state)).collect();
     average(spec, &weighted)
 }

@@ -222,13 +222,15 @@ impl Config {
         }
     }
 
-    /// The least and the largest cut that a plan may choose for a model of `layers` layers: L for
-    /// `fedavg`, 0 for `centralized`, the fixed cut if there is one.
+    /// The least and the largest cut that a plan may choose for a model of `layers` layers, of which those
+    /// from `tail` on stay on the edge with the labels: L for `fedavg`, 0 for `centralized`, the fixed cut
+    /// if there is one.
     ///
     /// # Errors
-    /// A depth or a fixed cut beyond the model, or a cut L without `plan.allow_local`.
-    pub fn check_depth(&self, layers: usize) -> Result<(usize, usize), ConfigError> {
-        check::depths(self, layers).map_err(|fault| self.origin.error(vec![fault]))
+    /// A depth or a fixed cut beyond the model or the tail, or one that leaves the cloud no layer without
+    /// `plan.allow_local`.
+    pub fn check_depth(&self, layers: usize, tail: Option<usize>) -> Result<(usize, usize), ConfigError> {
+        check::depths(self, layers, tail).map_err(|fault| self.origin.error(vec![fault]))
     }
 
     /// Every edge with its full name and a count of 1, in the order of the names.

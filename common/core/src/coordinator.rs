@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use action::{Action, Checkpoint, Computed, ConnectionId, Job, Outcome, Replica, StepJob};
+pub use action::{Action, Checkpoint, Computed, ConnectionId, Job, Outcome, Replica, StepJob, StepPart};
 pub use forecast::{Outlook, forecast_edges};
 pub use settings::{Cuts, Evaluation, Replan, Settings, Topology};
 
@@ -236,7 +236,7 @@ impl Coordinator {
         if self.has_ended() {
             return;
         }
-        let is_paced = tensor.header.kind == TensorKind::Activations;
+        let is_paced = tensor.header.kind.is_of_a_step();
         let paced_at = self.pace_up(&edge).filter(|_| is_paced);
         let transfer = Transfer { bytes: tensor.wire_bytes(), seconds: received.seconds, paced_at };
         if tensor.header.kind == TensorKind::Probe {
@@ -246,9 +246,11 @@ impl Coordinator {
         }
         match tensor.header.kind {
             TensorKind::Probe => {}
-            TensorKind::Activations => self.handle_activations(now, &edge, tensor),
+            TensorKind::Activations | TensorKind::TailGradient => {
+                self.handle_activations(now, &edge, tensor);
+            }
             TensorKind::State => self.handle_state(now, &edge, tensor),
-            kind @ (TensorKind::CutGradient | TensorKind::Model) => {
+            kind @ (TensorKind::CutGradient | TensorKind::TailActivations | TensorKind::Model) => {
                 self.refuse_edge(now, &edge, &format!("it sent a {kind}"));
             }
         }
@@ -274,6 +276,11 @@ impl Coordinator {
             Computed::Stepped { edge, round, attempt, step, reply, loss, correct, seconds } => {
                 if self.is_current(&edge, round, attempt) {
                     self.handle_stepped(now, &edge, step, reply, loss, correct, seconds);
+                }
+            }
+            Computed::Passed { edge, round, attempt, step, reply, seconds } => {
+                if self.is_current(&edge, round, attempt) {
+                    self.handle_passed(now, &edge, step, reply, seconds);
                 }
             }
             Computed::Rejected { edge, round, attempt, reason } => {
@@ -335,8 +342,8 @@ impl Coordinator {
     /// Sends a tensor to an edge, if it is connected.
     fn send_tensor(&mut self, edge: &str, tensor: TensorMessage) {
         // What is reserved is reserved for the split layer's data.
-        let is_gradient = tensor.header.kind == TensorKind::CutGradient;
-        let pace = self.forecast.pace_down(edge).filter(|_| is_gradient);
+        let is_of_a_step = tensor.header.kind.is_of_a_step();
+        let pace = self.forecast.pace_down(edge).filter(|_| is_of_a_step);
         if let Some(to) = self.fleet.get(edge).and_then(|member| member.connection) {
             self.push(Action::SendTensor { to, tensor, pace });
         }

@@ -23,7 +23,7 @@ pub struct TermsMs {
     pub cloud: f64,
     /// Cut gradient to the edge.
     pub downlink: f64,
-    /// Backward pass and optimizer step on the edge.
+    /// Backward pass and optimizer step on the edge, and its last layers where the labels stay there.
     pub edge_backward: f64,
 }
 
@@ -77,7 +77,7 @@ pub enum EventKind {
         /// Samples that it holds out to evaluate on.
         #[serde(default, skip_serializing_if = "is_zero")]
         held_out: u64,
-        /// Samples per label, of both.
+        /// Samples per label, of both; empty where the edge keeps them to itself.
         labels: Vec<u64>,
     },
     /// A connection or an edge was turned away, or sent something that cannot be.
@@ -145,9 +145,9 @@ pub enum EventKind {
         loss: f32,
         /// Correct predictions in the batch.
         correct: u32,
-        /// Bytes up: header, activations and labels.
+        /// Bytes up: headers, activations, and labels or the gradient that stands for them.
         bytes_up: u64,
-        /// Bytes down: header and cut gradient.
+        /// Bytes down: headers, cut gradient, and the activations of the edge's last layers.
         bytes_down: u64,
     },
     /// All edges finished a round.

@@ -7,6 +7,7 @@
 mod action;
 mod evaluation;
 mod stepping;
+mod tail;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub struct Participant {
     request: TrainingRequest,
     /// Whether the operator lets raw samples leave: cut 0.
     raw_data_may_leave: bool,
+    /// Whether the operator keeps the labels here.
+    labels_stay: bool,
     /// How long it tries to reach the coordinator before it gives up.
     patience: Duration,
     connected: bool,
@@ -59,8 +62,8 @@ pub struct Participant {
     owes_probe: bool,
     awaits_probe: bool,
     probe: Option<Transfer>,
-    /// A state tensor that came before the plan that it belongs to.
-    early: Option<TensorMessage>,
+    /// State tensors that came before the plan that they belong to, or before the others of it.
+    early: Vec<TensorMessage>,
     /// Round and attempt of the last plan; older ones are copies.
     newest: Option<(u32, u32)>,
     round: Option<InRound>,
@@ -83,6 +86,7 @@ impl Participant {
         let mut participant = Self {
             request,
             raw_data_may_leave: false,
+            labels_stay: false,
             patience,
             connected: false,
             lost_at: now,
@@ -100,7 +104,7 @@ impl Participant {
             owes_probe: false,
             awaits_probe: false,
             probe: None,
-            early: None,
+            early: Vec::new(),
             newest: None,
             round: None,
             evaluates_not: None,
@@ -116,6 +120,16 @@ impl Participant {
     #[must_use]
     pub fn with_raw_data(mut self, may_leave: bool) -> Self {
         self.raw_data_may_leave = may_leave;
+        self
+    }
+
+    /// Keeps the labels on this edge: neither they nor how many there are of each are sent.
+    #[must_use]
+    pub fn with_labels_kept(mut self, are_kept: bool) -> Self {
+        self.labels_stay = are_kept;
+        if are_kept {
+            self.request.labels.clear();
+        }
         self
     }
 
@@ -224,14 +238,22 @@ impl Participant {
                 return;
             }
         };
+        if assignment.tail.is_some_and(|tail| tail as usize >= model.len())
+            || assignment.least_cut as usize > assignment.cloud_end()
+        {
+            self.decline(format!("the coordinator sent cuts that `{}` does not have", model.name));
+            return;
+        }
         if let Some(limit) = self.request.memory_limit {
             let least = assignment.least_cut as usize;
             let moments = assignment.optimizer.moments().len() as u64;
             let batch = u64::from(assignment.batch_size);
-            let needed = ModelCost::of(&model).training_memory_bytes(0..least, batch, moments);
+            let tail = assignment.tail.map(|tail| tail as usize);
+            let needed = ModelCost::of(&model).edge_memory_bytes(least, tail, batch, moments);
             if needed > limit {
+                let tail = tail.map_or(String::new(), |tail| format!(" and those from {tail} on"));
                 self.decline(format!(
-                    "{least} layers of `{}` need {needed} bytes for batches of {batch}, the memory limit is {limit}",
+                    "{least} layers of `{}`{tail} need {needed} bytes for batches of {batch}, the memory limit is {limit}",
                     model.name
                 ));
                 return;
@@ -241,7 +263,7 @@ impl Participant {
             self.session = Some(assignment.session);
             self.completed = None;
             // Within a session they may belong to a plan that is on its way.
-            self.early = None;
+            self.early.clear();
             self.newest = None;
             self.evaluated = None;
         }
@@ -286,7 +308,10 @@ impl Participant {
             TensorKind::State => self.handle_layers(tensor),
             TensorKind::CutGradient => self.handle_gradient(now, tensor, transfer),
             TensorKind::Model => self.handle_model(tensor),
-            TensorKind::Activations => self.fail("the coordinator sent activations"),
+            TensorKind::TailActivations => self.handle_tail_activations(tensor, transfer),
+            TensorKind::Activations | TensorKind::TailGradient => {
+                self.fail(&format!("the coordinator sent {}", tensor.header.kind));
+            }
         }
     }
 

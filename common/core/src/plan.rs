@@ -115,7 +115,7 @@ pub struct StepTerms {
     pub cloud: f64,
     /// Cut gradient back.
     pub downlink: f64,
-    /// Backward pass of `[0, cut)` and the optimizer's step.
+    /// Backward pass of `[0, cut)` and the optimizer's step, and all of the layers that stay behind.
     pub edge_backward: f64,
 }
 

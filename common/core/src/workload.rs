@@ -65,6 +65,28 @@ pub fn cut_bytes_down(
     })
 }
 
+/// As [`cut_bytes_up`] and [`cut_bytes_down`] where the labels stay on the edge with the layers from `tail`
+/// on: activations and the gradient at the tail up, activations at the tail and cut gradient down.
+/// `tail + 1` entries each, the last 0.
+///
+/// # Panics
+/// If the spec is not one that [`ModelSpec::checked`] accepts.
+pub fn passed_bytes(
+    spec: &ModelSpec,
+    batch: u32,
+    tail: usize,
+    activations: ActivationCodec,
+    gradients: Codec,
+) -> (Vec<u64>, Vec<u64>) {
+    let down = cut_bytes_down(spec, batch, activations, gradients);
+    let gradient_up = down[tail];
+    let passed = cut_bytes(spec, batch, |_, shape| activation_bytes(activations, shape, 0));
+    let activations_down = passed[tail];
+    let at =
+        |cut| if cut == tail { (0, 0) } else { (passed[cut] + gradient_up, activations_down + down[cut]) };
+    (0..=tail).map(at).unzip()
+}
+
 fn cut_bytes(spec: &ModelSpec, batch: u32, bytes: impl Fn(usize, BatchShape) -> u64) -> Vec<u64> {
     let shapes = spec.shapes().expect("bytes are counted for a checked spec");
     let at = |(cut, shape): (usize, &Vec<usize>)| {
@@ -81,6 +103,20 @@ pub fn state_bytes(spec: &ModelSpec, moments: usize) -> Vec<u64> {
         sum
     });
     std::iter::once(0).chain(each).collect()
+}
+
+/// Bytes of the state of an edge's layers at each cut: `[0, c)` and, where the labels stay there,
+/// `[tail, L)`; up to the tail or L.
+pub fn edge_state_bytes(spec: &ModelSpec, tail: Option<usize>, moments: usize) -> Vec<u64> {
+    let mut bytes = state_bytes(spec, moments);
+    if let Some(tail) = tail {
+        let stays = bytes[spec.len()] - bytes[tail];
+        bytes.truncate(tail + 1);
+        for bytes in &mut bytes {
+            *bytes += stays;
+        }
+    }
+    bytes
 }
 
 /// Largest tensor body that the conversation about this model can need, by any codec, in bytes: what a

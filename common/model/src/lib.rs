@@ -1,7 +1,7 @@
 //! Builds a model from its spec on burn, trains ranges of its layers, and calibrates a device.
 //!
 //! A [`Half`] is a run of layers with its weights, buffers and optimizer moments: the client-side
-//! model `[0, c)`, the server-side model `[c, L)`, or the whole. One split step is
+//! model `[0, c)`, the server-side model `[c, L)`, layers between, or the whole. One split step is
 //!
 //! ```text
 //! edge                                    cloud
@@ -9,8 +9,18 @@
 //! backward(pending, gradient)         <-- outcome.gradient
 //! ```
 //!
-//! and [`Half::local_step`] is the same step without a cut. Both run the same operations on the same
-//! bits, so that split training equals unsplit training exactly; `tests/exactness.rs` holds that.
+//! or, where the labels stay on the edge, which then keeps the last layers too (a U-shaped split),
+//!
+//! ```text
+//! edge                                    cloud
+//! (pending, activations) = forward(x) --> (passed, activations) = forward(activations)
+//! tail.finish_step(activations, labels) <--
+//! outcome.gradient                    --> gradient = backward(passed, gradient)
+//! backward(pending, gradient)         <--
+//! ```
+//!
+//! and [`Half::local_step`] is the same step without a cut. All run the same operations on the same
+//! bits, so that split training equals unsplit training exactly; `tests/training/exactness.rs` holds that.
 //!
 //! Nothing else here is state: a half is built from a [`partway_core::model::LayerState`] and gives
 //! one back, so a moved cut, an aggregation and a checkpoint are slices of flat arrays. This crate

@@ -1,4 +1,4 @@
-//! One training step: on the edge, in the cloud, and unsplit.
+//! One training step: on the edge, in the cloud, and unsplit; with the labels in the cloud or on the edge.
 
 use std::ops::Range;
 
@@ -25,13 +25,13 @@ pub struct StepContext<'a> {
     pub batch: usize,
 }
 
-/// An edge's forward pass that waits for its cut gradient. Dropping it drops the step: the half has
+/// A forward pass that waits for the gradient behind it. Dropping it drops the step: the half has
 /// not changed. burn then frees what was recorded at the process's next backward pass.
 #[derive(Debug)]
 pub struct Pending {
     layers: Range<usize>,
     batch: usize,
-    /// `None` where nothing is trained.
+    /// `None` where no gradient is needed.
     tape: Option<Tape>,
 }
 
@@ -42,8 +42,8 @@ pub struct Outcome {
     pub loss: f32,
     /// Samples whose largest logit is their label's, before the step.
     pub correct: usize,
-    /// Gradient at the cut, shaped as the activations; empty where nothing before the cut is trained,
-    /// so that nobody needs it.
+    /// Gradient of the activations, shaped as they; empty where nothing before them is trained, so that
+    /// nobody needs it.
     pub gradient: Vec<f32>,
 }
 
@@ -66,13 +66,15 @@ impl StepContext<'_> {
 }
 
 impl Half {
-    /// The edge's forward pass over `input` `[batch, C, H, W]`: what [`Half::backward`] needs once the
-    /// gradient is there, and the activations at the cut, sample by sample.
+    /// The forward pass of layers whose output goes elsewhere: over the samples `[batch, C, H, W]` on
+    /// the edge, over the activations at the cut in the cloud, where the labels stay on the edge. Gives
+    /// what [`Half::backward`] needs once the gradient is there, and the activations behind the last
+    /// layer, sample by sample.
     pub fn forward(&self, input: Vec<f32>, step: &StepContext) -> Result<(Pending, Vec<f32>), StepError> {
         self.check_forward(&input, step).map_err(|problem| step.refuse(problem))?;
         Ok(self.compute.run(|| {
             let input = Activation::from_values(input, step.batch, self.input_shape(), self.compute.device());
-            let tape = self.record(input, step, false);
+            let tape = self.record(input, step, self.is_trained_before());
             let (layers, batch) = (self.layers.clone(), step.batch);
             if tape.output.is_tracked() {
                 // The tape keeps the output, so these are copied.
@@ -85,28 +87,24 @@ impl Half {
     }
 
     fn check_forward(&self, input: &[f32], step: &StepContext) -> Result<(), BatchError> {
-        if self.layers.start != 0 {
-            return Err(self.wrong_layers("forward", "from the model's first"));
-        }
         self.check_training(step.batch, step.optimizer_step)?;
-        self.check_values(input, step.batch, "inputs", 0)
+        let what = if self.layers.start == 0 { "inputs" } else { "activations" };
+        self.check_values(input, step.batch, what, self.layers.start)
     }
 
-    /// The edge's backward pass and optimizer step, from the gradient at the cut, shaped as the
-    /// activations of [`Half::forward`]. Does nothing where nothing is trained, where the gradient may be
-    /// empty.
+    /// The backward pass and optimizer step that belong to [`Half::forward`], from the gradient of its
+    /// activations; that may be empty, and nothing is done, where neither these layers nor those before
+    /// are trained. Returns the gradient of its input, empty where nothing before is trained.
     pub fn backward(
         &mut self,
         pending: Pending,
         gradient: Vec<f32>,
         step: &StepContext,
-    ) -> Result<(), StepError> {
+    ) -> Result<Vec<f32>, StepError> {
         self.check_backward(&pending, &gradient, step).map_err(|problem| step.refuse(problem))?;
-        if let Some(tape) = pending.tape {
-            let compute = self.compute.clone();
-            compute.run(|| self.apply(tape, gradient, step.optimizer_step));
-        }
-        Ok(())
+        let Some(tape) = pending.tape else { return Ok(Vec::new()) };
+        let compute = self.compute.clone();
+        Ok(compute.run(|| self.apply(tape, gradient, step.optimizer_step)).unwrap_or_default())
     }
 
     fn check_backward(
@@ -120,14 +118,15 @@ impl Half {
             return Err(BatchError::Pending { pending: layers.clone(), layers: self.layers.clone() });
         }
         self.check_training(*batch, step.optimizer_step)?;
-        if gradient.is_empty() && !self.is_trained() {
+        if gradient.is_empty() && !self.is_trained() && !self.is_trained_before() {
             return Ok(());
         }
         self.check_values(gradient, *batch, "gradients", layers.end)
     }
 
-    /// The cloud's whole part of a step: forward from the `activations` at the cut, softmax
-    /// cross-entropy against `labels` (mean over the batch), backward, optimizer step.
+    /// All that the last layers do in a step, in the cloud or, where the labels stay there, on the edge:
+    /// forward from the `activations` before them, softmax cross-entropy against `labels` (mean over the
+    /// batch), backward, optimizer step.
     pub fn finish_step(
         &mut self,
         activations: Vec<f32>,

@@ -104,8 +104,8 @@ impl Peer {
     /// Sends a tensor on a stream of its own, at no more than `pace` bytes per second.
     pub fn send_tensor(&self, tensor: TensorMessage, pace: Option<f64>) {
         let priority = match tensor.header.kind {
-            TensorKind::CutGradient => Priority::CutGradients,
-            TensorKind::Activations => Priority::Activations,
+            TensorKind::CutGradient | TensorKind::TailGradient => Priority::CutGradients,
+            TensorKind::Activations | TensorKind::TailActivations => Priority::Activations,
             TensorKind::State | TensorKind::Probe | TensorKind::Model => Priority::Weights,
         };
         let outgoing = Outgoing {

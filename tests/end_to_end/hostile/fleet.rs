@@ -129,6 +129,7 @@ impl Fleet {
             memory: None,
             uplink_hint: None,
             allow_raw_data: false,
+            keep_labels: false,
             patience: Duration::from_mins(1),
             idle_timeout: self.config.fleet.idle_timeout,
             emulation: None,

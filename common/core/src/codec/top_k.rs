@@ -33,6 +33,11 @@ impl TopK {
         stream(seed, &["top-k", edge, &step.to_string()])
     }
 
+    /// Likewise for the activations that the cloud sends back, where the labels stay on the edge.
+    pub fn tail_draws(seed: u64, edge: &str, step: u64) -> ChaCha12Rng {
+        stream(seed, &["top-k tail", edge, &step.to_string()])
+    }
+
     /// Selects from the values of a batch. Of equal magnitudes the first count as the larger; NaN and
     /// infinity count as the largest, and a sample that has any is not drawn from, so that they travel
     /// and can be refused.

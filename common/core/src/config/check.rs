@@ -10,7 +10,7 @@ use super::{
     error::Fault,
     plan::{FixedCut, PlanConfig},
     setting::{Faults, Setting, shown},
-    training::Algorithm,
+    training::{Algorithm, LabelsAt},
 };
 
 /// The most edges, after `count`: more than one machine can run.
@@ -31,6 +31,7 @@ pub(super) fn contradictions(config: &Config) -> Faults {
     let mut faults = Faults::new();
     check_data(config, &mut faults);
     check_rounds(config, &mut faults);
+    check_labels(config, &mut faults);
     check_cuts(config, &mut faults);
     check_edges(config, &mut faults);
     check_clock(config, &mut faults);
@@ -115,6 +116,18 @@ fn check_rounds(config: &Config, faults: &mut Faults) {
             training.batch_size
         );
         faults.push(contradiction("wire.in_flight", &wire.in_flight, allowed));
+    }
+}
+
+fn check_labels(config: &Config, faults: &mut Faults) {
+    let training = &config.training;
+    let one_per_edge = matches!(training.algorithm, Algorithm::SplitFedV1 | Algorithm::FedAvg);
+    if training.labels == LabelsAt::Edge && !one_per_edge {
+        let allowed = format!(
+            "\"cloud\" with `training.algorithm = \"{}\"`, whose one model is with the labels in the cloud; \"edge\" with \"splitfed-v1\" and \"fedavg\"",
+            training.algorithm
+        );
+        faults.push(contradiction("training.labels", &training.labels, allowed));
     }
 }
 
@@ -220,23 +233,32 @@ fn check_clock(config: &Config, faults: &mut Faults) {
     }
 }
 
-/// The cuts that `config` permits for a model of `layers` layers, from least to largest.
-pub(super) fn depths(config: &Config, layers: usize) -> Result<(usize, usize), (String, Fault)> {
+/// The cuts that `config` permits for a model of `layers` layers, from least to largest; those from `tail`
+/// on stay on the edge.
+pub(super) fn depths(
+    config: &Config,
+    layers: usize,
+    tail: Option<usize>,
+) -> Result<(usize, usize), (String, Fault)> {
     let plan = &config.plan;
     match config.training.algorithm {
         Algorithm::FedAvg => return Ok((layers, layers)),
         Algorithm::Centralized => return Ok((0, 0)),
         Algorithm::SplitFedV1 | Algorithm::SplitFedV2 | Algorithm::Sequential => {}
     }
-    let last = layers.saturating_sub(1);
-    let most = if plan.allow_local { layers } else { last };
+    let end = tail.unwrap_or(layers);
+    let last = end.saturating_sub(1);
+    let most = if plan.allow_local { end } else { last };
     let at_most = |cut: usize| {
         let local = if plan.allow_local {
             String::new()
         } else {
-            format!("; {layers}, the whole model on the edge, with `plan.allow_local = true` only")
+            format!("; {end}, the whole model on the edge, with `plan.allow_local = true` only")
         };
-        format!("at most {cut}, as the model has {layers} layers{local}")
+        let stay = tail.map_or(String::new(), |tail| {
+            format!(", those from {tail} on on the edge with `training.labels = \"edge\"`")
+        });
+        format!("at most {cut}, as the model has {layers} layers{stay}{local}")
     };
     if let Some(FixedCut::At(cut)) = plan.fixed_cut {
         let fits = cut <= most;
@@ -251,7 +273,7 @@ pub(super) fn depths(config: &Config, layers: usize) -> Result<(usize, usize), (
     }
     if min > max {
         let unset =
-            if plan.allow_local { format!(" unless `plan.max_depth = {layers}`") } else { String::new() };
+            if plan.allow_local { format!(" unless `plan.max_depth = {end}`") } else { String::new() };
         return Err(contradiction("plan.min_depth", &plan.min_depth, at_most(max) + &unset));
     }
     Ok((min, max))

@@ -99,6 +99,16 @@ impl Config {
         self.origin.error(vec![("model.init".into(), Fault::Unusable { value, reason })])
     }
 
+    /// The error of a model of which nothing is left for the cloud where the labels stay on the edge.
+    pub(crate) fn refuse_tail(&self, tail: usize, spec: &ModelSpec) -> ConfigError {
+        let value = self.training.labels.write().as_ref().map(shown).unwrap_or_default();
+        let allowed = format!(
+            "\"cloud\" for `{}`: with the labels on the edge its layers from {tail} on stay there, and so do those up to the first with parameters; or `training.algorithm = \"fedavg\"`",
+            spec.name
+        );
+        self.origin.error(vec![("training.labels".into(), Fault::NotAllowed { value, allowed })])
+    }
+
     /// The error of a cut that would send raw data without permission.
     pub(crate) fn refuse_raw_cut(&self, cut: usize, spec: &ModelSpec) -> ConfigError {
         let (key, value) = match (&self.plan.fixed_cut, &self.plan.max_depth, &self.model.source) {

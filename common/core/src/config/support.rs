@@ -7,7 +7,6 @@ use super::{
     error::Fault,
     plan::OnStraggler,
     setting::{Faults, Setting, shown},
-    training::LabelsAt,
 };
 
 /// Collects refusals.
@@ -24,13 +23,11 @@ impl Refusals {
 
 /// Every value of `config` that this version cannot do, in the order of the keys.
 pub(super) fn refusals(config: &Config) -> Faults {
-    let Config { clock, training, plan, wire, cloud, edge, .. } = config;
+    let Config { clock, plan, wire, cloud, edge, .. } = config;
     let absent = "leave it out";
     let mut all = Refusals(Faults::new());
 
     all.refuse(*clock == super::Clock::Virtual, "clock", clock, "\"wall\"");
-
-    all.refuse(training.labels == LabelsAt::Edge, "training.labels", &training.labels, "\"cloud\"");
 
     all.refuse(plan.on_straggler != OnStraggler::Wait, "plan.on_straggler", &plan.on_straggler, "\"wait\"");
 

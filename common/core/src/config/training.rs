@@ -32,7 +32,10 @@ section! {
         /// What becomes of the optimizers' moments at an aggregation. Default `"average"`. Example:
         /// `aggregate_moments = "reset"`.
         pub aggregate_moments: AggregateMoments = AggregateMoments::Average,
-        /// Who has the labels and computes the loss. Default `"cloud"`. Example: `labels = "edge"`.
+        /// Who has the labels and computes the loss. With `"edge"` the last layer that has parameters, and
+        /// what follows it, runs on the edge too (a U-shaped split, arXiv 1812.00564); for
+        /// `"splitfed-v1"` and `"fedavg"`, where they stay anyway. Default `"cloud"`. Example:
+        /// `labels = "edge"`.
         pub labels: LabelsAt = LabelsAt::Cloud,
     }
 }

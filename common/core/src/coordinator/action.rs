@@ -1,9 +1,10 @@
 //! What the coordinator asks of its driver, and what the driver answers.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::codec::Codec;
+use crate::codec::{ActivationCodec, Codec};
 use crate::event::Event;
 use crate::model::LayerState;
 use crate::standardize::Standardizer;
@@ -64,17 +65,17 @@ pub enum Replica {
 /// Tensor work.
 #[derive(Clone, Debug)]
 pub enum Job {
-    /// Make the replica anew from layers `[from, L)` of a state.
+    /// Make the replica anew from some layers of a state.
     Place {
         /// Which replica.
         replica: Replica,
         /// Where its values are.
         state: Arc<LayerState>,
-        /// Its first layer.
-        from: usize,
+        /// Its layers.
+        layers: Range<usize>,
     },
-    /// Finish a step: forward, loss, backward, optimizer step. Answered by [`Computed::Stepped`] or
-    /// [`Computed::Rejected`].
+    /// The cloud's part of a step. Answered by [`Computed::Stepped`], or by [`Computed::Passed`] where the
+    /// labels stay on the edge, or by [`Computed::Rejected`].
     Step(StepJob),
     /// Free the replica: no other job of it follows before it is placed again.
     Discard {
@@ -94,9 +95,9 @@ pub enum Job {
     Aggregate {
         /// The round after which.
         round: u32,
-        /// Weight and the two halves of each, in edge order. An absent half is part of the other, or is
-        /// shared and needs no averaging.
-        parts: Vec<(f64, LayerState, Option<LayerState>)>,
+        /// Weight and parts of each, in edge order: adjoining layers, without those that are shared and need
+        /// no averaging.
+        models: Vec<(f64, Vec<LayerState>)>,
         /// Whether the optimizer moments start anew.
         reset_moments: bool,
     },
@@ -111,9 +112,22 @@ pub enum Job {
     },
 }
 
+/// What a replica does with a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepPart {
+    /// Finishes the step: forward, loss, backward, optimizer step.
+    Whole,
+    /// Labels on the edge: forward up to the edge's last layers. The replica keeps what the way back needs.
+    Forward,
+    /// Labels on the edge: backward from the gradient of these activations, optimizer step.
+    Backward,
+}
+
 /// One step's cloud part.
 #[derive(Clone, Debug)]
 pub struct StepJob {
+    /// Which part.
+    pub part: StepPart,
     /// Whose server-side model.
     pub replica: Replica,
     /// Whose batch.
@@ -128,9 +142,11 @@ pub struct StepJob {
     pub global_step: u64,
     /// Adam's `t`, from 1.
     pub optimizer_step: u64,
-    /// The activations and labels.
+    /// The activations and labels, or the gradient.
     pub tensor: TensorMessage,
-    /// Codec of the cut gradient.
+    /// How activations travel, if they are the answer.
+    pub activations: ActivationCodec,
+    /// Codec of the gradient, if that is the answer.
     pub gradients: Codec,
 }
 
@@ -153,6 +169,21 @@ pub enum Computed {
         loss: f32,
         /// Correct predictions.
         correct: u32,
+        /// Time of the computation alone, in seconds.
+        seconds: f64,
+    },
+    /// A step has gone forward or back through layers between the edge's.
+    Passed {
+        /// Whose batch.
+        edge: String,
+        /// The round.
+        round: u32,
+        /// The attempt at it.
+        attempt: u32,
+        /// The step in the round.
+        step: u32,
+        /// The activations before the edge's last layers, or the cut gradient; to be sent.
+        reply: TensorMessage,
         /// Time of the computation alone, in seconds.
         seconds: f64,
     },

@@ -17,10 +17,9 @@ impl Coordinator {
             self.start_round(now, self.round + 1);
             return;
         }
-        let layers = self.settings.spec.len();
         let topology = self.settings.topology;
         let mut weights = Vec::new();
-        let mut parts = Vec::new();
+        let mut models = Vec::new();
         // The turns of an edge that has left since are in the model that was handed on.
         let contributes = |member: &Member| match topology {
             Topology::HandedOn => member.steps_done > 0,
@@ -34,11 +33,10 @@ impl Coordinator {
             };
             weights.push((name.clone(), weight));
             let Some(round) = member.round.as_mut() else { continue };
-            if let Some(upload) = round.upload.take() {
-                parts.push((weight, upload, round.exported.take()));
-            } else if let Some(whole) = round.exported.take() {
-                debug_assert_eq!(whole.layers, 0..layers);
-                parts.push((weight, whole, None));
+            let parts = [round.upload.take(), round.exported.take(), round.tail.take()];
+            let parts: Vec<LayerState> = parts.into_iter().flatten().collect();
+            if !parts.is_empty() {
+                models.push((weight, parts));
             }
         }
         let one_model = match topology {
@@ -48,12 +46,12 @@ impl Coordinator {
             Topology::HandedOn => self.turns.model.take().map(Arc::unwrap_or_clone),
         };
         if let Some(model) = one_model {
-            parts = vec![(1.0, model, None)];
+            models = vec![(1.0, vec![model])];
         }
         let aggregation = self.aggregations + 1;
         self.emit(now, EventKind::Aggregated { round: self.round + 1, aggregation, weights });
         let reset_moments = self.settings.reset_moments;
-        self.push(Action::Compute(Job::Aggregate { round: self.round, parts, reset_moments }));
+        self.push(Action::Compute(Job::Aggregate { round: self.round, models, reset_moments }));
     }
 
     pub(super) fn handle_aggregated(&mut self, now: Duration, round: u32, state: LayerState) {

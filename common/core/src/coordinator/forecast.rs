@@ -1,25 +1,18 @@
 //! What the coordinator expects of every device and link, and the plan that follows from it.
 
+mod workload;
+
 use std::collections::BTreeMap;
 
 use super::member::Member;
 use super::settings::{Cuts, Replan, Settings, Topology};
 use crate::event::{PlannedEdge, TermsMs};
 use crate::link::{LinkEstimator, LinkState, RttFilter, Transfer};
-use crate::model::ModelCost;
-use crate::plan::{
-    self, CloudInput, EdgeInput, EdgePlan, LEAST_RATE, MOST_RATE, MOST_SECONDS, Plan, PlanError, PlanInput,
-};
+use crate::plan::{EdgePlan, Plan, PlanError};
 use crate::profile::{Correction, DeviceProfile, LayerWork, StepCorrections};
 use crate::random;
 use crate::wire::{StepReport, TrainingRequest};
-use crate::workload;
-
-/// An edge stays at its cut unless moving improves its part of the objective by this share.
-const HYSTERESIS: f64 = 0.05;
-
-/// Streams, framing and thread switches of a step's two transfers, in seconds.
-const TRANSFER_OVERHEAD_S: f64 = 1e-3;
+use workload::{Workload, seconds_both};
 
 /// Weight of the newest step in the mean wait for a worker.
 const WAIT_WEIGHT: f64 = 0.1;
@@ -56,95 +49,6 @@ pub struct Outlook {
 /// If a number cannot be planned with.
 pub fn forecast_edges(settings: &Settings, outlooks: &[Outlook]) -> Result<Plan, PlanError> {
     Workload::of(settings).plan(settings, outlooks, &Correction::default())
-}
-
-/// What the planner needs of model and batch; the same in every round.
-#[derive(Debug)]
-struct Workload {
-    works: Vec<LayerWork>,
-    flops: Vec<f64>,
-    bytes_up: Vec<u64>,
-    bytes_down: Vec<u64>,
-    state_bytes: Vec<u64>,
-    memory_by_cut: Vec<u64>,
-}
-
-impl Workload {
-    fn of(settings: &Settings) -> Self {
-        let (spec, batch, moments) = (&settings.spec, settings.batch_size, settings.moments());
-        let cost = ModelCost::of(spec);
-        let works = workload::layer_works(spec, &cost, batch, moments);
-        let memory = |cut| cost.training_memory_bytes(0..cut, batch.into(), moments as u64);
-        Self {
-            flops: works.iter().map(|work| work.forward_flops + work.backward_flops).collect(),
-            works,
-            bytes_up: workload::cut_bytes_up(spec, batch, settings.activations),
-            bytes_down: workload::cut_bytes_down(spec, batch, settings.activations, settings.gradients),
-            state_bytes: workload::state_bytes(spec, moments),
-            memory_by_cut: (0..=spec.len()).map(memory).collect(),
-        }
-    }
-
-    /// Forward and backward seconds of each layer on a device. Profiles and measurements come from edges:
-    /// what they claim beyond all bounds is taken for the bound, so that no claim stops everyone's plan.
-    fn seconds(&self, profile: &DeviceProfile, forward: f64, backward: f64) -> (Vec<f64>, Vec<f64>) {
-        let bounded = |seconds: f64| seconds.min(MOST_SECONDS);
-        let both = |work| {
-            let (forward_s, backward_s) = (profile.seconds_forward(work), profile.seconds_backward(work));
-            (bounded(forward * forward_s), bounded(backward * backward_s))
-        };
-        self.works.iter().map(both).unzip()
-    }
-
-    fn plan(&self, settings: &Settings, outlooks: &[Outlook], cloud: &Correction) -> Result<Plan, PlanError> {
-        let (forward_s, backward_s) = self.seconds(&settings.cloud_profile, cloud.factor(), cloud.factor());
-        let edges = outlooks.iter().map(|outlook| {
-            let corrections = &outlook.corrections;
-            let (forward_s, backward_s) = self.seconds(
-                &outlook.profile,
-                corrections.edge_forward.factor(),
-                corrections.edge_backward.factor(),
-            );
-            EdgeInput {
-                name: outlook.name.clone(),
-                forward_s,
-                backward_s,
-                up_bytes_per_s: outlook.up.clamp(LEAST_RATE, MOST_RATE),
-                down_bytes_per_s: outlook.down.clamp(LEAST_RATE, MOST_RATE),
-                rtt_s: outlook.rtt_s,
-                latency_overhead_s: TRANSFER_OVERHEAD_S,
-                memory_limit: outlook.memory_limit,
-                memory_by_cut: self.memory_by_cut.clone(),
-                current_cut: outlook.current_cut,
-                fixed_cut: outlook.fixed_cut,
-            }
-        });
-        let input = PlanInput {
-            edges: edges.collect(),
-            cloud: CloudInput {
-                forward_s,
-                backward_s,
-                flops: self.flops.clone(),
-                workers: settings.workers,
-                capacity_bytes_per_s: settings.capacity,
-            },
-            cut_bytes_up: self.bytes_up.clone(),
-            cut_bytes_down: self.bytes_down.clone(),
-            state_bytes: self.state_bytes.clone(),
-            steps_between_aggregations: u64::from(settings.aggregate_every)
-                * u64::from(settings.steps_per_round),
-            depth: settings.depth.clone(),
-            deadline: settings.deadline,
-            objective: settings.objective,
-            margin: settings.margin,
-            hysteresis: HYSTERESIS,
-        };
-        match settings.topology {
-            Topology::ReplicaPerEdge => plan::plan(&input),
-            Topology::Shared => plan::plan_common_cut(input),
-            Topology::HandedOn => plan::plan_turns(&input),
-        }
-    }
 }
 
 /// What is predicted of one edge's steps in a round.
@@ -260,7 +164,7 @@ impl Forecast {
     ) {
         if let Some(outlook) = self.edges.get_mut(edge) {
             let corrections = &mut outlook.corrections;
-            if report.local.is_some() {
+            if prediction.cut == self.workload.works.len() {
                 let predicted = prediction.edge_forward_s + prediction.edge_backward_s;
                 corrections.edge_forward.observe(predicted, report.backward_s);
                 corrections.edge_backward.observe(predicted, report.backward_s);
@@ -374,9 +278,11 @@ impl Forecast {
             let backward: f64 = works.iter().map(|work| profile.seconds_backward(work)).sum();
             (forward, backward)
         };
-        let works = &self.workload.works;
-        let (edge_forward_s, edge_backward_s) =
-            outlook.map_or((0.0, 0.0), |outlook| sum(&outlook.profile, &works[..cut]));
+        let Workload { works, tail, .. } = &self.workload;
+        let (edge_forward_s, edge_backward_s) = outlook.map_or((0.0, 0.0), |outlook| {
+            let (forward_s, backward_s) = sum(&outlook.profile, &works[..cut]);
+            (forward_s, backward_s + seconds_both(&outlook.profile, tail))
+        });
         let (cloud_forward_s, cloud_backward_s) = sum(&settings.cloud_profile, &works[cut..]);
         let service_s = cloud_forward_s + cloud_backward_s;
         // Before the first step what the share promises is the best that is known.

@@ -21,10 +21,14 @@ use crate::wire::{
 const PROBE_VALUES: usize = 64 * 1024;
 
 impl Coordinator {
-    pub(super) fn handle_request(&mut self, now: Duration, from: ConnectionId, request: TrainingRequest) {
+    pub(super) fn handle_request(&mut self, now: Duration, from: ConnectionId, mut request: TrainingRequest) {
         if let Err(reason) = self.check_request(&request) {
             self.refuse_connection(now, from, &reason);
             return;
+        }
+        if self.settings.labels_stay {
+            // An edge that was not told so has sent how many it has of each: nobody here is to know.
+            request.labels.clear();
         }
         let name = request.name.clone();
         if self.fleet.contains_key(&name) {
@@ -131,6 +135,7 @@ impl Coordinator {
             batch_size: settings.batch_size,
             steps_per_round: settings.steps_per_round,
             least_cut: *settings.depth.start() as u32,
+            tail: settings.tail.map(|tail| tail as u32),
             probe_bytes: 4 * PROBE_VALUES as u32,
         };
         self.send(edge, CloudMessage::Assignment(Box::new(assignment)));

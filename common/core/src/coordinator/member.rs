@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::action::ConnectionId;
+use super::action::{ConnectionId, StepPart};
 use super::forecast::Prediction;
 use crate::model::LayerState;
 use crate::statistics::ChannelStatistics;
@@ -65,7 +65,7 @@ pub(super) struct Served {
     pub(super) correct: u32,
     /// How long the activations waited for the turn of their edge, in seconds.
     pub(super) turn_s: f64,
-    /// From the last byte of the activations, or their turn if that came later, to the reply, in seconds.
+    /// From the last byte of each tensor, or its turn if that came later, to its reply, in seconds.
     pub(super) residence_s: f64,
     /// The computation alone, in seconds.
     pub(super) service_s: f64,
@@ -73,9 +73,10 @@ pub(super) struct Served {
     pub(super) bytes_down: u64,
 }
 
-/// Activations that wait to be served.
+/// Activations, or a gradient, that wait to be served.
 #[derive(Debug)]
 pub(super) struct Arrived {
+    pub(super) part: StepPart,
     pub(super) tensor: TensorMessage,
     pub(super) at: Duration,
 }
@@ -88,20 +89,24 @@ pub(super) struct MemberRound {
     pub(super) prediction: Prediction,
     /// The replica at the start of the round; unknown until moved layers have come.
     pub(super) start: Option<Slice>,
-    /// The layers that the cloud sends to the edge at the start.
-    pub(super) block: Option<Slice>,
+    /// The layers that the cloud sends to the edge at the start, a tensor each.
+    pub(super) blocks: Vec<Slice>,
     /// The layers that the edge sends to the cloud at the start, and what follows them.
     pub(super) moved: Option<(Range<usize>, Arc<LayerState>)>,
     /// The first step that the cloud has not trained.
     pub(super) next_step: u32,
+    /// Labels on the edge: whether that step has gone forward and waits for the gradient.
+    pub(super) passed: bool,
     pub(super) in_service: bool,
     pub(super) arrived: Option<Arrived>,
-    /// The answer to the step before `next_step`, until the next one comes.
+    /// The last answer, until what follows it comes.
     pub(super) reply: Option<TensorMessage>,
     pub(super) served: Vec<Served>,
     pub(super) reported: Vec<bool>,
     pub(super) done: bool,
     pub(super) upload: Option<LayerState>,
+    /// Labels on the edge: its last layers, as it sent them for the aggregation.
+    pub(super) tail: Option<LayerState>,
     pub(super) export_asked: bool,
     pub(super) exported: Option<LayerState>,
     /// Its turn is over: the model that it trained is the next edge's.
@@ -115,9 +120,10 @@ impl MemberRound {
             plan,
             prediction,
             start: None,
-            block: None,
+            blocks: Vec::new(),
             moved: None,
             next_step: 0,
+            passed: false,
             in_service: false,
             arrived: None,
             reply: None,
@@ -125,6 +131,7 @@ impl MemberRound {
             reported: vec![false; steps],
             done: false,
             upload: None,
+            tail: None,
             export_asked: false,
             exported: None,
             handed_on: false,
@@ -134,16 +141,16 @@ impl MemberRound {
     /// The same round from its start, as another attempt.
     pub(super) fn again(self) -> Self {
         let plan = RoundPlan { attempt: self.plan.attempt + 1, ..self.plan };
-        let (start, block, moved) = (self.start, self.block, self.moved);
-        Self { start, block, moved, ..Self::new(plan, self.prediction) }
+        let (start, blocks, moved) = (self.start, self.blocks, self.moved);
+        Self { start, blocks, moved, ..Self::new(plan, self.prediction) }
     }
 
     pub(super) fn cut(&self) -> usize {
         self.plan.cut as usize
     }
 
-    /// Whether the cloud has trained all that it has of the round, with a model of so many layers.
-    pub(super) fn is_trained(&self, layers: usize) -> bool {
-        self.cut() == layers || self.next_step == self.plan.steps
+    /// Whether the cloud has trained all that it has of the round, with layers up to `end`.
+    pub(super) fn is_trained(&self, end: usize) -> bool {
+        self.cut() == end || self.next_step == self.plan.steps
     }
 }

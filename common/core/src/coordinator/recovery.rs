@@ -76,14 +76,14 @@ impl Coordinator {
             // It takes part again from the next aggregation on.
             return;
         }
-        let (current, layers) = (self.round, self.settings.spec.len());
+        let (current, end) = (self.round, self.settings.cloud_end());
         let Some(round) = member.round.as_ref().filter(|round| round.plan.round == current) else { return };
         let plan = round.plan;
         // Preparing ends whatever round the process was in.
         let live = resume.filter(|resume| resume.prepared).and_then(|resume| resume.live);
         let completed = resume.and_then(|resume| resume.completed);
         let is_there = live == Some((plan.round, plan.attempt));
-        let has_ended = completed == Some((plan.round, plan.attempt)) && round.is_trained(layers);
+        let has_ended = completed == Some((plan.round, plan.attempt)) && round.is_trained(end);
         // What is about to be aggregated needs nothing more of the edge, whatever it has lost.
         let is_over = plan.aggregate && self.is_complete(round);
         if matches!(self.phase, Phase::Train { .. }) && !self.is_at_turn(edge) {
@@ -92,11 +92,11 @@ impl Coordinator {
             return;
         }
         if is_there || has_ended || is_over {
-            let may_lack_layers = round.next_step == 0 && !round.reported.contains(&true);
+            let may_lack_layers = round.next_step == 0 && !round.passed && !round.reported.contains(&true);
             self.send(edge, CloudMessage::Resumed);
             self.emit_resumed(now, edge, Recovery::Connection);
             if may_lack_layers {
-                self.send_block(now, edge);
+                self.send_blocks(now, edge);
             }
             return;
         }
@@ -121,7 +121,7 @@ impl Coordinator {
 
     /// Sets the edge's round back to its start, or to the global model if the edge has lost its state.
     pub(super) fn restart_round(&mut self, edge: &str, resume: Option<ResumePoint>) -> Recovery {
-        let layers = self.settings.spec.len();
+        let end = self.settings.cloud_end();
         let global = self.global.clone();
         let first = self.global_rounds == 0 && self.is_seeded;
         let Some(member) = self.fleet.get_mut(edge) else { return Recovery::StateLost };
@@ -148,9 +148,10 @@ impl Coordinator {
         let cut = again.cut();
         let start = if first { StartFrom::Initial } else { StartFrom::Cloud };
         let mut anew = MemberRound::new(RoundPlan { start, ..plan }, again.prediction);
-        anew.block =
-            (start == StartFrom::Cloud && cut > 0).then(|| Slice { state: global.clone(), layers: 0..cut });
-        anew.start = Some(Slice { state: global, layers: cut..layers });
+        if start == StartFrom::Cloud {
+            anew.blocks = self.settings.edge_blocks(&global, cut);
+        }
+        anew.start = Some(Slice { state: global, layers: cut..end });
         member.round = Some(anew);
         // What it did since the last aggregation is gone, and must not count.
         member.steps_done = 0;

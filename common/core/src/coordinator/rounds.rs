@@ -24,7 +24,7 @@ impl Coordinator {
             }
             self.model_steps = self.optimizer_steps;
         }
-        let layers = self.settings.spec.len();
+        let end = self.settings.cloud_end();
         let shared_end = self.shared_end.take().filter(|_| !fresh);
         // Between aggregations the client-side models differ: none of their layers fits the shared model.
         let held_cut = shared_end.as_ref().map(|end| end.layers.start);
@@ -49,7 +49,7 @@ impl Coordinator {
         if self.settings.topology == Topology::Shared {
             let common_cut = planned.predictions.first().map_or(0, |prediction| prediction.cut);
             let state = shared_end.map_or_else(|| self.global.clone(), Arc::new);
-            self.shared_start = Some(Slice { state, layers: common_cut..layers });
+            self.shared_start = Some(Slice { state, layers: common_cut..end });
             self.place_shared();
         }
         let turns = self.settings.topology == Topology::HandedOn;
@@ -61,7 +61,7 @@ impl Coordinator {
             let start = match &before {
                 _ if fresh && round == 0 && self.is_seeded => StartFrom::Initial,
                 // Without layers of its own an edge has nothing to go on from, and nothing to lose.
-                Some(before) if !fresh && !turns && before.cut() > 0 => {
+                Some(before) if !fresh && !turns && (before.cut() > 0 || self.settings.tail.is_some()) => {
                     StartFrom::Own { upload_moved: cut < before.cut() }
                 }
                 _ => StartFrom::Cloud,
@@ -76,6 +76,7 @@ impl Coordinator {
                 // A model that is handed on goes through the cloud.
                 aggregate: turns || self.settings.aggregates(round),
                 activations: self.settings.activations,
+                gradients: self.settings.gradients,
                 pace: prediction.pace_up,
                 deadline_s: planned.deadline_s,
             };
@@ -91,15 +92,18 @@ impl Coordinator {
                     if cut < old {
                         next.moved = Some((cut..old, state));
                     } else {
-                        next.block = (cut > old).then(|| Slice { state: state.clone(), layers: old..cut });
-                        next.start = Some(Slice { state, layers: cut..layers });
+                        if cut > old {
+                            next.blocks = vec![Slice { state: state.clone(), layers: old..cut }];
+                        }
+                        next.start = Some(Slice { state, layers: cut..end });
                     }
                 }
                 None => {
                     let state = self.global.clone();
-                    next.block = (start == StartFrom::Cloud && cut > 0)
-                        .then(|| Slice { state: state.clone(), layers: 0..cut });
-                    next.start = Some(Slice { state, layers: cut..layers });
+                    if start == StartFrom::Cloud {
+                        next.blocks = self.settings.edge_blocks(&state, cut);
+                    }
+                    next.start = Some(Slice { state, layers: cut..end });
                 }
             }
             member.round = Some(next);
@@ -128,15 +132,15 @@ impl Coordinator {
         let Some(member) = self.fleet.get(edge).filter(|member| member.ready) else { return };
         let Some(plan) = member.round.as_ref().map(|round| round.plan) else { return };
         self.send(edge, CloudMessage::Round(plan));
-        self.send_block(now, edge);
+        self.send_blocks(now, edge);
     }
 
     /// Sends the layers that an edge gets at the start of its round, if there are any.
-    pub(super) fn send_block(&mut self, now: Duration, edge: &str) {
+    pub(super) fn send_blocks(&mut self, now: Duration, edge: &str) {
         let Some(member) = self.fleet.get(edge).filter(|member| member.connection.is_some()) else { return };
         let Some(round) = member.round.as_ref() else { return };
         let plan = round.plan;
-        if let Some(Slice { state, layers }) = round.block.clone() {
+        for Slice { state, layers } in round.blocks.clone() {
             let block = state.slice(&self.settings.spec, layers);
             let tensor = encode_state(plan.round, plan.attempt, 0, block);
             self.emit_state_moved(now, edge, tensor.header.round, tensor.wire_bytes(), "down");
@@ -166,13 +170,13 @@ impl Coordinator {
             && !layers.is_empty()
         {
             let replica = Replica::Of(edge.to_owned());
-            self.push(Action::Compute(Job::Place { replica, state, from: layers.start }));
+            self.push(Action::Compute(Job::Place { replica, state, layers }));
         }
     }
 
     pub(super) fn place_shared(&mut self) {
         if let Some(Slice { state, layers }) = self.shared_start.clone() {
-            let job = Job::Place { replica: Replica::Shared, state, from: layers.start };
+            let job = Job::Place { replica: Replica::Shared, state, layers };
             self.push(Action::Compute(job));
         }
     }
@@ -203,18 +207,18 @@ impl Coordinator {
         if peak_rss_bytes > 0 {
             self.emit(now, EventKind::EdgeMemory { edge: edge.to_owned(), peak_rss_bytes });
         }
-        let (layers, moments) = (self.settings.spec.len(), self.settings.moments());
+        let (end, moments) = (self.settings.cloud_end(), self.settings.moments());
         let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
-        if !round.is_trained(layers) {
+        if !round.is_trained(end) {
             let reason =
                 format!("it ended its round after {} of {} steps", round.next_step, round.plan.steps);
             self.refuse_edge(now, edge, &reason);
             return;
         }
         round.done = true;
-        if round.cut() == layers {
+        if round.cut() == end {
             // Local training: the cloud's half is without layers, but a shallower cut appends to it.
-            round.exported = Some(LayerState { layers: layers..layers, moments, values: Vec::new() });
+            round.exported = Some(LayerState { layers: end..end, moments, values: Vec::new() });
         }
         self.end_member_round(now, edge);
     }
@@ -238,14 +242,14 @@ impl Coordinator {
             }
         };
         self.emit_state_moved(now, edge, header.round, bytes, "up");
-        let layers = self.settings.spec.len();
+        let (layers, end, tail) = (self.settings.spec.len(), self.settings.cloud_end(), self.settings.tail);
         let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
         if header.step == 0 {
             match round.moved.take() {
                 Some((range, rest)) if range == state.layers => {
                     let mut whole = state;
                     whole.append(Arc::unwrap_or_clone(rest));
-                    round.start = Some(Slice { state: Arc::new(whole), layers: range.start..layers });
+                    round.start = Some(Slice { state: Arc::new(whole), layers: range.start..end });
                     self.place(edge);
                     self.serve(now, edge);
                 }
@@ -259,6 +263,9 @@ impl Coordinator {
             }
         } else if round.plan.aggregate && state.layers == (0..round.cut()) {
             round.upload = Some(state);
+            self.end_member_round(now, edge);
+        } else if round.plan.aggregate && tail.is_some_and(|tail| state.layers == (tail..layers)) {
+            round.tail = Some(state);
             self.end_member_round(now, edge);
         } else {
             let reason = format!(
@@ -275,9 +282,9 @@ impl Coordinator {
     /// Asks for the replica's state once the edge has done the round, then sees whether all have.
     pub(super) fn end_member_round(&mut self, now: Duration, edge: &str) {
         let shared = self.settings.topology == Topology::Shared;
-        let layers = self.settings.spec.len();
+        let end = self.settings.cloud_end();
         let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
-        if !shared && !round.export_asked && round.next_step == round.plan.steps && round.cut() < layers {
+        if !shared && !round.export_asked && round.next_step == round.plan.steps && round.cut() < end {
             round.export_asked = true;
             let (number, attempt) = (round.plan.round, round.plan.attempt);
             let replica = Replica::Of(edge.to_owned());
@@ -305,7 +312,12 @@ impl Coordinator {
                 }
                 self.end_round_when_complete(now);
             }
-            Replica::Shared if matches!(self.phase, Phase::Aggregate) && round == self.round => {
+            // A second one would average models that the first has already taken.
+            Replica::Shared
+                if matches!(self.phase, Phase::Aggregate)
+                    && round == self.round
+                    && self.shared_end.is_none() =>
+            {
                 if !state.is_finite() {
                     self.abort(now, format!("the edges' shared model has diverged: {}", diverged(round)));
                     return;
@@ -323,7 +335,9 @@ impl Coordinator {
         round.handed_on
             || round.done
                 && (shared || round.exported.is_some())
-                && (!round.plan.aggregate || round.cut() == 0 || round.upload.is_some())
+                && (!round.plan.aggregate
+                    || ((round.cut() == 0 || round.upload.is_some())
+                        && (self.settings.tail.is_none() || round.tail.is_some())))
     }
 
     /// The barrier: goes on once every edge that takes part is complete.

@@ -1,12 +1,16 @@
 //! What a coordinator is told before it starts.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::member::Slice;
 use crate::codec::{ActivationCodec, Codec};
-use crate::config::{self, AggregateMoments, Algorithm, Config, ConfigError, FixedCut, StandardizeMethod};
+use crate::config::{
+    self, AggregateMoments, Algorithm, Config, ConfigError, FixedCut, LabelsAt, StandardizeMethod,
+};
 use crate::holdout;
-use crate::model::{ModelCost, ModelSpec};
+use crate::model::{LayerState, ModelCost, ModelSpec};
 use crate::optimizer::Optimizer;
 use crate::plan::{Deadline, Objective};
 use crate::profile::DeviceProfile;
@@ -87,6 +91,11 @@ pub struct Settings {
     pub reset_moments: bool,
     /// Which server-side models there are.
     pub topology: Topology,
+    /// Whether the edges keep their labels, and how many they have of each, to themselves.
+    pub labels_stay: bool,
+    /// Where the labels stay and the model is split: layers `[tail, L)` run on the edge too, the cloud's
+    /// are `[cut, tail)`, and cuts go up to `tail`. The cloud then has one replica per edge.
+    pub tail: Option<usize>,
     /// How cuts are found.
     pub cuts: Cuts,
     /// Cuts that a plan may give.
@@ -133,14 +142,24 @@ impl Settings {
         session: u64,
         cloud_profile: DeviceProfile,
     ) -> Result<Self, ConfigError> {
-        let (least, most) = config.check_depth(spec.len())?;
+        let cost = ModelCost::of(&spec);
+        let labels_stay = config.training.labels == LabelsAt::Edge;
+        // Plain federated learning keeps them anyway, and all layers with them.
+        let splits = config.training.algorithm != Algorithm::FedAvg;
+        let classifier = || cost.last_with_parameters().unwrap_or(spec.len().saturating_sub(1));
+        let tail = (labels_stay && splits).then(classifier);
+        let first = cost.first_with_parameters().unwrap_or(0);
+        let least_end = if config.data.allow_raw_data { 1 } else { first + 2 };
+        if let Some(tail) = tail.filter(|tail| *tail < least_end && !config.plan.allow_local) {
+            return Err(config.refuse_tail(tail, &spec));
+        }
+        let (least, most) = config.check_depth(spec.len(), tail)?;
         let topology = match config.training.algorithm {
             Algorithm::Centralized | Algorithm::SplitFedV2 => Topology::Shared,
             Algorithm::Sequential => Topology::HandedOn,
             Algorithm::SplitFedV1 | Algorithm::FedAvg => Topology::ReplicaPerEdge,
         };
         // Layers without parameters before the first that has some hide nothing: such a cut sends raw data.
-        let first = ModelCost::of(&spec).first_with_parameters().unwrap_or(0);
         let raw_is_allowed = config.data.allow_raw_data || most == 0;
         let least = if raw_is_allowed || config.plan.fixed_cut.is_some() {
             least
@@ -174,6 +193,8 @@ impl Settings {
             target_accuracy: training.target_accuracy.map(config::Share::get),
             reset_moments: training.aggregate_moments == AggregateMoments::Reset,
             topology,
+            labels_stay,
+            tail,
             cuts: match config.plan.fixed_cut {
                 Some(FixedCut::Random) => Cuts::Random,
                 Some(FixedCut::At(cut)) => Cuts::Fixed(cut),
@@ -209,6 +230,18 @@ impl Settings {
         })
     }
 
+    /// One past the last layer that the cloud may train.
+    pub fn cloud_end(&self) -> usize {
+        self.tail.unwrap_or(self.spec.len())
+    }
+
+    /// The layers of a whole model that an edge at `cut` has, each run of them.
+    pub(super) fn edge_blocks(&self, state: &Arc<LayerState>, cut: usize) -> Vec<Slice> {
+        let tail = self.tail.map(|tail| tail..self.spec.len());
+        let layers = (cut > 0).then_some(0..cut).into_iter().chain(tail);
+        layers.map(|layers| Slice { state: state.clone(), layers }).collect()
+    }
+
     /// Whether the round (from 0) ends with an aggregation: every `aggregate_every`th and the last.
     pub fn aggregates(&self, round: u32) -> bool {
         (round + 1).is_multiple_of(self.aggregate_every) || round + 1 == self.max_rounds
@@ -230,5 +263,59 @@ impl Settings {
     /// How many optimizer moments every trained tensor has.
     pub fn moments(&self) -> usize {
         self.optimizer.moments().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::builtin::builtin;
+
+    /// The settings of a fleet of one, with `sets`, for a perceptron whose layers are flatten, linear, relu,
+    /// linear, relu, linear.
+    fn settings(sets: &[&str]) -> Result<Settings, String> {
+        let text =
+            "name = \"x\"\n[model]\narch = \"mlp\"\n[data]\ndataset = \"mnist\"\n[[edge]]\nname = \"a\"";
+        let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+        let config = Config::parse(text, "x.toml", &sets).expect("the overrides are allowed");
+        let spec = builtin("mlp", [1, 28, 28], 10).expect("it is built in");
+        Settings::from_config(&config, spec, 1, DeviceProfile::default()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn with_the_labels_the_classifier_stays_and_cuts_end_before_it() {
+        let cloud = settings(&[]).expect("it is right");
+        assert_eq!((cloud.labels_stay, cloud.tail, cloud.cloud_end()), (false, None, cloud.spec.len()));
+        let edge = settings(&["training.labels=edge"]).expect("it is right");
+        let tail = edge.spec.len() - 1;
+        assert_eq!((edge.labels_stay, edge.tail, edge.cloud_end()), (true, Some(tail), tail));
+        assert_eq!(edge.depth, 2..=tail - 1);
+        let local = settings(&["training.labels=edge", "plan.allow_local=true", "plan.fixed_cut=5"]);
+        assert_eq!(local.expect("it is right").cuts, Cuts::Fixed(tail));
+    }
+
+    #[test]
+    fn federated_learning_has_no_classifier_apart() {
+        let fedavg = settings(&["training.algorithm=fedavg", "training.labels=edge"]).expect("it is right");
+        assert_eq!((fedavg.labels_stay, fedavg.tail), (true, None));
+        assert_eq!(fedavg.cuts, Cuts::Fixed(fedavg.spec.len()));
+    }
+
+    #[test]
+    fn a_model_that_leaves_the_cloud_nothing_is_refused() {
+        let text = "name = \"x\"\n[model]\narch = \"mlp\"\n[data]\ndataset = \"mnist\"\n\
+                    [training]\nlabels = \"edge\"\n[[edge]]\nname = \"a\"";
+        let config = Config::parse(text, "x.toml", &[]).expect("it is right");
+        let mut spec = builtin("mlp", [1, 28, 28], 10).expect("it is built in");
+        spec.layers.drain(1..spec.layers.len() - 1);
+        if let crate::model::LayerOp::Linear { inputs, .. } = &mut spec.layers[1].op {
+            *inputs = 28 * 28;
+        }
+        let spec = spec.checked().expect("flatten and a classifier");
+        let error = Settings::from_config(&config, spec, 1, DeviceProfile::default())
+            .map_err(|error| error.to_string());
+        let error = error.expect_err("the cloud has nothing");
+        assert!(error.starts_with("x.toml:7: `training.labels = \"edge\"` is not allowed"), "{error}");
+        assert!(error.contains("its layers from 1 on stay there"), "{error}");
     }
 }

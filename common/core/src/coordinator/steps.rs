@@ -1,30 +1,46 @@
 //! The steps of a round: activations in, turns, cut gradients out, and what edges report of them.
+//!
+//! Where the labels stay on the edge (a U-shaped split, Vepakomma et al. 2018, arXiv 1812.00564) a step
+//! passes through the cloud twice: activations in, activations out; gradient in, cut gradient out.
 
 use std::time::Duration;
 
 use super::Coordinator;
-use super::action::{Action, Job, Replica, StepJob};
+use super::action::{Action, Job, Replica, StepJob, StepPart};
 use super::member::{Arrived, Served};
 use super::settings::Topology;
 use crate::event::{EventKind, TermsMs};
-use crate::wire::{StepReport, TensorMessage};
+use crate::wire::{StepReport, TensorHeader, TensorKind, TensorMessage};
 
 impl Coordinator {
+    /// The activations of a step, or the gradient of those before the edge's last layers.
     pub(super) fn handle_activations(&mut self, now: Duration, edge: &str, tensor: TensorMessage) {
         let header = tensor.header;
-        let layers = self.settings.spec.len();
+        let end = self.settings.cloud_end();
         if !self.is_current(edge, header.round, header.attempt) {
             return;
         }
+        let Some(part) = self.part_of(&header) else {
+            let reason = match header.kind {
+                TensorKind::Activations => "it sent labels, which stay on the edges in this run",
+                _ => "it sent a gradient where the cloud has the labels",
+            };
+            self.refuse_edge(now, edge, reason);
+            return;
+        };
         let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
-        if header.step < round.next_step {
+        let (place, next) = ((header.step, part == StepPart::Backward), (round.next_step, round.passed));
+        if place < next {
             // A replay after a lost connection: answered, not trained again. An older one is a late copy.
-            if header.step.checked_add(1) == Some(round.next_step)
-                && let Some(reply) = round.reply.clone()
+            let answer =
+                if part == StepPart::Forward { TensorKind::TailActivations } else { TensorKind::CutGradient };
+            if let Some(reply) = &round.reply
+                && (reply.header.step, reply.header.kind) == (header.step, answer)
             {
+                let reply = reply.clone();
                 self.send_tensor(edge, reply);
             }
-        } else if round.is_trained(layers) || header.step > round.next_step {
+        } else if round.is_trained(end) || place > next {
             let reason = format!(
                 "it sent step {} of round {}, where {} of {} steps were served at cut {}",
                 u64::from(header.step) + 1,
@@ -35,12 +51,23 @@ impl Coordinator {
             );
             self.refuse_edge(now, edge, &reason);
         } else if !round.in_service {
-            round.arrived = Some(Arrived { tensor, at: now });
+            round.arrived = Some(Arrived { part, tensor, at: now });
             self.serve(now, edge);
         }
     }
 
-    /// Hands the edge's waiting activations to its replica, if it is their turn.
+    /// What the cloud does with a tensor of a step; `None` if it is of another kind of training.
+    fn part_of(&self, header: &TensorHeader) -> Option<StepPart> {
+        let labels_stay = self.settings.tail.is_some();
+        match header.kind {
+            TensorKind::Activations if !labels_stay => Some(StepPart::Whole),
+            TensorKind::Activations if header.labels == 0 => Some(StepPart::Forward),
+            TensorKind::TailGradient if labels_stay => Some(StepPart::Backward),
+            _ => None,
+        }
+    }
+
+    /// Hands the edge's waiting tensor to its replica, if it is its turn.
     pub(super) fn serve(&mut self, now: Duration, edge: &str) {
         let shared = self.settings.topology == Topology::Shared;
         if shared && self.turn().as_deref() != Some(edge) {
@@ -54,17 +81,18 @@ impl Coordinator {
         if round.in_service || (round.start.is_none() && !shared) {
             return;
         }
-        let Some(Arrived { tensor, at }) = round.arrived.take() else { return };
+        let Some(Arrived { part, tensor, at }) = round.arrived.take() else { return };
         let step = round.next_step;
         round.in_service = true;
         let served = &mut round.served[step as usize];
         if shared {
             served.turn_s = now.saturating_sub(at).as_secs_f64();
         }
-        served.residence_s = at.as_secs_f64() + served.turn_s;
-        served.bytes_up = tensor.wire_bytes();
+        served.residence_s -= at.as_secs_f64() + served.turn_s;
+        served.bytes_up += tensor.wire_bytes();
         let plan = round.plan;
         let job = StepJob {
+            part,
             replica: if shared { Replica::Shared } else { Replica::Of(edge.to_owned()) },
             edge: edge.to_owned(),
             round: plan.round,
@@ -77,6 +105,7 @@ impl Coordinator {
                 plan.optimizer_steps + u64::from(step) + 1
             },
             tensor,
+            activations: settings.activations,
             gradients: settings.gradients,
         };
         self.push(Action::Compute(Job::Step(job)));
@@ -110,11 +139,10 @@ impl Coordinator {
         round.in_service = false;
         round.next_step += 1;
         let served = &mut round.served[step as usize];
-        let arrived_s = served.residence_s;
         *served = Served {
             loss,
             correct,
-            residence_s: now.as_secs_f64() - arrived_s,
+            residence_s: served.residence_s + now.as_secs_f64(),
             service_s: seconds,
             bytes_down: reply.wire_bytes(),
             ..*served
@@ -131,10 +159,44 @@ impl Coordinator {
         self.end_member_round(now, edge);
     }
 
+    /// A step has gone forward or back through the layers between the edge's.
+    pub(super) fn handle_passed(
+        &mut self,
+        now: Duration,
+        edge: &str,
+        step: u32,
+        reply: TensorMessage,
+        seconds: f64,
+    ) {
+        let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
+        let is_back = reply.header.kind == TensorKind::CutGradient;
+        if (step, is_back) != (round.next_step, round.passed) || !round.in_service {
+            return;
+        }
+        round.in_service = false;
+        round.passed = !is_back;
+        round.next_step += u32::from(is_back);
+        let served = &mut round.served[step as usize];
+        served.residence_s += now.as_secs_f64();
+        served.service_s += seconds;
+        served.bytes_down += reply.wire_bytes();
+        round.reply = Some(reply.clone());
+        let (predicted, service_s) = (round.prediction.cloud_service_s, served.service_s);
+        self.send_tensor(edge, reply);
+        if is_back {
+            self.forecast.observe_cloud(predicted, service_s);
+            self.end_member_round(now, edge);
+        }
+    }
+
     /// A step's activations cannot be trained on.
     pub(super) fn handle_rejected(&mut self, now: Duration, edge: &str, reason: &str) {
         if let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) {
             round.in_service = false;
+            // If it is served again, then as if for the first time.
+            if let Some(served) = round.served.get_mut(round.next_step as usize) {
+                *served = Served::default();
+            }
         }
         let reason = format!("round {}: {reason}", self.round + 1);
         self.refuse_edge(now, edge, &reason);
@@ -153,6 +215,10 @@ impl Coordinator {
         }
         if !report.is_sound() {
             self.refuse_edge(now, edge, "it reported times or a loss that are negative or not finite");
+            return;
+        }
+        if self.settings.tail.is_some() && report.local.is_none() {
+            self.refuse_edge(now, edge, "it reported no loss, which it alone knows where the labels stay");
             return;
         }
         let Some(member) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };

@@ -57,8 +57,10 @@ impl Coordinator {
         let cut = round.cut();
         let start = if is_first { StartFrom::Initial } else { StartFrom::Cloud };
         round.plan = RoundPlan { start, optimizer_steps: self.model_steps, ..round.plan };
-        round.block =
-            (start == StartFrom::Cloud && cut > 0).then(|| Slice { state: model.clone(), layers: 0..cut });
+        round.blocks = match start {
+            StartFrom::Cloud => self.settings.edge_blocks(&model, cut),
+            _ => Vec::new(),
+        };
         round.start = Some(Slice { layers: cut..model.layers.end, state: model });
         self.begin_attempt(now, &edge);
     }
@@ -81,7 +83,7 @@ impl Coordinator {
             lower.append(upper);
             lower
         });
-        (round.start, round.block, round.handed_on) = (None, None, true);
+        (round.start, round.blocks, round.handed_on) = (None, Vec::new(), true);
         let steps = u64::from(round.plan.steps);
         member.steps_done += steps;
         self.model_steps += steps;

@@ -191,6 +191,11 @@ impl ModelCost {
         self.layers.iter().position(|layer| layer.params > 0)
     }
 
+    /// The last layer with parameters, if any: the classifier, which stays on the edge with the labels.
+    pub fn last_with_parameters(&self) -> Option<usize> {
+        self.layers.iter().rposition(|layer| layer.params > 0)
+    }
+
     /// The first layer that is trained, if any: the backward pass ends there.
     pub fn first_trained(&self) -> Option<usize> {
         self.layers.iter().position(|layer| layer.trained)
@@ -222,6 +227,19 @@ impl ModelCost {
         })
         .saturating_add(kept.max(passing).saturating_mul(batch))
         .saturating_mul(VALUE_BYTES)
+    }
+
+    /// Bytes of tensors that an edge with layers `[0, cut)` and, where the labels stay there, `[tail, L)`
+    /// holds at once: [`Self::training_memory_bytes`] of both, and the tail's gradient for the cloud.
+    ///
+    /// # Panics
+    /// If the model does not have these layers.
+    pub fn edge_memory_bytes(&self, cut: usize, tail: Option<usize>, batch: u64, moments: u64) -> u64 {
+        let head = self.training_memory_bytes(0..cut, batch, moments);
+        let Some(tail) = tail else { return head };
+        let gradient = self.layers.get(tail).map_or(0, |layer| layer.input_bytes.saturating_mul(batch));
+        head.saturating_add(self.training_memory_bytes(tail..self.layers.len(), batch, moments))
+            .saturating_add(gradient)
     }
 
     /// Bytes of tensors that the whole model needs at once to evaluate `batch` samples at a time, from

@@ -142,6 +142,17 @@ impl LayerState {
         self.values.extend(next.values);
     }
 
+    /// The state of all the layers of some states of adjoining layers, in order; `None` of none.
+    ///
+    /// # Panics
+    /// As [`Self::append`].
+    pub fn joined(parts: impl IntoIterator<Item = Self>) -> Option<Self> {
+        parts.into_iter().reduce(|mut whole, next| {
+            whole.append(next);
+            whole
+        })
+    }
+
     /// The same weights and buffers with `moments` moments per trained tensor, all zero: what training
     /// starts from.
     #[must_use]

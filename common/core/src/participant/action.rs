@@ -55,7 +55,7 @@ pub enum Job {
         /// The round's plan.
         plan: RoundPlan,
         /// Layers from the cloud.
-        block: Option<TensorMessage>,
+        blocks: Vec<TensorMessage>,
         /// Whether the model in memory is not what the round before this one ended with, so that it must
         /// come from the state folder.
         rolled_back: bool,
@@ -66,6 +66,15 @@ pub enum Job {
         plan: RoundPlan,
         /// The step in the round.
         step: u32,
+    },
+    /// Labels on the edge: all that its last layers do in a step. Answered by [`Computed::TailStepped`].
+    Tail {
+        /// The round's plan.
+        plan: RoundPlan,
+        /// The step in the round.
+        step: u32,
+        /// The activations before them.
+        activations: TensorMessage,
     },
     /// Finish a step with the gradient at the cut. Answered by [`Computed::Backwarded`].
     Backward {
@@ -130,8 +139,25 @@ pub enum Computed {
         attempt: u32,
         /// The step in the round.
         step: u32,
-        /// Activations and labels.
+        /// Activations, and labels unless they stay here.
         activations: TensorMessage,
+        /// How long it took.
+        seconds: f64,
+    },
+    /// The edge's last layers are done with a step.
+    TailStepped {
+        /// The round.
+        round: u32,
+        /// The attempt at it.
+        attempt: u32,
+        /// The step in the round.
+        step: u32,
+        /// The gradient of the activations before them.
+        gradient: TensorMessage,
+        /// Mean loss.
+        loss: f32,
+        /// Correct predictions.
+        correct: u32,
         /// How long it took.
         seconds: f64,
     },
@@ -167,8 +193,8 @@ pub enum Computed {
         round: u32,
         /// The attempt at it.
         attempt: u32,
-        /// The client-side model, if it is to be aggregated.
-        upload: Option<TensorMessage>,
+        /// The client-side model, each run of layers, if it is to be aggregated.
+        uploads: Vec<TensorMessage>,
         /// Largest resident set so far, in bytes; 0 if unknown.
         peak_rss_bytes: u64,
     },

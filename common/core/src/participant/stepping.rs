@@ -12,30 +12,46 @@ use crate::wire::{EdgeMessage, RoundPlan, StartFrom, StepReport, TensorMessage};
 #[derive(Debug)]
 pub(super) struct InRound {
     pub(super) plan: RoundPlan,
-    stage: Stage,
-    step: u32,
+    pub(super) stage: Stage,
+    pub(super) step: u32,
     started_at: Duration,
     forward_s: f64,
-    downlink: Option<Transfer>,
+    pub(super) downlink: Option<Transfer>,
     /// What the cloud has not answered yet, for a replay.
-    activations: Option<TensorMessage>,
-    moved: Option<TensorMessage>,
-    upload: Option<TensorMessage>,
+    pub(super) unanswered: Option<TensorMessage>,
+    pub(super) moved: Option<TensorMessage>,
+    /// What the last layers took in this step, and their loss and correct predictions.
+    pub(super) tail: Option<(f64, f32, u32)>,
+    uploads: Vec<TensorMessage>,
     reports: Vec<StepReport>,
     peak_rss_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     /// Layers from the cloud are still to come.
     AwaitLayers,
     Begin,
     Forward,
+    /// Labels on the edge: the activations before its last layers are still to come.
+    AwaitActivations,
+    Tail,
     AwaitGradient,
     Backward,
     LocalStep,
     End,
     Done,
+}
+
+impl InRound {
+    /// The answer to what was sent last has come.
+    pub(super) fn received(&mut self, transfer: Transfer) {
+        (self.unanswered, self.moved) = (None, None);
+        // Where there are two in a step the longer one says more of the link.
+        if self.downlink.is_none_or(|before| before.bytes <= transfer.bytes) {
+            self.downlink = Some(transfer);
+        }
+    }
 }
 
 impl Participant {
@@ -44,7 +60,7 @@ impl Participant {
             self.fail("the coordinator sent a round before a model");
             return;
         };
-        if plan.cut as usize > assignment.model.len() || plan.steps == 0 {
+        if plan.cut as usize > assignment.cloud_end() || plan.steps == 0 {
             self.fail("the coordinator sent a plan that does not fit the model");
             return;
         }
@@ -53,6 +69,14 @@ impl Participant {
         if plan.cut as usize <= first && !self.raw_data_may_leave {
             self.fail(&format!(
                 "the coordinator asked for raw data (cut {} of `{}`), which this edge was not told to send",
+                plan.cut, assignment.model.name
+            ));
+            return;
+        }
+        let labels_leave = assignment.tail.is_none() && (plan.cut as usize) < assignment.model.len();
+        if labels_leave && self.labels_stay {
+            self.fail(&format!(
+                "the coordinator asked for labels (cut {} of `{}`), which this edge was told to keep: it needs `training.labels = \"edge\"`",
                 plan.cut, assignment.model.name
             ));
             return;
@@ -74,21 +98,25 @@ impl Participant {
             started_at: now,
             forward_s: 0.0,
             downlink: None,
-            activations: None,
+            unanswered: None,
             moved: None,
-            upload: None,
+            tail: None,
+            uploads: Vec::new(),
             reports: Vec::new(),
             peak_rss_bytes: 0,
         });
         self.begin_when_complete();
     }
 
-    /// Whether the cloud sends layers at the start of a round with this plan.
-    fn awaits_layers(&self, plan: &RoundPlan) -> bool {
+    /// How many state tensors the cloud sends at the start of a round with this plan.
+    fn awaited_blocks(&self, plan: &RoundPlan) -> usize {
+        let has_tail = self.assignment.as_ref().is_some_and(|assignment| assignment.tail.is_some());
         match plan.start {
-            StartFrom::Initial => false,
-            StartFrom::Cloud => plan.cut > 0,
-            StartFrom::Own { .. } => self.completed.is_some_and(|completed| plan.cut > completed.cut),
+            StartFrom::Initial => 0,
+            StartFrom::Cloud => usize::from(plan.cut > 0) + usize::from(has_tail),
+            StartFrom::Own { .. } => {
+                usize::from(self.completed.is_some_and(|completed| plan.cut > completed.cut))
+            }
         }
     }
 
@@ -99,8 +127,13 @@ impl Participant {
         let awaited = awaited.map(|round| (round.plan.round, round.plan.attempt));
         let is_new = self.newest.is_none_or(|newest| id(&tensor) > newest) || awaited == Some(id(&tensor));
         // A late copy must not take the place of what is needed.
-        if is_new && self.early.as_ref().is_none_or(|early| id(early) <= id(&tensor)) {
-            self.early = Some(tensor);
+        if is_new && self.early.first().is_none_or(|early| id(early) <= id(&tensor)) {
+            let first = tensor.header.first_layer;
+            self.early.retain(|early| id(early) == id(&tensor) && early.header.first_layer != first);
+            // The head's layers and the tail's: no round has more.
+            if self.early.len() < 2 {
+                self.early.push(tensor);
+            }
             self.begin_when_complete();
         }
     }
@@ -114,17 +147,14 @@ impl Participant {
         let is_for = |tensor: &TensorMessage| {
             (tensor.header.round, tensor.header.attempt) == (plan.round, plan.attempt)
         };
-        let block = if self.awaits_layers(&plan) {
-            match self.early.take() {
-                Some(tensor) if is_for(&tensor) => Some(tensor),
-                other => {
-                    self.early = other;
-                    return;
-                }
+        let awaited = self.awaited_blocks(&plan);
+        let mut blocks = Vec::new();
+        if awaited > 0 {
+            if self.early.len() < awaited || !self.early.iter().all(is_for) {
+                return;
             }
-        } else {
-            None
-        };
+            blocks = std::mem::take(&mut self.early);
+        }
         // A round that is repeated after its end starts from the end of the one before.
         let follows =
             self.completed.is_some_and(|completed| completed.round.checked_add(1) == Some(plan.round));
@@ -133,7 +163,7 @@ impl Participant {
         if let Some(round) = self.round.as_mut() {
             round.stage = Stage::Begin;
         }
-        self.push(Action::Compute(Job::Begin { plan, block, rolled_back }));
+        self.push(Action::Compute(Job::Begin { plan, blocks, rolled_back }));
     }
 
     pub(super) fn handle_round_computed(&mut self, now: Duration, computed: Computed) {
@@ -150,21 +180,31 @@ impl Participant {
             Computed::Forwarded { round, attempt, step, activations, seconds }
                 if self.is_at(round, attempt, Stage::Forward) =>
             {
+                let awaits = self.stage_after_forward();
                 let Some(at) = self.round.as_mut().filter(|at| at.step == step) else { return };
-                at.stage = Stage::AwaitGradient;
+                at.stage = awaits;
                 at.forward_s = seconds;
-                at.activations = Some(activations.clone());
+                at.unanswered = Some(activations.clone());
                 let pace = at.plan.pace;
                 self.push(Action::SendTensor { tensor: activations, pace });
+            }
+            Computed::TailStepped { round, attempt, step, gradient, loss, correct, seconds }
+                if self.is_at(round, attempt, Stage::Tail) =>
+            {
+                self.handle_tail_stepped(step, gradient, (seconds, loss, correct));
             }
             Computed::Backwarded { round, attempt, step, seconds }
                 if self.is_at(round, attempt, Stage::Backward) =>
             {
                 let Some(at) = self.round.as_ref().filter(|at| at.step == step) else { return };
                 let (forward_s, downlink) = (at.forward_s, at.downlink);
+                let (backward_s, local) = match at.tail {
+                    Some((tail_s, loss, correct)) => (tail_s + seconds, Some((loss, correct))),
+                    None => (seconds, None),
+                };
                 self.end_step(
                     now,
-                    StepReport { step, forward_s, backward_s: seconds, downlink, ..StepReport::default() },
+                    StepReport { step, forward_s, backward_s, downlink, local, ..StepReport::default() },
                 );
             }
             Computed::LocalStepped { round, attempt, step, loss, correct, seconds }
@@ -173,30 +213,31 @@ impl Participant {
                 let local = Some((loss, correct));
                 self.end_step(now, StepReport { step, backward_s: seconds, local, ..StepReport::default() });
             }
-            Computed::RoundEnded { round, attempt, upload, peak_rss_bytes } => {
-                self.handle_round_ended(round, attempt, upload, peak_rss_bytes);
+            Computed::RoundEnded { round, attempt, uploads, peak_rss_bytes } => {
+                self.handle_round_ended(round, attempt, uploads, peak_rss_bytes);
             }
             // Of an attempt that was given up in the meantime.
             _ => {}
         }
     }
 
-    fn is_at(&self, round: u32, attempt: u32, stage: Stage) -> bool {
+    pub(super) fn is_at(&self, round: u32, attempt: u32, stage: Stage) -> bool {
         self.round
             .as_ref()
             .is_some_and(|at| at.plan.round == round && at.plan.attempt == attempt && at.stage == stage)
     }
 
     fn start_step(&mut self, now: Duration, step: u32) {
-        let layers = self.assignment.as_ref().map_or(0, |assignment| assignment.model.len());
+        let end = self.assignment.as_ref().map_or(0, |assignment| assignment.cloud_end());
         let Some(round) = self.round.as_mut() else { return };
         round.step = step;
         round.started_at = now;
+        round.downlink = None;
         let plan = round.plan;
         let job = if step == plan.steps {
             round.stage = Stage::End;
             Job::EndRound { plan }
-        } else if plan.cut as usize == layers {
+        } else if plan.cut as usize == end {
             round.stage = Stage::LocalStep;
             Job::LocalStep { plan, step }
         } else {
@@ -213,9 +254,7 @@ impl Participant {
         }
         let Some(round) = self.round.as_mut().filter(|round| round.step == header.step) else { return };
         round.stage = Stage::Backward;
-        round.downlink = Some(transfer);
-        round.activations = None;
-        round.moved = None;
+        round.received(transfer);
         let (plan, step) = (round.plan, round.step);
         self.push(Action::Compute(Job::Backward { plan, step, gradient }));
     }
@@ -233,13 +272,13 @@ impl Participant {
         &mut self,
         round: u32,
         attempt: u32,
-        upload: Option<TensorMessage>,
+        uploads: Vec<TensorMessage>,
         peak_rss_bytes: u64,
     ) {
         if self.is_at(round, attempt, Stage::End) {
             let Some(at) = self.round.as_mut() else { return };
             at.stage = Stage::Done;
-            at.upload = upload;
+            at.uploads = uploads;
             at.peak_rss_bytes = peak_rss_bytes;
             let RoundPlan { cut, aggregate, steps, .. } = at.plan;
             self.completed = Some(Completed { round, attempt, cut, aggregate, steps });
@@ -249,7 +288,7 @@ impl Participant {
             && self.completed.is_some_and(|done| (done.round, done.attempt) == (round, attempt))
         {
             // Encoded once more after a restart.
-            if let Some(tensor) = upload {
+            for tensor in uploads {
                 self.push(Action::SendTensor { tensor, pace: None });
             }
             self.push(Action::Send(EdgeMessage::RoundDone { round, attempt, peak_rss_bytes }));
@@ -259,7 +298,7 @@ impl Participant {
     fn send_round_end(&mut self) {
         let Some(at) = self.round.as_ref() else { return };
         let (round, attempt, peak_rss_bytes) = (at.plan.round, at.plan.attempt, at.peak_rss_bytes);
-        if let Some(tensor) = at.upload.clone() {
+        for tensor in at.uploads.clone() {
             self.push(Action::SendTensor { tensor, pace: None });
         }
         self.push(Action::Send(EdgeMessage::RoundDone { round, attempt, peak_rss_bytes }));
@@ -274,14 +313,14 @@ impl Participant {
             return;
         };
         let RoundPlan { round, attempt, pace, .. } = at.plan;
-        let (reports, moved, activations) = (at.reports.clone(), at.moved.clone(), at.activations.clone());
+        let (reports, moved, unanswered) = (at.reports.clone(), at.moved.clone(), at.unanswered.clone());
         if !reports.is_empty() {
             self.push(Action::Send(EdgeMessage::StepsDone { round, attempt, reports }));
         }
         if let Some(tensor) = moved {
             self.push(Action::SendTensor { tensor, pace: None });
         }
-        if let Some(tensor) = activations {
+        if let Some(tensor) = unanswered {
             self.push(Action::SendTensor { tensor, pace });
         }
         if has_ended(self.round.as_ref()) {

@@ -44,13 +44,16 @@ pub struct EdgeInput {
     pub forward_s: Vec<f64>,
     /// Likewise of the backward pass, with the optimizer's step.
     pub backward_s: Vec<f64>,
+    /// Seconds of the layers that stay on this edge at every cut, behind those that can be cut: the ones
+    /// with the labels. Part of the edge's backward time.
+    pub tail_s: f64,
     /// The uplink's estimated rate.
     pub up_bytes_per_s: f64,
     /// The downlink's estimated rate.
     pub down_bytes_per_s: f64,
-    /// Round-trip time; half of it is charged to each direction.
+    /// Round-trip times of a step; half is charged to each direction.
     pub rtt_s: f64,
-    /// What a step's two transfers cost besides rate and round trip (streams, framing, wake-ups); half of
+    /// What a step's transfers cost besides rate and round trip (streams, framing, wake-ups); half of
     /// it is charged to each direction.
     pub latency_overhead_s: f64,
     /// Bytes that the client-side model may take.
@@ -190,6 +193,7 @@ impl EdgeInput {
         let place = Place { name: format!("edge {:?}", self.name), layers };
         place.per_layer("forward_s", &self.forward_s, &SECONDS)?;
         place.per_layer("backward_s", &self.backward_s, &SECONDS)?;
+        place.number("tail_s", self.tail_s, &SECONDS)?;
         place.number("up_bytes_per_s", self.up_bytes_per_s, &RATE)?;
         place.number("down_bytes_per_s", self.down_bytes_per_s, &RATE)?;
         place.number("rtt_s", self.rtt_s, &SECONDS)?;

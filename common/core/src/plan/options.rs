@@ -120,7 +120,7 @@ pub(super) fn tabulate(input: &PlanInput, up: &[f64], down: &[f64]) -> Vec<EdgeO
                 uplink: transfer(bytes_up, up),
                 cloud: service[cut],
                 downlink: transfer(bytes_down, down),
-                edge_backward: backward[cut],
+                edge_backward: backward[cut] + edge.tail_s,
             };
             let weights_s = input.state_bytes[cut] as f64 * (1.0 / up + 1.0 / down) / steps;
             CutOption {

@@ -17,6 +17,7 @@ fn camera() -> EdgeInput {
         name: "camera".to_owned(),
         forward_s: vec![0.004, 0.004, 0.008, 0.016],
         backward_s: vec![0.006, 0.006, 0.012, 0.024],
+        tail_s: 0.0,
         up_bytes_per_s: 1e6,
         down_bytes_per_s: 2e6,
         rtt_s: 0.0,

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use crate::codec::ActivationCodec;
+use crate::codec::{ActivationCodec, Codec};
 use crate::link::Transfer;
 use crate::model::ModelSpec;
 use crate::optimizer::Optimizer;
@@ -85,7 +85,7 @@ pub struct TrainingRequest {
     pub name: String,
     /// Samples in its shard.
     pub samples: u64,
-    /// Samples per label, from label 0 on.
+    /// Samples per label, from label 0 on; empty where the labels stay on the edge.
     pub labels: Vec<u64>,
     /// Shape of one sample, `[channels, height, width]`.
     pub shape: [usize; 3],
@@ -119,11 +119,12 @@ pub struct StepReport {
     pub step: u32,
     /// Forward pass of the client-side model; 0 for a local step, which is not timed in parts.
     pub forward_s: f64,
-    /// Backward pass of the client-side model and its optimizer step; all of a local step.
+    /// Backward pass of the client-side model and its optimizer step, and all that its last layers do
+    /// where the labels stay on the edge; all of a local step.
     pub backward_s: f64,
     /// From the start of the forward pass to the end of the optimizer step.
     pub latency_s: f64,
-    /// The cut gradient's transfer.
+    /// The cut gradient's transfer, or the longer one where there are two.
     pub downlink: Option<Transfer>,
     /// Mean loss and correct predictions, where the edge ran the last layer itself.
     pub local: Option<(f32, u32)>,
@@ -239,8 +240,17 @@ pub struct Assignment {
     pub steps_per_round: u32,
     /// Least cut that a plan may give: what the edge checks its memory limit against.
     pub least_cut: u32,
+    /// Where the labels stay on the edge: layers `[tail, L)` run there too, and cuts go up to `tail`.
+    pub tail: Option<u32>,
     /// Bytes of the probe that measures the uplink; 0 for none.
     pub probe_bytes: u32,
+}
+
+impl Assignment {
+    /// One past the last layer that the cloud may have.
+    pub fn cloud_end(&self) -> usize {
+        self.tail.map_or(self.model.len(), |tail| tail as usize)
+    }
 }
 
 /// Where an edge's half of the model comes from at the start of a round.
@@ -249,12 +259,12 @@ pub enum StartFrom {
     /// Initial values by seed and tensor name.
     Initial,
     /// The end of the round before. With a deeper cut, the cloud sends the layers in between as a
-    /// state tensor; with a shallower one the edge sends them, if `upload_moved`.
+    /// state tensor; with a shallower one the edge sends them, if `upload_moved`. The tail never moves.
     Own {
         /// Whether the cloud still needs the layers that leave the edge.
         upload_moved: bool,
     },
-    /// A state tensor with all of the edge's layers, from the cloud.
+    /// A state tensor with all of the edge's layers, from the cloud; another with its tail's.
     Cloud,
 }
 
@@ -265,7 +275,7 @@ pub struct RoundPlan {
     pub round: u32,
     /// Counts the starts of this round for this edge: what belongs to an earlier one is void.
     pub attempt: u32,
-    /// Layers `[0, cut)` run on the edge.
+    /// Layers `[0, cut)` run on the edge. The cloud has none at cut L, or at the tail.
     pub cut: u32,
     /// Steps in this round.
     pub steps: u32,
@@ -277,6 +287,8 @@ pub struct RoundPlan {
     pub aggregate: bool,
     /// How the activations travel.
     pub activations: ActivationCodec,
+    /// Codec of the gradients.
+    pub gradients: Codec,
     /// The rate reserved on the uplink, in bytes per second: the edge paces to it.
     pub pace: Option<f64>,
     /// The shared latency deadline, in seconds.

@@ -26,7 +26,8 @@ const MAGIC: [u8; 4] = *b"PWT1";
 /// What a tensor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TensorKind {
-    /// Smashed data: the activations at the cut, edge to cloud, followed by the batch's labels.
+    /// Smashed data: the activations at the cut, edge to cloud, followed by the batch's labels unless
+    /// these stay on the edge.
     Activations,
     /// The gradient at the cut, cloud to edge.
     CutGradient,
@@ -34,12 +35,34 @@ pub enum TensorKind {
     State,
     /// Values without meaning, sent to measure a link.
     Probe,
+    /// Where the labels stay on the edge: the activations before its last layers, cloud to edge.
+    TailActivations,
+    /// The gradient of these activations, edge to cloud.
+    TailGradient,
     /// Weights and buffers of the whole global model, which an edge is to evaluate.
     Model,
 }
 
 impl TensorKind {
-    const ALL: [Self; 5] = [Self::Activations, Self::CutGradient, Self::State, Self::Probe, Self::Model];
+    const ALL: [Self; 7] = [
+        Self::Activations,
+        Self::CutGradient,
+        Self::State,
+        Self::Probe,
+        Self::TailActivations,
+        Self::TailGradient,
+        Self::Model,
+    ];
+
+    /// Whether it is a gradient, which f16 needs scaled.
+    fn is_gradient(self) -> bool {
+        matches!(self, Self::CutGradient | Self::TailGradient)
+    }
+
+    /// Whether it crosses the wire in every step: what rates are reserved for.
+    pub fn is_of_a_step(self) -> bool {
+        !matches!(self, Self::State | Self::Probe | Self::Model)
+    }
 
     fn code(self) -> u8 {
         self as u8
@@ -53,6 +76,8 @@ impl std::fmt::Display for TensorKind {
             Self::CutGradient => "cut gradient",
             Self::State => "state",
             Self::Probe => "probe",
+            Self::TailActivations => "tail activations",
+            Self::TailGradient => "tail gradient",
             Self::Model => "model",
         })
     }
@@ -315,7 +340,7 @@ impl TensorMessage {
             if let Some(selection) = selection {
                 selection.encode(&mut bytes);
             }
-            if header.kind == TensorKind::CutGradient {
+            if header.kind.is_gradient() {
                 header.exponent = codec::encode_scaled(header.codec, shape, &values, &mut bytes);
             } else {
                 codec::encode(header.codec, shape, &values, &mut bytes);

@@ -42,6 +42,55 @@ fn check_bytes(spec: &ModelSpec, batch: u32) {
 }
 
 #[test]
+fn with_the_labels_on_the_edge_two_tensors_go_each_way_and_no_label() {
+    let lenet5 = builtin("lenet5", [1, 28, 28], 10).expect("it is built in");
+    let (up, down) = passed_bytes(&lenet5, 64, 11, Codec::F32.into(), Codec::F16);
+    let tail = (32 + 64 * 84 * 2, 32 + 64 * 84 * 4);
+    // Behind the second pooling there are 16 maps of 5 x 5.
+    assert_eq!(up[6], (32 + 64 * 400 * 4) + tail.0);
+    assert_eq!(down[6], (32 + 64 * 400 * 2) + tail.1);
+    assert_eq!(down[0], 32 + tail.1, "nobody needs the gradient of raw inputs");
+    assert_eq!((up.len(), up[11], down[11]), (12, 0, 0), "the edge is alone at the tail");
+}
+
+#[test]
+fn planned_bytes_of_a_step_with_two_selections_are_those_on_the_wire() {
+    let (spec, tail, batch) = (builtin("lenet5", [1, 28, 28], 10).expect("it is built in"), 11, 3);
+    let (shapes, cost) = (spec.shapes().expect("it is sound"), ModelCost::of(&spec));
+    // Bytes of the activations at a cut, and of the gradient that comes back for them.
+    let sent = |codec: ActivationCodec, cut: usize, kinds: [TensorKind; 2]| {
+        let shape = BatchShape::of(batch, &shapes[cut]);
+        let values: Vec<f32> = (0..shape.values()).map(|at| (at % 17) as f32 - 8.0).collect();
+        let header = |kind| TensorHeader::new(kind, codec.values);
+        let mut draws = ChaCha12Rng::seed_from_u64(cut as u64);
+        let (tensor, selection) =
+            encode_activations(header(kinds[0]), codec, values.clone(), shape, &[], &mut draws);
+        let gradient = if cost.needs_cut_gradient(cut) { values } else { vec![] };
+        let reply = encode_gradient(header(kinds[1]), gradient, shape, selection.as_ref());
+        (tensor.wire_bytes(), reply.wire_bytes())
+    };
+    for codec in codecs() {
+        let (up, down) = passed_bytes(&spec, batch as u32, tail, codec, codec.values);
+        let at_tail = sent(codec, tail, [TensorKind::TailActivations, TensorKind::TailGradient]);
+        for cut in 0..tail {
+            let at_cut = sent(codec, cut, [TensorKind::Activations, TensorKind::CutGradient]);
+            assert_eq!(up[cut], at_cut.0 + at_tail.1, "{codec:?} up at cut {cut}");
+            assert_eq!(down[cut], at_cut.1 + at_tail.0, "{codec:?} down at cut {cut}");
+        }
+    }
+}
+
+#[test]
+fn the_layers_that_stay_are_sent_at_every_cut() {
+    let lenet5 = builtin("lenet5", [1, 28, 28], 10).expect("it is built in");
+    let all = state_bytes(&lenet5, 1);
+    assert_eq!(edge_state_bytes(&lenet5, None, 1), all);
+    let with_tail = edge_state_bytes(&lenet5, Some(11), 1);
+    assert_eq!(with_tail.len(), 12);
+    assert_eq!((with_tail[0], with_tail[11]), (4 * 2 * (84 * 10 + 10), all[12]));
+}
+
+#[test]
 fn nothing_on_the_wire_is_above_the_limit() {
     let spec = builtin("vgg5", [3, 32, 32], 10).expect("it is built in");
     let limit = largest_body_bytes(&spec, 64, 1);

@@ -28,6 +28,7 @@ fn drawn(dice: &mut Dice, seed: u64) -> Scenario {
         8 => Scenario { cuts: Cuts::Planned, depth: 1..=LAYERS - 1, ..Scenario::handed_on(seed) },
         _ => Scenario::centralized(seed),
     };
+    let base = if dice.chance(0.4) && !base.has_one_model() { base.labels_on_the_edge() } else { base };
     Scenario {
         rounds: 3 + dice.below(6) as u32,
         aggregate_every: 1 + dice.below(4) as u32,

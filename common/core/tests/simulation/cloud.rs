@@ -5,11 +5,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use partway_core::coordinator::{Computed, Coordinator, Job, Replica, StepJob};
+use partway_core::coordinator::{Computed, Coordinator, Job, Replica, StepJob, StepPart};
 use partway_core::model::LayerState;
 use partway_core::wire::{TensorHeader, TensorKind, TensorMessage};
 
-use crate::fake_model::{Context, FakeModel, from_values, loss_gradient, to_values};
+use crate::fake_model::{Context, FakeModel, Tape, from_values, to_values};
 use crate::ledger::Ledger;
 
 /// A running coordinator.
@@ -32,6 +32,8 @@ pub(crate) struct Workers {
 #[derive(Debug, Default)]
 struct Slot {
     half: Option<LayerState>,
+    /// A step on its way through these layers to the edge's last ones, and back.
+    passed: Option<(u32, Tape)>,
     jobs: VecDeque<Job>,
     running: Option<Job>,
 }
@@ -86,16 +88,18 @@ impl Workers {
         let job = slot.running.take().expect("it was started");
         self.idle += 1;
         match job {
-            Job::Place { state, from, .. } => {
-                slot.half = Some(state.slice(&model.spec, from..state.layers.end));
+            Job::Place { state, layers, .. } => {
+                slot.half = Some(state.slice(&model.spec, layers));
+                slot.passed = None;
                 None
             }
             Job::Discard { .. } => {
-                slot.half = None;
+                (slot.half, slot.passed) = (None, None);
                 None
             }
             Job::Step(step) => Some(match &mut slot.half {
-                Some(half) => finish_step(model, ledger, half, step),
+                Some(half) if step.part == StepPart::Whole => finish_step(model, ledger, half, step),
+                Some(half) => pass(model, ledger, half, &mut slot.passed, step),
                 None => unplaced("a step"),
             }),
             Job::Export { replica, round, attempt } => Some(match slot.half.clone() {
@@ -126,10 +130,41 @@ fn finish_step(model: &FakeModel, ledger: &mut Ledger, half: &mut LayerState, jo
         Ok(decoded) => decoded,
         Err(reason) => return Computed::Rejected { edge, round, attempt, reason },
     };
-    let tape = model.forward(half, input, &context, ledger);
-    let gradient = model.backward(half, &tape, loss_gradient(tape.output, &labels), &context, ledger);
+    let gradient = model.finish(half, input, &labels, &context, ledger);
     let header =
         TensorHeader { round, attempt, step, ..TensorHeader::new(TensorKind::CutGradient, gradients) };
     let reply = TensorMessage::encode(header, to_values(gradient), &[]);
     Computed::Stepped { edge, round, attempt, step, reply, loss: 1.0, correct: 1, seconds: 0.01 }
+}
+
+/// One direction of a step through layers between the edge's.
+fn pass(
+    model: &FakeModel,
+    ledger: &mut Ledger,
+    half: &mut LayerState,
+    passed: &mut Option<(u32, Tape)>,
+    job: StepJob,
+) -> Computed {
+    let StepJob { part, edge, round, attempt, step, global_step, optimizer_step, tensor, .. } = job;
+    let context = Context { edge: &edge, step: global_step, optimizer_step };
+    let decoded = tensor.decode().map_err(|error| error.to_string());
+    let hash = match decoded.and_then(|(values, _)| from_values(&values)) {
+        Ok(hash) => hash,
+        Err(reason) => return Computed::Rejected { edge, round, attempt, reason },
+    };
+    let (kind, codec, answer) = if part == StepPart::Forward {
+        let tape = model.forward(half, hash, &context, ledger);
+        let output = tape.output;
+        *passed = Some((step, tape));
+        (TensorKind::TailActivations, job.activations.values, output)
+    } else {
+        let Some((_, tape)) = passed.take().filter(|(at, _)| *at == step) else {
+            let reason = "the gradient has no forward pass".into();
+            return Computed::Rejected { edge, round, attempt, reason };
+        };
+        (TensorKind::CutGradient, job.gradients, model.backward(half, &tape, hash, &context, ledger))
+    };
+    let header = TensorHeader { round, attempt, step, ..TensorHeader::new(kind, codec) };
+    let reply = TensorMessage::encode(header, to_values(answer), &[]);
+    Computed::Passed { edge, round, attempt, step, reply, seconds: 0.01 }
 }

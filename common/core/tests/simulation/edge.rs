@@ -21,7 +21,14 @@ use crate::scenario::{Scenario, bits};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Folder {
     session: Option<u64>,
-    rounds: [Option<(u64, Completed, LayerState)>; 2],
+    rounds: [Option<(u64, Completed, ClientModel)>; 2],
+}
+
+/// An edge's layers: those before the cut and, where the labels stay there, the last ones.
+#[derive(Clone, Debug)]
+struct ClientModel {
+    head: LayerState,
+    tail: Option<LayerState>,
 }
 
 impl Folder {
@@ -39,15 +46,24 @@ impl Folder {
         }
     }
 
-    fn save_round(&mut self, session: u64, completed: Completed, state: LayerState) {
-        self.rounds[completed.round as usize % 2] = Some((session, completed, state));
+    fn save_round(&mut self, session: u64, completed: Completed, model: ClientModel) {
+        self.rounds[completed.round as usize % 2] = Some((session, completed, model));
     }
 
-    fn load_round(&self, session: u64, round: u32) -> Result<LayerState, String> {
+    fn load_round(&self, session: u64, round: u32) -> Result<ClientModel, String> {
         match &self.rounds[round as usize % 2] {
-            Some((of, found, state)) if *of == session && found.round == round => Ok(state.clone()),
+            Some((of, found, model)) if *of == session && found.round == round => Ok(model.clone()),
             _ => Err(format!("the folder has no round {round} of {session}: {:?}", self.restore())),
         }
+    }
+}
+
+impl ClientModel {
+    /// What is sent of it for an aggregation.
+    fn encoded(self, round: u32, attempt: u32, steps: u32, cut: u32) -> Vec<TensorMessage> {
+        let head = (cut > 0).then_some(self.head);
+        let states = head.into_iter().chain(self.tail);
+        states.map(|state| encode_state(round, attempt, steps, state)).collect()
     }
 }
 
@@ -93,7 +109,7 @@ pub(crate) struct Worker {
 #[derive(Debug)]
 struct Training {
     assignment: Box<Assignment>,
-    half: Option<LayerState>,
+    model: Option<ClientModel>,
     pending: Option<(u32, Tape)>,
 }
 
@@ -134,18 +150,20 @@ impl Worker {
             }
             Job::Prepare { assignment, .. } => {
                 around.folder.begin_session(assignment.session);
-                self.training = Some(Training { assignment, half: None, pending: None });
+                self.training = Some(Training { assignment, model: None, pending: None });
                 Ok(Computed::Prepared)
             }
             Job::Evaluate { session, model } => self.evaluate(around, session, model),
-            Job::Begin { plan, block, rolled_back } => self.begin(around, plan, block, rolled_back),
+            Job::Begin { plan, blocks, rolled_back } => self.begin(around, plan, blocks, rolled_back),
             Job::Forward { plan, step } => self.forward(around, plan, step),
+            Job::Tail { plan, step, activations } => self.tail(around, plan, step, activations),
             Job::Backward { plan, step, gradient } => self.backward(around, plan, step, gradient),
             Job::LocalStep { plan, step } => {
                 let training = self.training()?;
                 let context = training.context(around.name, &plan, step);
-                let half = training.half.as_mut().ok_or("a local step began before its round")?;
-                around.model.step(half, &context, around.ledger);
+                let ClientModel { head, tail } =
+                    training.model.as_mut().ok_or("a local step began before its round")?;
+                around.model.step(head, tail.as_mut(), &context, around.ledger);
                 let RoundPlan { round, attempt, .. } = plan;
                 Ok(Computed::LocalStepped { round, attempt, step, loss: 1.0, correct: 1, seconds: 0.01 })
             }
@@ -153,12 +171,12 @@ impl Worker {
             Job::Upload(completed) => {
                 let Completed { round, attempt, cut, aggregate, steps } = completed;
                 let session = self.training()?.assignment.session;
-                let upload = if aggregate && cut > 0 {
-                    Some(encode_state(round, attempt, steps, around.folder.load_round(session, round)?))
+                let uploads = if aggregate {
+                    around.folder.load_round(session, round)?.encoded(round, attempt, steps, cut)
                 } else {
-                    None
+                    Vec::new()
                 };
-                Ok(Computed::RoundEnded { round, attempt, upload, peak_rss_bytes: 1 })
+                Ok(Computed::RoundEnded { round, attempt, uploads, peak_rss_bytes: 1 })
             }
         }
     }
@@ -175,7 +193,7 @@ impl Worker {
         model: TensorMessage,
     ) -> Result<Computed, String> {
         let training = self.training()?;
-        (training.half, training.pending) = (None, None);
+        (training.model, training.pending) = (None, None);
         let round = model.header.round;
         let state = decode_state(&around.model.spec, 0, model).map_err(|error| error.to_string())?;
         let global = around.globals.get(&round).expect("a model is evaluated after it was made");
@@ -193,25 +211,32 @@ impl Worker {
         &mut self,
         around: &Surroundings<'_>,
         plan: RoundPlan,
-        block: Option<TensorMessage>,
+        blocks: Vec<TensorMessage>,
         rolled_back: bool,
     ) -> Result<Computed, String> {
         let training = self.training()?;
         let spec = &around.model.spec;
-        let cut = plan.cut as usize;
+        let (cut, last) = (plan.cut as usize, training.assignment.tail.map(|tail| tail as usize..spec.len()));
+        let mut blocks: Vec<LayerState> = blocks
+            .into_iter()
+            .map(|block| decode_state(spec, MOMENTS, block).map_err(|error| error.to_string()))
+            .collect::<Result<_, _>>()?;
+        let from_cloud = |at: usize| blocks.iter().position(|block| block.layers.start == at);
         training.pending = None;
         let mut moved = None;
-        let state = match plan.start {
-            StartFrom::Initial => LayerState::initial(spec, 0..cut, MOMENTS, training.assignment.seed),
-            StartFrom::Cloud => match block {
-                Some(block) => {
-                    decode_state(&around.model.spec, MOMENTS, block).map_err(|error| error.to_string())?
-                }
-                None => LayerState { layers: 0..0, moments: MOMENTS, values: Vec::new() },
-            },
+        let ClientModel { head, tail } = match plan.start {
+            StartFrom::Initial => {
+                let initial = |layers| LayerState::initial(spec, layers, MOMENTS, training.assignment.seed);
+                ClientModel { head: initial(0..cut), tail: last.clone().map(initial) }
+            }
+            StartFrom::Cloud => {
+                let tail = last.as_ref().and_then(|last| from_cloud(last.start)).map(|at| blocks.remove(at));
+                let none = LayerState { layers: 0..0, moments: MOMENTS, values: Vec::new() };
+                ClientModel { head: blocks.pop().unwrap_or(none), tail }
+            }
             StartFrom::Own { upload_moved } => {
-                let mut state = match training.half.take() {
-                    Some(half) if !rolled_back => half,
+                let ClientModel { head: mut state, tail } = match training.model.take() {
+                    Some(model) if !rolled_back => model,
                     _ => {
                         let before = plan.round.checked_sub(1).ok_or("no round before the first")?;
                         around.folder.load_round(training.assignment.session, before)?
@@ -220,19 +245,19 @@ impl Worker {
                 if cut < state.layers.end {
                     let rest = state.split_off(spec, cut);
                     moved = upload_moved.then(|| encode_state(plan.round, plan.attempt, 0, rest));
-                } else if let Some(block) = block {
-                    state.append(
-                        decode_state(&around.model.spec, MOMENTS, block)
-                            .map_err(|error| error.to_string())?,
-                    );
+                } else if let Some(block) = blocks.pop() {
+                    state.append(block);
                 }
-                state
+                ClientModel { head: state, tail }
             }
         };
-        if state.layers != (0..cut) {
-            return Err(format!("the state has layers {:?} where the cut is {cut}", state.layers));
+        if head.layers != (0..cut) || tail.as_ref().map(|tail| &tail.layers) != last.as_ref() {
+            return Err(format!(
+                "the state has layers {:?} and {tail:?} where the cut is {cut}",
+                head.layers
+            ));
         }
-        training.half = Some(state);
+        training.model = Some(ClientModel { head, tail });
         Ok(Computed::Begun { round: plan.round, attempt: plan.attempt, moved })
     }
 
@@ -245,7 +270,8 @@ impl Worker {
         let training = self.training()?;
         let context = training.context(around.name, &plan, step);
         let (input, labels) = batch(&context);
-        let half = training.half.as_mut().ok_or("a step began before its round")?;
+        let labels_stay = training.assignment.tail.is_some();
+        let half = &mut training.model.as_mut().ok_or("a step began before its round")?.head;
         let tape = around.model.forward(half, input, &context, around.ledger);
         let mut values = to_values(tape.output);
         if let Some(poison) = *around.poison
@@ -264,8 +290,37 @@ impl Worker {
             step,
             ..TensorHeader::new(TensorKind::Activations, plan.activations.values)
         };
-        let activations = TensorMessage::encode(header, values, &labels);
+        let sent = if labels_stay { &[][..] } else { &labels };
+        let activations = TensorMessage::encode(header, values, sent);
         Ok(Computed::Forwarded { round, attempt, step, activations, seconds: 0.01 })
+    }
+
+    fn tail(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        plan: RoundPlan,
+        step: u32,
+        activations: TensorMessage,
+    ) -> Result<Computed, String> {
+        let training = self.training()?;
+        if !matches!(training.pending, Some((at, _)) if at == step) {
+            return Err(format!("the activations of step {} have no forward pass", step + 1));
+        }
+        let (values, _) = activations.decode().map_err(|error| error.to_string())?;
+        let context = training.context(around.name, &plan, step);
+        let (_, labels) = batch(&context);
+        let model = training.model.as_mut().ok_or("activations came before their round")?;
+        let tail = model.tail.as_mut().ok_or("activations came for layers that are not here")?;
+        let gradient = around.model.finish(tail, from_values(&values)?, &labels, &context, around.ledger);
+        let RoundPlan { round, attempt, .. } = plan;
+        let header = TensorHeader {
+            round,
+            attempt,
+            step,
+            ..TensorHeader::new(TensorKind::TailGradient, plan.gradients)
+        };
+        let gradient = TensorMessage::encode(header, to_values(gradient), &[]);
+        Ok(Computed::TailStepped { round, attempt, step, gradient, loss: 1.0, correct: 1, seconds: 0.01 })
     }
 
     fn backward(
@@ -282,7 +337,7 @@ impl Worker {
             _ => return Err(format!("the gradient of step {} has no forward pass", step + 1)),
         };
         let context = training.context(around.name, &plan, step);
-        let half = training.half.as_mut().ok_or("a gradient came before its round")?;
+        let half = &mut training.model.as_mut().ok_or("a gradient came before its round")?.head;
         around.model.backward(half, &tape, from_values(&values)?, &context, around.ledger);
         let RoundPlan { round, attempt, .. } = plan;
         Ok(Computed::Backwarded { round, attempt, step, seconds: 0.01 })
@@ -292,10 +347,10 @@ impl Worker {
         let training = self.training()?;
         let RoundPlan { round, attempt, cut, aggregate, steps, .. } = plan;
         let completed = Completed { round, attempt, cut, aggregate, steps };
-        let state = training.half.clone().ok_or("a round ended before it began")?;
-        around.folder.save_round(training.assignment.session, completed, state.clone());
-        let upload = (aggregate && cut > 0).then(|| encode_state(round, attempt, steps, state));
-        Ok(Computed::RoundEnded { round, attempt, upload, peak_rss_bytes: 1 })
+        let model = training.model.clone().ok_or("a round ended before it began")?;
+        around.folder.save_round(training.assignment.session, completed, model.clone());
+        let uploads = if aggregate { model.encoded(round, attempt, steps, cut) } else { Vec::new() };
+        Ok(Computed::RoundEnded { round, attempt, uploads, peak_rss_bytes: 1 })
     }
 }
 

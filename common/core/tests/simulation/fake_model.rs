@@ -163,17 +163,40 @@ impl FakeModel {
         gradient
     }
 
-    /// One step of the unsplit layers `[0, L)`.
-    pub(crate) fn step(&self, state: &mut LayerState, context: &Context<'_>, ledger: &mut Ledger) {
-        let (input, labels) = batch(context);
+    /// All that the last layers do in a step; returns the gradient before the first of them.
+    pub(crate) fn finish(
+        &self,
+        state: &mut LayerState,
+        input: u64,
+        labels: &[u32],
+        context: &Context<'_>,
+        ledger: &mut Ledger,
+    ) -> u64 {
         let tape = self.forward(state, input, context, ledger);
-        let gradient = loss_gradient(tape.output, &labels);
+        self.backward(state, &tape, loss_gradient(tape.output, labels), context, ledger)
+    }
+
+    /// One step without a cloud, of the layers `[0, L)`, the last of which may lie apart.
+    pub(crate) fn step(
+        &self,
+        state: &mut LayerState,
+        tail: Option<&mut LayerState>,
+        context: &Context<'_>,
+        ledger: &mut Ledger,
+    ) {
+        let (input, labels) = batch(context);
+        let Some(tail) = tail else {
+            self.finish(state, input, &labels, context, ledger);
+            return;
+        };
+        let tape = self.forward(state, input, context, ledger);
+        let gradient = self.finish(tail, tape.output, &labels, context, ledger);
         self.backward(state, &tape, gradient, context, ledger);
     }
 
     /// Averages full models as the cloud does.
-    pub(crate) fn average(&self, parts: Vec<(f64, LayerState, Option<LayerState>)>) -> LayerState {
-        aggregate::average_halves(&self.spec, parts).expect("finite full models with weights")
+    pub(crate) fn average(&self, models: Vec<(f64, Vec<LayerState>)>) -> LayerState {
+        aggregate::average_parts(&self.spec, models).expect("finite full models with weights")
     }
 }
 

@@ -28,6 +28,7 @@ mod coordinator_crashes;
 mod copies;
 mod crashes;
 mod evaluation;
+mod labels;
 mod operations;
 mod participant_alone;
 mod silence;

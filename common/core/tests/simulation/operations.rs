@@ -5,6 +5,7 @@
 mod bench;
 
 use partway_core::codec::Codec;
+use partway_core::event::EventKind;
 use partway_core::link::Transfer;
 use partway_core::model::state::state_len;
 use partway_core::standardize::{Method, Transform};
@@ -90,11 +91,13 @@ fn tensor() -> impl Strategy<Value = TensorMessage> {
         4 => Just(TensorKind::Activations),
         1 => Just(TensorKind::Probe),
         1 => Just(TensorKind::CutGradient),
+        1 => Just(TensorKind::TailActivations),
+        4 => Just(TensorKind::TailGradient),
         1 => Just(TensorKind::Model)
     ];
     let value = prop_oneof![9 => Just(0.5f32), 1 => Just(f32::NAN)];
-    (kind, ids(), layers, any::<bool>(), value, any::<bool>()).prop_map(
-        |(kind, (round, attempt, step), (left, right), fits, value, half)| {
+    (kind, ids(), layers, any::<bool>(), value, any::<[bool; 2]>()).prop_map(
+        |(kind, (round, attempt, step), (left, right), fits, value, [half, labels])| {
             let (first_layer, last_layer) = (left.min(right), left.max(right));
             let spec = FakeModel::new().spec;
             let layers = usize::from(first_layer)..usize::from(last_layer).min(LAYERS);
@@ -108,7 +111,8 @@ fn tensor() -> impl Strategy<Value = TensorMessage> {
                 last_layer,
                 ..TensorHeader::new(kind, codec)
             };
-            TensorMessage::encode(header, vec![value; values], &[1])
+            let labels = if labels { &[1][..] } else { &[] };
+            TensorMessage::encode(header, vec![value; values], labels)
         },
     )
 }
@@ -129,7 +133,12 @@ fn operation() -> impl Strategy<Value = Operation> {
 }
 
 fn two_edges(quorum: f64) -> Bench {
-    let scenario = Scenario { quorum, min_edges: 2, steps: 2, ..Scenario::new(1) };
+    bench_of_two(&Scenario { quorum, steps: 2, ..Scenario::new(1) })
+}
+
+/// Two edges that have asked to take part.
+fn bench_of_two(scenario: &Scenario) -> Bench {
+    let scenario = Scenario { min_edges: 2, ..scenario.clone() };
     let mut bench = Bench::new(scenario.settings(&FakeModel::new(), 1));
     for operation in [Operation::Connect, Operation::Connect, Operation::Proceed(0), Operation::Proceed(1)] {
         bench.operate(operation);
@@ -160,6 +169,41 @@ fn a_link_that_is_said_to_be_absurd_stops_nobody() {
         bench.operate(Operation::Proceed(1));
         let training = bench.peers.values().filter(|peer| peer.plan.is_some()).count();
         assert_eq!(training, 2, "both train");
+    }
+}
+
+/// What the first edge is told when it sends this tensor as its first.
+fn told_after(scenario: &Scenario, kind: TensorKind, labels: &[u32]) -> Option<String> {
+    let mut bench = bench_of_two(scenario);
+    for number in [0, 1, 0, 1] {
+        bench.operate(Operation::Proceed(number));
+    }
+    assert!(bench.peers.values().all(|peer| peer.plan.is_some()), "both train");
+    let tensor = TensorMessage::encode(TensorHeader::new(kind, Codec::F32), vec![1.0], labels);
+    bench.operate(Operation::Send(0, tensor));
+    bench.refused.pop()
+}
+
+#[test]
+fn labels_are_sent_where_they_are_wanted_only() {
+    let (cloud, edge) = (Scenario::new(1), Scenario::new(1).labels_on_the_edge());
+    assert_eq!(told_after(&cloud, TensorKind::Activations, &[1]), None);
+    assert_eq!(told_after(&edge, TensorKind::Activations, &[]), None);
+    let told = told_after(&edge, TensorKind::Activations, &[1]).expect("it has sent a label");
+    assert!(told.contains("labels, which stay on the edges"), "{told}");
+    let told = told_after(&cloud, TensorKind::TailGradient, &[]).expect("there is no tail");
+    assert!(told.contains("a gradient where the cloud has the labels"), "{told}");
+    let told = told_after(&edge, TensorKind::TailGradient, &[]).expect("nothing has gone forward");
+    assert!(told.contains("0 of 3 steps were served"), "{told}");
+}
+
+#[test]
+fn how_many_samples_an_edge_has_of_each_label_is_forgotten_where_labels_stay() {
+    for (scenario, known) in [(Scenario::new(1), 2), (Scenario::new(1).labels_on_the_edge(), 0)] {
+        let bench = bench_of_two(&scenario);
+        let of_labels =
+            |event: &&EventKind| matches!(event, EventKind::EdgeJoined { labels, .. } if !labels.is_empty());
+        assert_eq!(bench.events.iter().filter(of_labels).count(), known);
     }
 }
 
@@ -205,7 +249,7 @@ proptest! {
     #[test]
     fn no_list_of_operations_breaks_the_coordinator(
         operations in proptest::collection::vec(operation(), 0..300),
-        kind in 0..4,
+        kind in 0..5,
         seed in any::<u64>(),
         target in proptest::option::of(0.0..0.5),
         holdout in proptest::option::of(Just(0.1)),
@@ -215,7 +259,8 @@ proptest! {
             0 => Scenario::centralized(seed),
             1 => Scenario::shared_behind_a_cut(seed),
             2 => Scenario::handed_on(seed),
-            _ => Scenario::new(seed).any_depth(),
+            3 => Scenario::new(seed).any_depth(),
+            _ => Scenario::new(seed).any_depth().labels_on_the_edge(),
         };
         let scenario = Scenario {
             quorum: 0.3,

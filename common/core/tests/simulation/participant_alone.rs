@@ -49,6 +49,11 @@ fn standardizer() -> Standardizer {
 }
 
 fn assignment(session: u64, standardizer: Option<Standardizer>) -> CloudMessage {
+    assignment_with(session, standardizer, None)
+}
+
+/// With the labels on the edge, if there is a tail.
+fn assignment_with(session: u64, standardizer: Option<Standardizer>, tail: Option<u32>) -> CloudMessage {
     let model = FakeModel::new();
     let settings = Scenario::new(1).settings(&model, 1);
     CloudMessage::Assignment(Box::new(Assignment {
@@ -63,6 +68,7 @@ fn assignment(session: u64, standardizer: Option<Standardizer>) -> CloudMessage 
         batch_size: 2,
         steps_per_round: 3,
         least_cut: 1,
+        tail,
         probe_bytes: 64,
     }))
 }
@@ -84,6 +90,7 @@ fn plan(round: u32, attempt: u32, cut: u32, start: StartFrom) -> CloudMessage {
         start,
         aggregate: true,
         activations: Codec::F32.into(),
+        gradients: Codec::F32,
         pace: None,
         deadline_s: 1.0,
     })
@@ -136,7 +143,7 @@ fn a_late_copy_of_layers_does_not_displace_those_that_are_needed() {
     edge.handle_tensor(NOW, tensor(TensorKind::State, (3, 1, 0)), 0.1);
     edge.handle_tensor(NOW, tensor(TensorKind::State, (3, 0, 0)), 0.1);
     edge.handle_message(NOW, plan(3, 1, 2, StartFrom::Own { upload_moved: false }));
-    let begins = |action: &Action| matches!(action, Action::Compute(Job::Begin { block: Some(block), .. }) if block.header.attempt == 1);
+    let begins = |action: &Action| matches!(action, Action::Compute(Job::Begin { blocks, .. }) if matches!(&blocks[..], [block] if block.header.attempt == 1));
     assert!(actions(&mut edge).iter().any(begins));
     // A copy of what it has begun with is not kept for a round to come.
     edge.handle_tensor(NOW, tensor(TensorKind::State, (3, 1, 0)), 0.1);
@@ -196,6 +203,37 @@ fn an_edge_that_is_put_off_asks_again_until_its_patience_is_over() {
     assert!((30..100).contains(&asked), "it asked {asked} times");
 }
 
+/// What an edge says to this plan, after this assignment, if its operator keeps the labels.
+fn declined(tail: Option<u32>, cut: u32) -> Option<String> {
+    let mut edge = participant(None).with_raw_data(true).with_labels_kept(true);
+    edge.handle_message(NOW, assignment_with(1, Some(standardizer()), tail));
+    edge.handle_computed(NOW, Computed::Prepared);
+    edge.handle_message(NOW, plan(0, 0, cut, StartFrom::Initial));
+    let declined = |action| match action {
+        Action::Send(EdgeMessage::Declined { reason }) => Some(reason),
+        _ => None,
+    };
+    actions(&mut edge).into_iter().find_map(declined)
+}
+
+#[test]
+fn an_edge_that_keeps_its_labels_declines_to_send_them() {
+    let reason = declined(None, 2).expect("labels would leave");
+    assert!(reason.contains("asked for labels (cut 2 of `fake`)"), "{reason}");
+    assert_eq!(declined(Some(6), 2), None, "they stay");
+    assert_eq!(declined(None, LAYERS as u32), None, "the whole model is here");
+    let reason = declined(Some(6), 7).expect("there is no such cut");
+    assert!(reason.contains("does not fit the model"), "{reason}");
+}
+
+#[test]
+fn a_tail_that_the_model_does_not_have_is_declined() {
+    let mut edge = participant(None);
+    edge.handle_message(NOW, assignment_with(1, Some(standardizer()), Some(LAYERS as u32)));
+    let declines = |action: &Action| matches!(action, Action::Send(EdgeMessage::Declined { .. }));
+    assert!(actions(&mut edge).iter().any(declines));
+}
+
 /// Something that a participant may be told.
 #[derive(Clone, Debug)]
 enum Told {
@@ -220,8 +258,8 @@ fn told() -> impl Strategy<Value = Told> {
         any::<bool>().prop_map(|upload_moved| StartFrom::Own { upload_moved })
     ];
     let message = prop_oneof![
-        3 => (1..3u64, any::<bool>()).prop_map(|(session, known)| {
-            assignment(session, known.then(standardizer))
+        3 => (1..3u64, any::<bool>(), any::<bool>()).prop_map(|(session, known, labels_stay)| {
+            assignment_with(session, known.then(standardizer), labels_stay.then_some(4))
         }),
         1 => Just(CloudMessage::Measure(Transform::Log1p { shifts: vec![-1.0] })),
         3 => Just(CloudMessage::Standardize(standardizer())),
@@ -235,6 +273,7 @@ fn told() -> impl Strategy<Value = Told> {
         1 => Just(TensorKind::Probe),
         4 => Just(TensorKind::State),
         6 => Just(TensorKind::CutGradient),
+        6 => Just(TensorKind::TailActivations),
         2 => Just(TensorKind::Model),
     ];
     let computed =
@@ -266,6 +305,11 @@ fn answer(job: Job) -> Computed {
             let activations = tensor(TensorKind::Activations, (round, attempt, step));
             Computed::Forwarded { round, attempt, step, activations, seconds: 0.1 }
         }
+        Job::Tail { plan, step, .. } => {
+            let (round, attempt) = of(&plan);
+            let gradient = tensor(TensorKind::TailGradient, (round, attempt, step));
+            Computed::TailStepped { round, attempt, step, gradient, loss: 1.0, correct: 1, seconds: 0.1 }
+        }
         Job::Backward { plan, step, .. } => {
             let (round, attempt) = of(&plan);
             Computed::Backwarded { round, attempt, step, seconds: 0.1 }
@@ -276,11 +320,11 @@ fn answer(job: Job) -> Computed {
         }
         Job::EndRound { plan } => {
             let (round, attempt) = of(&plan);
-            let upload = Some(tensor(TensorKind::State, (round, attempt, plan.steps)));
-            Computed::RoundEnded { round, attempt, upload, peak_rss_bytes: 0 }
+            let uploads = vec![tensor(TensorKind::State, (round, attempt, plan.steps))];
+            Computed::RoundEnded { round, attempt, uploads, peak_rss_bytes: 0 }
         }
         Job::Upload(Completed { round, attempt, .. }) => {
-            Computed::RoundEnded { round, attempt, upload: None, peak_rss_bytes: 0 }
+            Computed::RoundEnded { round, attempt, uploads: Vec::new(), peak_rss_bytes: 0 }
         }
         Job::Evaluate { session, model } => {
             Computed::Evaluated { session, round: model.header.round, result: Ok(Score::default()) }

@@ -78,7 +78,7 @@ impl Scenario {
             } else {
                 let own = training.own.into_iter();
                 let parts =
-                    own.map(|(edge, state)| (self.trained_on(edge.samples) as f64 * trained, state, None));
+                    own.map(|(edge, state)| (self.trained_on(edge.samples) as f64 * trained, vec![state]));
                 let mut averaged = model.average(parts.collect());
                 averaged.append(training.shared);
                 averaged

@@ -62,6 +62,8 @@ pub(crate) struct Scenario {
     pub(crate) given: bool,
     pub(crate) edges: Vec<EdgeSetup>,
     pub(crate) topology: Topology,
+    /// Labels on the edge: where its last layers begin.
+    pub(crate) tail: Option<usize>,
     pub(crate) cuts: Cuts,
     pub(crate) depth: RangeInclusive<usize>,
     pub(crate) rounds: u32,
@@ -117,6 +119,7 @@ impl Scenario {
             given: false,
             edges: [("attic", 30), ("barn", 10), ("cellar", 25)].map(edge).into(),
             topology: Topology::ReplicaPerEdge,
+            tail: None,
             cuts: Cuts::Random,
             depth: 1..=LAYERS - 1,
             rounds: 5,
@@ -156,6 +159,18 @@ impl Scenario {
     /// Random cuts from raw data to plain federated learning.
     pub(crate) fn any_depth(self) -> Self {
         Self { depth: 0..=LAYERS, ..self }
+    }
+
+    /// The labels stay on the edges, with the last layer or the last three. What was cut behind these is
+    /// trained on the edge alone.
+    pub(crate) fn labels_on_the_edge(self) -> Self {
+        let tail = [LAYERS - 1, LAYERS - 3][self.seed as usize % 2];
+        let most = if *self.depth.end() == LAYERS { tail } else { (*self.depth.end()).min(tail - 1) };
+        let cuts = match self.cuts {
+            Cuts::Fixed(cut) => Cuts::Fixed(cut.min(most)),
+            cuts => cuts,
+        };
+        Self { tail: Some(tail), cuts, depth: (*self.depth.start()).min(most)..=most, ..self }
     }
 
     pub(crate) fn fault(mut self, at: Duration, fault: Fault) -> Self {
@@ -236,6 +251,8 @@ impl Scenario {
             target_accuracy: self.target_accuracy,
             reset_moments: self.reset_moments,
             topology: self.topology,
+            labels_stay: self.tail.is_some(),
+            tail: self.tail,
             cuts: self.cuts,
             depth: self.depth.clone(),
             replan: Replan::EveryRound,

@@ -12,3 +12,4 @@ mod inference;
 mod models;
 mod reference;
 mod refusals;
+mod u_shape;

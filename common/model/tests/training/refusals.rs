@@ -89,7 +89,8 @@ fn halves_refuse_each_others_calls() {
     layers(edge.finish_step(inputs.clone(), &labels, &step(0, 4)).map(drop));
     layers(edge.local_step(inputs.clone(), &labels, &step(0, 4)).map(drop));
     layers(cloud.local_step(inputs.clone(), &labels, &step(0, 4)).map(drop));
-    layers(cloud.forward(inputs, &step(0, 4)).map(drop));
+    let error = cloud.forward(inputs, &step(0, 4)).expect_err("these are samples");
+    assert!(matches!(error.problem, BatchError::Length { what: "activations", cut: 3, .. }), "{error}");
     let (pending, gradient, _) = forward(&edge);
     let error = cloud.backward(pending, gradient, &step(0, 4)).expect_err("it is of the edge");
     assert_eq!(error.problem, BatchError::Pending { pending: 0..3, layers: 3..12 });

@@ -196,19 +196,55 @@ fn the_virtual_clock_needs_every_profile() {
 #[test]
 fn permitted_ends_are_no_contradiction() {
     let raw = small(&["plan.fixed_cut=0", "data.allow_raw_data=true"]);
-    assert_eq!(raw.check_depth(5), Ok((0, 0)));
+    assert_eq!(raw.check_depth(5, None), Ok((0, 0)));
     let local = small(&["plan.fixed_cut=5", "plan.allow_local=true"]);
-    assert_eq!(local.check_depth(5), Ok((5, 5)));
+    assert_eq!(local.check_depth(5, None), Ok((5, 5)));
     let anywhere =
         ["plan.min_depth=0", "data.allow_raw_data=true", "plan.max_depth=5", "plan.allow_local=true"];
     let sets = [&["training.algorithm=sequential"][..], &anywhere].concat();
-    assert_eq!(small(&sets).check_depth(5), Ok((0, 5)));
-    assert_eq!(small(&["training.algorithm=splitfed-v2", "plan.fixed_cut=2"]).check_depth(5), Ok((2, 2)));
+    assert_eq!(small(&sets).check_depth(5, None), Ok((0, 5)));
+    assert_eq!(
+        small(&["training.algorithm=splitfed-v2", "plan.fixed_cut=2"]).check_depth(5, None),
+        Ok((2, 2))
+    );
+}
+
+#[test]
+fn the_labels_stay_where_every_edge_has_its_own_model() {
+    for sets in [
+        &["training.algorithm=splitfed-v2"][..],
+        &["training.algorithm=sequential"],
+        &["training.algorithm=centralized", "data.allow_raw_data=true"],
+    ] {
+        let message = messages(SMALL, &[sets, &["training.labels=edge"]].concat());
+        let expected = "--set training.labels=edge: `training.labels = \"edge\"` is not allowed; allowed: \"cloud\" with";
+        assert!(message.contains(expected), "{message}");
+    }
+    for algorithm in ["splitfed-v1", "fedavg"] {
+        small(&[&format!("training.algorithm={algorithm}"), "training.labels=edge"]);
+    }
+}
+
+#[test]
+fn cuts_end_before_the_layers_that_stay_with_the_labels() {
+    let depth = |sets: &[&str]| small(sets).check_depth(12, Some(11)).map_err(|error| error.to_string());
+    assert_eq!(depth(&[]), Ok((1, 10)));
+    assert_eq!(depth(&["plan.fixed_cut=random"]), Ok((1, 10)));
+    assert_eq!(depth(&["plan.max_depth=11", "plan.allow_local=true"]), Ok((1, 11)));
+    assert_eq!(depth(&["training.algorithm=fedavg"]), Ok((12, 12)));
+    assert_eq!(
+        depth(&["plan.fixed_cut=11"]),
+        Err("--set plan.fixed_cut=11: `plan.fixed_cut = 11` is not allowed; allowed: at most 10, as the model has \
+             12 layers, those from 11 on on the edge with `training.labels = \"edge\"`; 11, the whole model on \
+             the edge, with `plan.allow_local = true` only"
+            .to_owned())
+    );
 }
 
 #[test]
 fn depths_are_checked_when_the_model_is_known() {
-    let depth = |sets: &[&str], layers| small(sets).check_depth(layers).map_err(|error| error.to_string());
+    let depth =
+        |sets: &[&str], layers| small(sets).check_depth(layers, None).map_err(|error| error.to_string());
     assert_eq!(depth(&[], 12), Ok((1, 11)));
     assert_eq!(depth(&["plan.min_depth=2", "plan.max_depth=5"], 12), Ok((2, 5)));
     assert_eq!(depth(&["plan.fixed_cut=random"], 12), Ok((1, 11)));

@@ -297,6 +297,13 @@ fn training_memory_by_hand() {
     assert_eq!(cost.training_memory_bytes(0..3, 64, 1), 4 * (3 * 156 + 64 * per_sample));
     assert_eq!(cost.training_memory_bytes(0..3, 64, 0), 4 * (2 * 156 + 64 * per_sample));
     assert_eq!(cost.training_memory_bytes(0..0, 64, 2), 0);
+    // The classifier on the edge, too: weights, gradients and momentum; its input, and the gradient of
+    // that for the cloud; the logits and their gradient.
+    let classifier = 4 * (3 * (84 * 10 + 10) + 64 * (84 + 84 + 2 * 10));
+    assert_eq!(cost.last_with_parameters(), Some(11));
+    let head = cost.training_memory_bytes(0..3, 64, 1);
+    assert_eq!(cost.edge_memory_bytes(3, None, 64, 1), head);
+    assert_eq!(cost.edge_memory_bytes(3, Some(11), 64, 1), head + classifier);
     // Buffers are held once: they have neither gradient nor moments.
     let norm =
         [conv(1, 2, 1, 1), LayerOp::BatchNorm2d { channels: 2 }, LayerOp::GlobalAvgPool, LayerOp::Flatten];

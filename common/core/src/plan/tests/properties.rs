@@ -24,6 +24,7 @@ pub(crate) fn fleet(seed: u64, edges: usize, layers: usize) -> PlanInput {
                 name: format!("edge-{index}"),
                 forward_s: device(&mut decades, 1e-3),
                 backward_s: device(&mut decades, 2e-3),
+                tail_s: [0.0, 2e-3][index % 2],
                 up_bytes_per_s: decades(1e6, 1.5),
                 down_bytes_per_s: decades(1e6, 1.5),
                 rtt_s: decades(1e-3, 1.0),
@@ -64,7 +65,7 @@ pub(crate) fn seconds(input: &PlanInput, edge: usize, cut: usize) -> (f64, f64) 
         + input.cut_bytes_down[cut] as f64 / at.down_bytes_per_s
         + at.rtt_s
         + at.latency_overhead_s;
-    (compute + weights + if cut < layers { transfer } else { 0.0 }, service)
+    (compute + at.tail_s + weights + if cut < layers { transfer } else { 0.0 }, service)
 }
 
 /// Every combination of one cut per edge.

@@ -1,12 +1,14 @@
 //! A coordinator with well-behaved edges around it, one operation after the other.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use partway_core::codec::Codec;
 use partway_core::coordinator::{
-    Action, Computed, ConnectionId, Coordinator, Job, Received, Replica, Settings,
+    Action, Computed, ConnectionId, Coordinator, Job, Received, Replica, Settings, StepJob, StepPart,
 };
+use partway_core::event::EventKind;
 use partway_core::model::{LayerState, state::state_len};
 use partway_core::standardize::Transform;
 use partway_core::statistics::ChannelStatistics;
@@ -59,6 +61,7 @@ pub(super) fn request(name: &str, samples: u64) -> TrainingRequest {
 
 /// The far end of a connection, which does what it should when it is asked to proceed.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other, not one state")]
 pub(super) struct Peer {
     name: usize,
     asked: bool,
@@ -70,6 +73,8 @@ pub(super) struct Peer {
     /// The cut of the round before.
     before: u32,
     step: u32,
+    /// Whether the activations of that step's last layers have come.
+    passed: bool,
     ended: bool,
 }
 
@@ -83,14 +88,20 @@ pub(super) struct Bench {
     connections: u64,
     jobs: Vec<Job>,
     given: Vec<Computed>,
-    /// Where each replica's layers begin.
-    placed: BTreeMap<Replica, usize>,
+    /// Each replica's layers.
+    placed: BTreeMap<Replica, Range<usize>>,
+    /// Labels on the edge: where its last layers begin.
+    tail: Option<usize>,
     pub(super) finished: bool,
+    pub(super) events: Vec<EventKind>,
+    /// Why edges were turned away.
+    pub(super) refused: Vec<String>,
 }
 
 impl Bench {
     pub(super) fn new(settings: Settings) -> Self {
         let mut bench = Self {
+            tail: settings.tail,
             coordinator: Coordinator::new(Duration::ZERO, settings, None),
             model: FakeModel::new(),
             now: Duration::ZERO,
@@ -101,6 +112,8 @@ impl Bench {
             given: Vec::new(),
             placed: BTreeMap::new(),
             finished: false,
+            events: Vec::new(),
+            refused: Vec::new(),
         };
         bench.act();
         bench
@@ -194,6 +207,7 @@ impl Bench {
             assert!(actions < MOST_ACTIONS, "one operation asks for more and more");
             assert!(!self.finished, "{action:?} follows the end");
             match action {
+                Action::Send { message: CloudMessage::Refused { reason }, .. } => self.refused.push(reason),
                 Action::Send { to, message } => self.hear(to.0, message),
                 Action::SendTensor { to, tensor, .. } if tensor.header.kind == TensorKind::Model => {
                     if let Some(peer) = self.peers.get_mut(&to.0) {
@@ -202,23 +216,25 @@ impl Bench {
                 }
                 Action::SendTensor { to, tensor, .. } => {
                     if let Some(peer) = self.peers.get_mut(&to.0)
-                        && tensor.header.kind == TensorKind::CutGradient
+                        && tensor.header.kind.is_of_a_step()
                         && peer.plan.is_some_and(|plan| {
                             (plan.round, plan.attempt) == (tensor.header.round, tensor.header.attempt)
                         })
                     {
-                        peer.step = tensor.header.step + 1;
+                        peer.passed = tensor.header.kind == TensorKind::TailActivations;
+                        peer.step = tensor.header.step + u32::from(!peer.passed);
                     }
                 }
-                Action::Compute(Job::Place { replica, from, .. }) => {
-                    self.placed.insert(replica, from);
+                Action::Compute(Job::Place { replica, layers, .. }) => {
+                    self.placed.insert(replica, layers);
                 }
                 Action::SetTimer(at) => self.timer = at,
                 Action::Close { connection, .. } => {
                     self.peers.remove(&connection.0);
                     self.coordinator.handle_disconnect(self.now, connection);
                 }
-                Action::Compute(Job::Discard { .. }) | Action::Checkpoint(_) | Action::Emit(_) => {}
+                Action::Emit(event) => self.events.push(event.kind),
+                Action::Compute(Job::Discard { .. }) | Action::Checkpoint(_) => {}
                 Action::Compute(job) => self.jobs.push(job),
                 Action::Finish(_) => self.finished = true,
             }
@@ -240,7 +256,7 @@ impl Bench {
                 peer.before = peer
                     .plan
                     .map_or(0, |before| if before.round == plan.round { peer.before } else { before.cut });
-                (peer.plan, peer.step, peer.ended) = (Some(plan), 0, false);
+                (peer.plan, peer.step, peer.passed, peer.ended) = (Some(plan), 0, false, false);
             }
             _ => {}
         }
@@ -266,21 +282,26 @@ impl Bench {
             let result = Ok(Score { correct: u64::from(round % 3), loss_sum: 0.5, samples: 2 });
             self.say(connection, EdgeMessage::Evaluated { round, result });
         } else if let Some(plan) = peer.plan {
-            let (step, before, ended) = (peer.step, peer.before, peer.ended);
-            let local = plan.cut as usize == LAYERS;
+            let (step, passed, before, ended) = (peer.step, peer.passed, peer.before, peer.ended);
+            let local = plan.cut as usize == self.tail.unwrap_or(LAYERS);
             if step == 0 && plan.start == (StartFrom::Own { upload_moved: true }) {
                 self.send(connection, self.state(&plan, 0, plan.cut as usize..before as usize));
             }
             if step < plan.steps && !local {
-                let ids = TensorHeader::new(TensorKind::Activations, Codec::F32);
+                let kind = if passed { TensorKind::TailGradient } else { TensorKind::Activations };
+                let ids = TensorHeader::new(kind, Codec::F32);
                 let header = TensorHeader { round: plan.round, attempt: plan.attempt, step, ..ids };
-                self.send(connection, TensorMessage::encode(header, vec![1.0], &[1]));
+                let labels = if self.tail.is_some() { &[][..] } else { &[1] };
+                self.send(connection, TensorMessage::encode(header, vec![1.0], labels));
             } else if !ended {
                 if let Some(peer) = self.peers.get_mut(&connection) {
                     peer.ended = true;
                 }
                 if plan.aggregate && plan.cut > 0 {
                     self.send(connection, self.state(&plan, plan.steps, 0..plan.cut as usize));
+                }
+                if let Some(tail) = self.tail.filter(|_| plan.aggregate) {
+                    self.send(connection, self.state(&plan, plan.steps, tail..LAYERS));
                 }
                 let RoundPlan { round, attempt, .. } = plan;
                 self.say(connection, EdgeMessage::RoundDone { round, attempt, peak_rss_bytes: 0 });
@@ -304,29 +325,28 @@ impl Bench {
     fn compute(&self, job: Job) -> Option<Computed> {
         Some(match job {
             Job::Place { .. } | Job::Discard { .. } => return None,
-            Job::Step(step) => {
-                let ids = TensorHeader::new(TensorKind::CutGradient, step.gradients);
-                let (round, attempt) = (step.round, step.attempt);
-                let header = TensorHeader { round, attempt, step: step.step, ..ids };
-                Computed::Stepped {
-                    edge: step.edge,
-                    round,
-                    attempt,
-                    step: step.step,
-                    reply: TensorMessage::encode(header, vec![1.0], &[]),
-                    loss: 1.0,
-                    correct: 1,
-                    seconds: 0.01,
+            Job::Step(StepJob { part, edge, round, attempt, step, activations, gradients, .. }) => {
+                let (kind, codec) = match part {
+                    StepPart::Forward => (TensorKind::TailActivations, activations.values),
+                    StepPart::Whole | StepPart::Backward => (TensorKind::CutGradient, gradients),
+                };
+                let header = TensorHeader { round, attempt, step, ..TensorHeader::new(kind, codec) };
+                let (reply, seconds) = (TensorMessage::encode(header, vec![1.0], &[]), 0.01);
+                if part == StepPart::Whole {
+                    let (loss, correct) = (1.0, 1);
+                    Computed::Stepped { edge, round, attempt, step, reply, loss, correct, seconds }
+                } else {
+                    Computed::Passed { edge, round, attempt, step, reply, seconds }
                 }
             }
             Job::Export { replica, round, attempt } => {
-                let from = *self.placed.get(&replica).expect("only placed replicas are exported");
-                let values = vec![0.5; state_len(&self.model.spec, from..LAYERS, MOMENTS)];
-                let state = LayerState { layers: from..LAYERS, moments: MOMENTS, values };
+                let layers = self.placed.get(&replica).expect("only placed replicas are exported").clone();
+                let values = vec![0.5; state_len(&self.model.spec, layers.clone(), MOMENTS)];
+                let state = LayerState { layers, moments: MOMENTS, values };
                 Computed::Exported { replica, round, attempt, state }
             }
-            Job::Aggregate { round, parts, .. } => {
-                let state = self.model.average(parts);
+            Job::Aggregate { round, models, .. } => {
+                let state = self.model.average(models);
                 Computed::Aggregated { round, state }
             }
             Job::Evaluate { round, .. } => {

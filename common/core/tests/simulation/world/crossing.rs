@@ -48,6 +48,10 @@ impl World {
         let Some(connection) = self.process(edge, process).and_then(|alive| alive.connection) else { return };
         let bytes = message::encode(message).expect("it is short");
         let message: EdgeMessage = message::decode(&bytes).expect("it was encoded");
+        if let EdgeMessage::TrainingRequest(request) = &message {
+            let labels_leave = !request.labels.is_empty();
+            assert_eq!(labels_leave, self.scenario.tail.is_none(), "how many samples it has of each label");
+        }
         let Some(at) = self.connections.get_mut(&connection) else { return };
         let link = at.link;
         let arrives = at.up.message(self.now, &link, &mut self.dice);
@@ -69,6 +73,11 @@ impl World {
 
     pub(super) fn send_tensor_up(&mut self, edge: usize, process: u32, tensor: TensorMessage) {
         let Some(connection) = self.process(edge, process).and_then(|alive| alive.connection) else { return };
+        assert!(
+            self.scenario.tail.is_none() || tensor.header.labels == 0,
+            "labels leave: {:?}",
+            tensor.header
+        );
         let link = self.connections[&connection].link;
         let (payload, arrives, copy) = self.tensor(link, tensor);
         self.deliver(arrives, copy, Happening::ToCloud { connection, payload });

@@ -34,8 +34,9 @@ impl World {
             uplink_hint: None,
             resume: None,
         };
-        let participant =
-            Participant::new(self.now, request, it.folder.restore(), PATIENCE).with_raw_data(true);
+        let participant = Participant::new(self.now, request, it.folder.restore(), PATIENCE)
+            .with_raw_data(true)
+            .with_labels_kept(self.scenario.tail.is_some());
         it.process = Some(Process {
             participant,
             worker: Worker::default(),

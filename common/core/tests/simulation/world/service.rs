@@ -100,9 +100,9 @@ impl World {
 
     pub(super) fn compute_global(&mut self, job: Job) -> Computed {
         match job {
-            Job::Aggregate { round, parts, reset_moments } => {
-                self.check_parts(&parts);
-                let mut state = self.model.average(parts);
+            Job::Aggregate { round, models, reset_moments } => {
+                self.check_models(&models);
+                let mut state = self.model.average(models);
                 if reset_moments {
                     state.reset_moments(&self.model.spec);
                 }
@@ -116,13 +116,15 @@ impl World {
         }
     }
 
-    /// Both halves of every contribution have seen the same steps, each once, and its weight counts
-    /// exactly these.
-    pub(super) fn check_parts(&self, parts: &[(f64, LayerState, Option<LayerState>)]) {
-        for (weight, lower, upper) in parts {
-            let mut whole = lower.clone();
-            if let Some(upper) = upper.clone() {
-                whole.append(upper);
+    /// All parts of every contribution have seen the same steps, each once, and its weight counts exactly
+    /// these.
+    pub(super) fn check_models(&self, models: &[(f64, Vec<LayerState>)]) {
+        for (weight, parts) in models {
+            let whole = LayerState::joined(parts.iter().cloned()).expect("a contribution has layers");
+            if self.scenario.has_one_model() {
+                assert_eq!(whole.layers.start, 0, "the first layers are there");
+            } else {
+                assert_eq!(whole.layers, 0..LAYERS, "a contribution is a full model");
             }
             let steps = self.ledger.steps(&self.model, &whole);
             // What several edges have trained is not averaged.

@@ -1,0 +1,199 @@
+//! What one step of the model asks of devices and links, as the planner takes it.
+
+use super::Outlook;
+use crate::coordinator::settings::{Settings, Topology};
+use crate::model::ModelCost;
+use crate::plan::{
+    self, CloudInput, EdgeInput, LEAST_RATE, MOST_RATE, MOST_SECONDS, Plan, PlanError, PlanInput,
+};
+use crate::profile::{Correction, DeviceProfile, LayerWork};
+use crate::workload;
+
+/// An edge stays at its cut unless moving improves its part of the objective by this share.
+const HYSTERESIS: f64 = 0.05;
+
+/// Streams, framing and thread switches of the two transfers of a round trip, in seconds.
+const TRANSFER_OVERHEAD_S: f64 = 1e-3;
+
+/// What the planner needs of model and batch; the same in every round.
+#[derive(Debug)]
+pub(super) struct Workload {
+    /// Of each layer that can be cut.
+    pub(super) works: Vec<LayerWork>,
+    /// Of each that stays on the edge behind them, with the labels.
+    pub(super) tail: Vec<LayerWork>,
+    /// Round trips of a step.
+    exchanges: f64,
+    flops: Vec<f64>,
+    bytes_up: Vec<u64>,
+    bytes_down: Vec<u64>,
+    state_bytes: Vec<u64>,
+    memory_by_cut: Vec<u64>,
+}
+
+impl Workload {
+    pub(super) fn of(settings: &Settings) -> Self {
+        let (spec, batch, moments) = (&settings.spec, settings.batch_size, settings.moments());
+        let cost = ModelCost::of(spec);
+        let mut works = workload::layer_works(spec, &cost, batch, moments);
+        let tail = works.split_off(settings.cloud_end());
+        let memory = |cut| cost.edge_memory_bytes(cut, settings.tail, batch.into(), moments as u64);
+        let (activations, gradients) = (settings.activations, settings.gradients);
+        let (bytes_up, bytes_down) = match settings.tail {
+            None => (
+                workload::cut_bytes_up(spec, batch, activations),
+                workload::cut_bytes_down(spec, batch, activations, gradients),
+            ),
+            Some(tail) => workload::passed_bytes(spec, batch, tail, activations, gradients),
+        };
+        Self {
+            flops: works.iter().map(|work| work.forward_flops + work.backward_flops).collect(),
+            exchanges: if settings.tail.is_some() { 2.0 } else { 1.0 },
+            bytes_up,
+            bytes_down,
+            state_bytes: workload::edge_state_bytes(spec, settings.tail, moments),
+            memory_by_cut: (0..=works.len()).map(memory).collect(),
+            works,
+            tail,
+        }
+    }
+
+    /// Forward and backward seconds of each layer that can be cut, on a device. Profiles and measurements
+    /// come from edges: what they claim beyond all bounds is taken for the bound, so that no claim stops
+    /// everyone's plan.
+    fn seconds(&self, profile: &DeviceProfile, forward: f64, backward: f64) -> (Vec<f64>, Vec<f64>) {
+        let bounded = |seconds: f64| seconds.min(MOST_SECONDS);
+        let both = |work| {
+            let (forward_s, backward_s) = (profile.seconds_forward(work), profile.seconds_backward(work));
+            (bounded(forward * forward_s), bounded(backward * backward_s))
+        };
+        self.works.iter().map(both).unzip()
+    }
+
+    /// Seconds of the layers that stay on the edge, bounded likewise.
+    fn tail_seconds(&self, profile: &DeviceProfile, factor: f64) -> f64 {
+        (factor * seconds_both(profile, &self.tail)).min(MOST_SECONDS)
+    }
+
+    pub(super) fn plan(
+        &self,
+        settings: &Settings,
+        outlooks: &[Outlook],
+        cloud: &Correction,
+    ) -> Result<Plan, PlanError> {
+        let (forward_s, backward_s) = self.seconds(&settings.cloud_profile, cloud.factor(), cloud.factor());
+        let edges = outlooks.iter().map(|outlook| {
+            let corrections = &outlook.corrections;
+            let (forward_s, backward_s) = self.seconds(
+                &outlook.profile,
+                corrections.edge_forward.factor(),
+                corrections.edge_backward.factor(),
+            );
+            EdgeInput {
+                name: outlook.name.clone(),
+                forward_s,
+                backward_s,
+                tail_s: self.tail_seconds(&outlook.profile, corrections.edge_backward.factor()),
+                up_bytes_per_s: outlook.up.clamp(LEAST_RATE, MOST_RATE),
+                down_bytes_per_s: outlook.down.clamp(LEAST_RATE, MOST_RATE),
+                rtt_s: self.exchanges * outlook.rtt_s,
+                latency_overhead_s: self.exchanges * TRANSFER_OVERHEAD_S,
+                memory_limit: outlook.memory_limit,
+                memory_by_cut: self.memory_by_cut.clone(),
+                current_cut: outlook.current_cut,
+                fixed_cut: outlook.fixed_cut,
+            }
+        });
+        let input = PlanInput {
+            edges: edges.collect(),
+            cloud: CloudInput {
+                forward_s,
+                backward_s,
+                flops: self.flops.clone(),
+                workers: settings.workers,
+                capacity_bytes_per_s: settings.capacity,
+            },
+            cut_bytes_up: self.bytes_up.clone(),
+            cut_bytes_down: self.bytes_down.clone(),
+            state_bytes: self.state_bytes.clone(),
+            steps_between_aggregations: u64::from(settings.aggregate_every)
+                * u64::from(settings.steps_per_round),
+            depth: settings.depth.clone(),
+            deadline: settings.deadline,
+            objective: settings.objective,
+            margin: settings.margin,
+            hysteresis: HYSTERESIS,
+        };
+        match settings.topology {
+            Topology::ReplicaPerEdge => plan::plan(&input),
+            Topology::Shared => plan::plan_common_cut(input),
+            Topology::HandedOn => plan::plan_turns(&input),
+        }
+    }
+}
+
+/// Forward and backward seconds of some layers together.
+pub(super) fn seconds_both(profile: &DeviceProfile, works: &[LayerWork]) -> f64 {
+    works.iter().map(|work| profile.seconds_forward(work) + profile.seconds_backward(work)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::model::builtin::builtin;
+    use crate::profile::{KindModel, Line, StepCorrections};
+
+    /// Every layer takes a second each way.
+    fn device() -> DeviceProfile {
+        let line = Line { per_flop: 0.0, per_byte: 0.0, fixed: 1.0 };
+        DeviceProfile { other: Some(KindModel { forward: line, backward: line }), ..DeviceProfile::default() }
+    }
+
+    fn planned(labels: &str) -> (Settings, Plan) {
+        let text =
+            "name = \"x\"\n[model]\narch = \"lenet5\"\n[data]\ndataset = \"mnist\"\n[[edge]]\nname = \"a\"";
+        let sets = [format!("training.labels={labels}"), "plan.fixed_cut=3".into()];
+        let config = Config::parse(text, "x.toml", &sets).expect("the overrides are allowed");
+        let spec = builtin("lenet5", [1, 28, 28], 10).expect("it is built in");
+        let settings = Settings::from_config(&config, spec, 1, device()).expect("it fits");
+        let outlook = Outlook {
+            name: "a".into(),
+            profile: device(),
+            corrections: StepCorrections::default(),
+            up: 1e6,
+            down: 1e6,
+            rtt_s: 0.5,
+            memory_limit: None,
+            current_cut: None,
+            fixed_cut: Some(3),
+        };
+        let plan = Workload::of(&settings).plan(&settings, &[outlook], &Correction::default());
+        (settings, plan.expect("it can be planned"))
+    }
+
+    #[test]
+    fn labels_on_the_edge_cost_a_second_round_trip_and_the_time_of_the_last_layers() {
+        let (cloud, edge) = (planned("cloud").1.edges.remove(0), planned("edge").1.edges.remove(0));
+        let close = |left: f64, right: f64| assert!((left - right).abs() < 1e-9, "{left} is not {right}");
+        close(edge.terms.edge_forward, cloud.terms.edge_forward);
+        close(edge.terms.edge_backward, cloud.terms.edge_backward + 2.0);
+        // LeNet-5's last layer is its classifier, of 84 inputs; four bytes a label are spared.
+        close(edge.terms.cloud, cloud.terms.cloud - 2.0);
+        let tail = 0.5 * (0.5 + 1e-3) + f64::from(32 + 64 * 84 * 4) / 1e6;
+        close(edge.terms.uplink, cloud.terms.uplink + tail - f64::from(64 * 4) / 1e6);
+        close(edge.terms.downlink, cloud.terms.downlink + tail);
+        assert!(edge.memory_bytes > cloud.memory_bytes && edge.weights_s > cloud.weights_s);
+    }
+
+    #[test]
+    fn the_cuts_of_a_plan_end_before_the_last_layers() {
+        let (settings, _) = planned("edge");
+        let workload = Workload::of(&settings);
+        assert_eq!((workload.works.len(), workload.tail.len()), (11, 1));
+        assert_eq!(
+            (workload.bytes_up.len(), workload.state_bytes.len(), workload.memory_by_cut.len()),
+            (12, 12, 12)
+        );
+    }
+}

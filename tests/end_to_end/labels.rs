@@ -1,0 +1,86 @@
+//! Labels that never leave the edge change nothing in what is learned.
+
+use std::sync::OnceLock;
+
+use partway_core::event::{EventKind, Recovery};
+
+use crate::experiment::{Experiment, Record, SMALL};
+
+const STAY: &str = "training.labels=edge";
+
+/// The weights of training without a cut, which all of these runs must end with.
+fn unsplit() -> String {
+    static WEIGHTS: OnceLock<String> = OnceLock::new();
+    let run = || Experiment::new(SMALL).run(&["training.algorithm=fedavg"]);
+    WEIGHTS.get_or_init(|| run().weights()).clone()
+}
+
+/// Nothing that the coordinator was told says anything of a label.
+fn assert_nothing_is_known_of_labels(record: &Record) {
+    for event in &record.events {
+        match &event.kind {
+            EventKind::EdgeJoined { labels, .. } => assert!(labels.is_empty(), "{labels:?}"),
+            // A tensor with labels would have been.
+            EventKind::EdgeRefused { reason, .. } => panic!("{reason}"),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn every_cut_learns_the_same_with_the_labels_on_the_edge() {
+    for cut in ["plan.fixed_cut=1", "plan.fixed_cut=10", "plan.fixed_cut=random"] {
+        let record = Experiment::new(SMALL).run(&[STAY, cut]);
+        assert_nothing_is_known_of_labels(&record);
+        assert_eq!(record.weights(), unsplit(), "{cut}");
+        let steps = record.events.iter().filter_map(|event| match &event.kind {
+            EventKind::Step { loss, bytes_up, bytes_down, .. } => Some((*loss, *bytes_up, *bytes_down)),
+            _ => None,
+        });
+        let mut count = 0;
+        for (loss, bytes_up, bytes_down) in steps {
+            count += 1;
+            assert!(loss > 0.0, "the edge says how its batches went");
+            // Of the classifier's 84 inputs per sample: their gradient up, their values down.
+            assert!(bytes_up.min(bytes_down) > 16 * 84 * 4, "two tensors each way");
+        }
+        assert_eq!(count, 3 * 7 * 3, "every step of every edge");
+    }
+}
+
+#[test]
+fn the_whole_model_on_the_edge_learns_the_same_with_its_classifier_apart() {
+    let sets =
+        [STAY, "plan.allow_local=true", "plan.fixed_cut=random", "plan.max_depth=11", "plan.min_depth=9"];
+    let record = Experiment::new(SMALL).run(&sets);
+    let cuts: Vec<u32> =
+        ["camera-0", "camera-1", "gateway"].iter().flat_map(|edge| record.cuts(edge)).collect();
+    assert!(cuts.contains(&11) && cuts.contains(&9), "{cuts:?}");
+    assert_eq!(record.weights(), unsplit());
+}
+
+#[test]
+fn adam_and_moving_cuts_learn_the_same_with_the_labels_on_the_edge() {
+    let adam = "training.optimizer={ kind = \"adam\", lr = 0.002 }";
+    let unsplit = Experiment::new(SMALL).run(&[adam, "training.algorithm=fedavg", STAY]);
+    assert_nothing_is_known_of_labels(&unsplit);
+    let moving = Experiment::new(SMALL).run(&[adam, "plan.fixed_cut=random", STAY]);
+    assert_eq!(moving.weights(), unsplit.weights());
+}
+
+#[test]
+fn an_edge_that_is_killed_repeats_its_round_with_the_labels_on_the_edge() {
+    let sets = [STAY, "edge.gateway.speed=0.02", "plan.fixed_cut=random"];
+    let experiment = Experiment::new(SMALL);
+    let mut run = experiment.start(&sets);
+    for round in ["round 1:", "round 3:", "round 5:"] {
+        run.wait_for(round);
+        run.kill_edge("gateway");
+        run.wait_for("edge gateway: back");
+    }
+    let record = run.finish();
+    let recoveries = record.recoveries("gateway");
+    assert!(recoveries.contains(&Recovery::RolledBack), "{recoveries:?}");
+    assert!(!recoveries.contains(&Recovery::StateLost), "{recoveries:?}");
+    assert_eq!(record.weights(), unsplit());
+}
