@@ -106,7 +106,7 @@ pub fn write(dir: &Path, spec: &ModelSpec, state: &LayerState, rounds: u32) -> R
 /// `PyTorch`: `[out, in / groups, k, k]` and `[out, in]`.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_weights(
     path: &Path,
     spec: &ModelSpec,
