@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use partway_core::config::Config;
-use partway_datasets::{DatasetError, PartitionError, ShardError, shard};
+use partway_datasets::{ShardError, shard};
 use thiserror::Error;
 
 use crate::experiment::{ExperimentArgs, ExperimentError, read_config};
@@ -36,24 +36,6 @@ enum DealError {
     /// The configuration is wrong.
     #[error(transparent)]
     Experiment(#[from] ExperimentError),
-    /// The data cannot be used.
-    #[error("{}: cannot load the data set `{dataset}`: {source}", file.display())]
-    Data {
-        /// The configuration.
-        file: PathBuf,
-        /// `data.dataset`.
-        dataset: String,
-        /// Why.
-        source: Box<DatasetError>,
-    },
-    /// The samples cannot be spread.
-    #[error("{}: cannot spread the samples over the edges: {source}", file.display())]
-    Partition {
-        /// The configuration.
-        file: PathBuf,
-        /// Why.
-        source: PartitionError,
-    },
     /// Two answers to how many edges there are.
     #[error(
         "--edges {asked}: `{}` describes its edges, {described} of them: leave --edges out, or the `[[edge]]` tables",
@@ -107,14 +89,14 @@ fn deal(args: &PartitionArgs) -> Result<String, DealError> {
         described,
     })?;
     check_empty(&args.out)?;
-    let dataset = partway_datasets::from_config(&config).map_err(|source| DealError::Data {
+    let dataset = partway_datasets::from_config(&config).map_err(|source| ExperimentError::Data {
         file: file.clone(),
         dataset: config.data.dataset.to_string(),
         source: Box::new(source),
     })?;
     let train = &dataset.train;
     let parts = partway_datasets::partition_among(&config, &names, train)
-        .map_err(|source| DealError::Partition { file: file.clone(), source })?;
+        .map_err(|source| ExperimentError::Partition { file: file.clone(), source })?;
     for (name, part) in &parts {
         shard::write(&args.out.join(name), &train.take(part))?;
     }

@@ -66,14 +66,18 @@ impl Plain for SampleShape {
     }
 
     fn parse(value: &Value) -> Option<Self> {
-        let sides: Option<Vec<usize>> =
-            value.as_array()?.iter().map(|side| usize::try_from(side.as_integer()?).ok()).collect();
-        Self::new(sides?.try_into().ok()?)
+        Self::new(sides(value)?)
     }
 
     fn to_value(&self) -> Value {
-        Value::Array(self.0.iter().map(|side| (*side as u64).to_value()).collect())
+        Value::Array(self.0.map(|side| (side as u64).to_value()).to_vec())
     }
+}
+
+/// An array of `N` integers that are not negative.
+fn sides<const N: usize>(value: &Value) -> Option<[usize; N]> {
+    let sides = value.as_array()?.iter().map(|side| usize::try_from(side.as_integer()?).ok());
+    sides.collect::<Option<Vec<_>>>()?.try_into().ok()
 }
 
 /// Size of a picture, `[height, width]`, each from 1 to 4096.
@@ -98,13 +102,11 @@ impl Plain for ImageSize {
     }
 
     fn parse(value: &Value) -> Option<Self> {
-        let sides: Option<Vec<usize>> =
-            value.as_array()?.iter().map(|side| usize::try_from(side.as_integer()?).ok()).collect();
-        Self::new(sides?.try_into().ok()?)
+        Self::new(sides(value)?)
     }
 
     fn to_value(&self) -> Value {
-        Value::Array(self.0.iter().map(|side| (*side as u64).to_value()).collect())
+        Value::Array(self.0.map(|side| (side as u64).to_value()).to_vec())
     }
 }
 
