@@ -68,6 +68,16 @@ fn a_contradiction_about_data_names_the_other_key() {
             "`data.path` is missing; allowed: the path of the csv data",
         ),
         (
+            &["data.dataset=csv", "data.path=x", "data.test_share=0.5", "data.evaluate=edges"],
+            "--set data.test_share=0.5: `data.test_share = 0.5` is not allowed; \
+             allowed: no test_share with `data.evaluate = \"edges\"`",
+        ),
+        (
+            &["data.dataset=npz", "data.path=x", "data.test_path=y", "data.evaluate=edges"],
+            "--set data.test_path=y: `data.test_path = \"y\"` is not allowed; \
+             allowed: no test_path with `data.evaluate = \"edges\"`",
+        ),
+        (
             &["data.evaluate=edges", "data.test_limit=5"],
             "--set data.test_limit=5: `data.test_limit = 5` is not allowed; \
              allowed: no test_limit with `data.evaluate = \"edges\"`",
