@@ -54,6 +54,11 @@ impl TensorKind {
         Self::Model,
     ];
 
+    /// Whether they are activations, of which some may be left out.
+    fn is_activations(self) -> bool {
+        matches!(self, Self::Activations | Self::TailActivations)
+    }
+
     /// Whether it is a gradient, which f16 needs scaled.
     fn is_gradient(self) -> bool {
         matches!(self, Self::CutGradient | Self::TailGradient)
@@ -220,14 +225,11 @@ impl TensorHeader {
             first_layer: half(28),
             last_layer: half(30),
         };
-        if bytes[7] > 1 || (header.selected && header.kind != TensorKind::Activations) {
+        if bytes[7] > 1 || (header.selected && !header.kind.is_activations()) {
             return Err(TensorError::Header("only activations can be selected ones"));
         }
-        let is_exact = matches!(header.kind, TensorKind::State | TensorKind::Probe);
-        if is_exact && header.codec != Codec::F32 {
-            return Err(TensorError::Header(
-                "only activations and cut gradients have another codec than f32",
-            ));
+        if !header.kind.is_of_a_step() && header.codec != Codec::F32 {
+            return Err(TensorError::Header("only activations and gradients have another codec than f32"));
         }
         if header.first_layer > header.last_layer {
             return Err(TensorError::Header("its layers are in the wrong order"));
