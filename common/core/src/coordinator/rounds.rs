@@ -231,11 +231,19 @@ impl Coordinator {
         }
         let bytes = tensor.wire_bytes();
         let state = match decode_state(&self.settings.spec, self.settings.moments(), tensor) {
-            Ok(state) if state.is_finite() => state,
-            Ok(_) => {
+            Ok(state) if !state.is_finite() => {
                 self.refuse_edge(now, edge, &diverged(header.round));
                 return;
             }
+            Ok(state) if !state.keeps_frozen(&self.settings.spec, &self.global) => {
+                let reason = format!(
+                    "its layers {:?} are not those that it was given, of which the first {} are frozen",
+                    state.layers, self.settings.spec.frozen
+                );
+                self.refuse_edge(now, edge, &reason);
+                return;
+            }
+            Ok(state) => state,
             Err(error) => {
                 self.refuse_edge(now, edge, &error.to_string());
                 return;
