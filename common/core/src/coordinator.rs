@@ -16,6 +16,7 @@ mod recovery;
 mod rounds;
 mod settings;
 mod steps;
+mod stragglers;
 mod turns;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -25,6 +26,7 @@ use std::time::Duration;
 pub use action::{Action, Checkpoint, Computed, ConnectionId, Job, Outcome, Replica, StepJob, StepPart};
 pub use forecast::{Outlook, forecast_edges};
 pub use settings::{Cuts, Evaluation, Replan, Settings, Topology};
+pub use stragglers::Stragglers;
 
 use crate::event::{Event, EventKind};
 use crate::link::Transfer;
@@ -285,7 +287,10 @@ impl Coordinator {
                 self.gather_is_over(now);
             }
             Phase::EdgeEvaluation => self.end_edge_evaluation(now),
-            _ => self.drop_the_lost(now),
+            _ => {
+                self.drop_the_lost(now);
+                self.handle_stragglers(now);
+            }
         }
         self.set_timer();
     }
@@ -355,6 +360,7 @@ impl Coordinator {
                 .filter(|member| !member.out)
                 .filter_map(|member| member.lost_at)
                 .map(|lost_at| lost_at + self.settings.rejoin_window)
+                .chain(self.next_late())
                 .min(),
         };
         let next = self.next_silent().into_iter().chain(next).min();

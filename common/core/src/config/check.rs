@@ -8,7 +8,7 @@ use super::{
     Clock, Config,
     data::{Dataset, EvaluateAt},
     error::Fault,
-    plan::{FixedCut, PlanConfig},
+    plan::{FixedCut, OnStraggler, PlanConfig},
     setting::{Faults, Setting, shown},
     training::{Algorithm, LabelsAt},
 };
@@ -32,6 +32,7 @@ pub(super) fn contradictions(config: &Config) -> Faults {
     check_data(config, &mut faults);
     check_rounds(config, &mut faults);
     check_labels(config, &mut faults);
+    check_stragglers(config, &mut faults);
     check_cuts(config, &mut faults);
     check_edges(config, &mut faults);
     check_clock(config, &mut faults);
@@ -133,6 +134,25 @@ fn check_rounds(config: &Config, faults: &mut Faults) {
             training.batch_size
         );
         faults.push(contradiction("wire.in_flight", &wire.in_flight, allowed));
+    }
+}
+
+fn check_stragglers(config: &Config, faults: &mut Faults) {
+    let Config { training, plan, fleet, .. } = config;
+    if plan.on_straggler != OnStraggler::Drop {
+        return;
+    }
+    let algorithm = training.algorithm;
+    let fault = |allowed: String| contradiction("plan.on_straggler", &plan.on_straggler, allowed);
+    if matches!(algorithm, Algorithm::SplitFedV2 | Algorithm::Centralized) {
+        faults.push(fault(format!(
+            "\"wait\" with `training.algorithm = \"{algorithm}\"`, where every step waits for the edges before it"
+        )));
+    } else if fleet.quorum.get() >= 1.0 {
+        faults.push(fault(
+            "\"wait\" with `fleet.quorum = 1.0`, with which a round needs every edge; or a smaller quorum"
+                .into(),
+        ));
     }
 }
 

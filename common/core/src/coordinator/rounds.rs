@@ -129,8 +129,10 @@ impl Coordinator {
     /// ready gets them, as another attempt, once it says that it is.
     pub(super) fn begin_attempt(&mut self, now: Duration, edge: &str) {
         self.place(edge);
-        let Some(member) = self.fleet.get(edge).filter(|member| member.ready) else { return };
-        let Some(plan) = member.round.as_ref().map(|round| round.plan) else { return };
+        let Some(member) = self.fleet.get_mut(edge).filter(|member| member.ready) else { return };
+        let Some(round) = member.round.as_mut() else { return };
+        round.begun_at = Some(now);
+        let plan = round.plan;
         self.send(edge, CloudMessage::Round(plan));
         self.send_blocks(now, edge);
     }
@@ -350,6 +352,7 @@ impl Coordinator {
 
     /// The barrier: goes on once every edge that takes part is complete.
     pub(super) fn end_round_when_complete(&mut self, now: Duration) {
+        self.leave_out_the_late(now);
         if !matches!(self.phase, Phase::Train { .. }) {
             return;
         }

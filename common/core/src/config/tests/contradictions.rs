@@ -60,6 +60,15 @@ fn a_contradiction_about_data_names_the_other_key() {
              allowed: one of `data.test_share` and `data.test_path`, not both",
         ),
         (
+            &["plan.on_straggler=drop"],
+            "--set plan.on_straggler=drop: `plan.on_straggler = \"drop\"` is not allowed; \
+             allowed: \"wait\" with `fleet.quorum = 1.0`",
+        ),
+        (
+            &["plan.on_straggler=drop", "fleet.quorum=0.5", "training.algorithm=splitfed-v2"],
+            "allowed: \"wait\" with `training.algorithm = \"splitfed-v2\"`, where every step waits",
+        ),
+        (
             &["data.dataset=csv", "data.path=x", "data.pad=2"],
             "--set data.pad=2: `data.pad = 2` is not allowed; allowed: 0 with `data.dataset = \"csv\"`",
         ),
