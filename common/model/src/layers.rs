@@ -20,6 +20,7 @@ use burn::tensor::activation::{relu, relu6};
 use partway_core::model::LayerOp;
 
 use crate::activation::Activation;
+use crate::kernels::Kernels;
 use crate::step::StepContext;
 pub(crate) use batch_norm::{BatchStatistics, updated_running};
 use conv::Convolution;
@@ -31,17 +32,18 @@ pub(crate) struct Pass<'a> {
     pub(crate) training: Option<&'a StepContext<'a>>,
     /// What each batch norm saw, in the canonical order; stays empty in inference.
     pub(crate) statistics: Vec<BatchStatistics>,
+    kernels: Kernels,
 }
 
 impl<'a> Pass<'a> {
     /// A pass of a training step.
-    pub(crate) fn training(step: &'a StepContext<'a>) -> Self {
-        Self { training: Some(step), statistics: Vec::new() }
+    pub(crate) fn training(step: &'a StepContext<'a>, kernels: Kernels) -> Self {
+        Self { training: Some(step), statistics: Vec::new(), kernels }
     }
 
     /// A pass of inference, or through frozen layers.
-    pub(crate) fn inference() -> Self {
-        Self { training: None, statistics: Vec::new() }
+    pub(crate) fn inference(kernels: Kernels) -> Self {
+        Self { training: None, statistics: Vec::new(), kernels }
     }
 
     /// What the layer `index`, which is `op` over the flat `tensors`, makes of `input`.
@@ -55,7 +57,13 @@ impl<'a> Pass<'a> {
         match *op {
             LayerOp::Conv2d { in_channels, out_channels, kernel, stride, padding, groups, .. } => {
                 let shape = Convolution { in_channels, out_channels, kernel, stride, padding, groups };
-                Activation::Maps(conv::conv2d(input.into_maps(), &tensors[0], tensors.get(1), shape))
+                Activation::Maps(conv::conv2d(
+                    input.into_maps(),
+                    &tensors[0],
+                    tensors.get(1),
+                    shape,
+                    self.kernels,
+                ))
             }
             LayerOp::BatchNorm2d { .. } => {
                 Activation::Maps(batch_norm::batch_norm(input.into_maps(), tensors, self))

@@ -34,7 +34,7 @@ impl Half {
             let (own, after) = rest.split_at(self.spec.layer_tensors(index).len());
             let op = &self.spec.layers[index].op;
             x = if self.spec.is_frozen(index) {
-                Pass::inference().layer(index, op, own, x)
+                Pass::inference(self.compute.kernels()).layer(index, op, own, x)
             } else {
                 pass.layer(index, op, own, x)
             };
@@ -57,7 +57,7 @@ impl Half {
                 }
             })
             .collect();
-        let mut pass = Pass::training(step);
+        let mut pass = Pass::training(step, self.compute.kernels());
         let leaf = input_gradient.then(|| input.clone());
         let output = self.through_layers(&tensors, input, &mut pass);
         let leaves = tensors.into_iter().filter(Tensor::is_require_grad).collect();

@@ -2,6 +2,8 @@
 
 use burn::tensor::{Tensor, module, ops::ConvOptions};
 
+use crate::kernels::{self, ConvShape, Kernels};
+
 use super::Pass;
 use super::batch_norm::batch_norm;
 
@@ -29,9 +31,19 @@ pub(super) fn conv2d(
     weight: &Tensor<1>,
     bias: Option<&Tensor<1>>,
     shape: Convolution,
+    kernels: Kernels,
 ) -> Tensor<4> {
     let Convolution { in_channels, out_channels, kernel, stride, padding, groups } = shape;
     let weight = weight.clone().reshape([out_channels, in_channels / groups, kernel, kernel]);
+    if kernels == Kernels::Own {
+        let [batch, _, height, width] = input.dims();
+        let sides = [height, width];
+        let shape =
+            ConvShape { batch, in_channels, out_channels, kernel, stride, padding, groups, input: sides };
+        if let Ok(shape) = shape.checked() {
+            return kernels::conv2d(input, weight, bias.cloned(), shape);
+        }
+    }
     let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], groups);
     module::conv2d(input, weight, bias.cloned(), options)
 }
@@ -43,5 +55,6 @@ pub(super) fn normed_conv(
     shape: Convolution,
     pass: &mut Pass,
 ) -> Tensor<4> {
-    batch_norm(conv2d(input, &tensors[0], None, shape), &tensors[1..NORMED_CONV], pass)
+    let maps = conv2d(input, &tensors[0], None, shape, pass.kernels);
+    batch_norm(maps, &tensors[1..NORMED_CONV], pass)
 }

@@ -1,0 +1,32 @@
+//! This crate's own kernels for training on the CPU.
+//!
+//! They are operations of burn's tape over its CPU tensors, and stand in for burn's own, which remain the
+//! reference in tests and do the work on every other device. Vector instructions (AVX-512, AVX2, NEON) are
+//! chosen when the program runs. A result is the same bits for any number of threads: either one thread
+//! makes the whole sum, or it is divided in a way that follows from the shape alone.
+
+mod conv2d;
+pub mod convolution;
+mod correlate;
+mod depthwise;
+mod flex;
+mod frame;
+mod geometry;
+mod lanes;
+mod panel;
+mod scratch;
+mod tile;
+mod weight_gradient;
+
+pub(crate) use conv2d::conv2d;
+pub use geometry::{ConvShape, ConvShapeError};
+
+/// Whose kernels do the work on the CPU. On other devices burn's always do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kernels {
+    /// This crate's, where it has any for the operation and its shape.
+    #[default]
+    Own,
+    /// burn's: to compare with.
+    Burn,
+}

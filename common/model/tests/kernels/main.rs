@@ -1,0 +1,4 @@
+//! The kernels against burn's own operations, over shapes that nobody chose.
+
+mod against_burn;
+mod convolution;
