@@ -5,6 +5,8 @@
 //! chosen when the program runs. A result is the same bits for any number of threads: either one thread
 //! makes the whole sum, or it is divided in a way that follows from the shape alone.
 
+mod batch_norm;
+mod channels;
 mod conv2d;
 pub mod convolution;
 mod correlate;
@@ -13,12 +15,16 @@ mod flex;
 mod frame;
 mod geometry;
 mod lanes;
+mod max_pool;
 mod panel;
 mod scratch;
 mod tile;
 mod weight_gradient;
 
+pub(crate) use batch_norm::{Normalized, batch_norm, batch_norm_train};
 pub(crate) use conv2d::conv2d;
+pub(crate) use max_pool::{PoolShape, max_pool2d};
+
 pub use geometry::{ConvShape, ConvShapeError};
 
 /// Whose kernels do the work on the CPU. On other devices burn's always do.

@@ -95,7 +95,7 @@ impl<'a> Pass<'a> {
                 Activation::Features(x) => Activation::Features(gelu::gelu(x)),
             },
             LayerOp::MaxPool2d { kernel, stride, padding } => {
-                Activation::Maps(pool::max_pool2d(input.into_maps(), kernel, stride, padding))
+                Activation::Maps(pool::max_pool2d(input.into_maps(), [kernel, stride, padding], self.kernels))
             }
             LayerOp::AvgPool2d { kernel, stride, padding } => {
                 Activation::Maps(pool::avg_pool2d(input.into_maps(), kernel, stride, padding))

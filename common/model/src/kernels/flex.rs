@@ -31,6 +31,12 @@ impl Deref for Values {
     }
 }
 
+/// The values of a tensor in row-major order, as the caller's own: without a copy where nothing else holds
+/// them.
+pub(super) fn take(tensor: FlexTensor) -> Vec<f32> {
+    tensor.into_data().try_into_vec().expect("halves hold f32")
+}
+
 /// A tensor of `values`, without a copy.
 pub(super) fn tensor(values: Vec<f32>, dims: impl Into<Shape>) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(dims.into()), DType::F32)
