@@ -6,6 +6,7 @@
 //! makes the whole sum, or it is divided in a way that follows from the shape alone.
 
 mod batch_norm;
+mod blocks;
 mod channels;
 mod conv2d;
 pub mod convolution;

@@ -105,12 +105,27 @@ impl Maps {
         let planes = values.par_chunks_mut(self.plane()).enumerate();
         planes.with_min_len(VALUES_PER_THREAD.div_ceil(self.plane())).for_each(|(plane, values)| {
             let (factor, shift) = (factors[plane % self.channels], shifts[plane % self.channels]);
-            arch.dispatch(|| {
-                for value in values {
-                    *value = *value * factor + shift;
-                }
-            });
+            arch.dispatch(ScaleAndShift { values, factor, shift });
         });
+    }
+}
+
+/// One plane.
+struct ScaleAndShift<'a> {
+    values: &'a mut [f32],
+    factor: f32,
+    shift: f32,
+}
+
+impl NullaryFnOnce for ScaleAndShift<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { values, factor, shift } = self;
+        for value in values {
+            *value = *value * factor + shift;
+        }
     }
 }
 

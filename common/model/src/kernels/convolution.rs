@@ -3,7 +3,7 @@
 //! They work on the rayon workers of the thread that calls them, and panic if a slice is not as long as a
 //! valid shape says.
 
-use pulp::Arch;
+use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
 use super::correlate::Correlate;
@@ -69,17 +69,28 @@ pub fn bias_gradient(shape: &ConvShape, gradient: &[f32]) -> Vec<f32> {
     let plane = height * width;
     assert_eq!(gradient.len(), shape.lens()[2], "the gradient's length");
     let arch = Arch::new();
-    let sum = |channel: usize| {
+    let channels = (0..shape.out_channels).into_par_iter().with_min_len(8);
+    channels.map(|channel| arch.dispatch(BiasGradient { shape, plane, gradient, channel })).collect()
+}
+
+/// One channel's bias.
+struct BiasGradient<'a> {
+    shape: &'a ConvShape,
+    plane: usize,
+    gradient: &'a [f32],
+    channel: usize,
+}
+
+impl NullaryFnOnce for BiasGradient<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn call(self) -> f32 {
+        let Self { shape, plane, gradient, channel } = self;
         let mut sum = Lanes::ZERO;
         for image in 0..shape.batch {
-            let values = &gradient[(image * shape.out_channels + channel) * plane..][..plane];
-            sum.add(values, |value| value);
+            sum.add(&gradient[(image * shape.out_channels + channel) * plane..][..plane], |value| value);
         }
         sum.total()
-    };
-    (0..shape.out_channels)
-        .into_par_iter()
-        .with_min_len(8)
-        .map(|channel| arch.dispatch(|| sum(channel)))
-        .collect()
+    }
 }

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::frame::Frame;
 use super::geometry::Correlation;
 use super::panel::Panel;
-use super::scratch::with_scratch;
+use super::scratch::Scratch;
 use super::tile::{Product, Run, SLACK, multiply, padded, tile_columns, tile_rows};
 
 /// Values of a frame that stay in the second-level cache beside everything else.
@@ -135,31 +135,31 @@ impl WithSimd for InPlace<'_> {
         for Strip { first, frame, taps, runs } in strips {
             let stride = padded::<S>(frame.span());
             let lens = [frame.len(shape.sources), tall * stride, 0];
-            with_scratch(lens, |[values, sums, _]| {
-                for group in 0..shape.groups {
-                    let channels = group * shape.sources..(group + 1) * shape.sources;
-                    frame.fill(shape, work.source, image, channels, values);
-                    let end = (group + 1) * shape.results;
-                    for row in (group * shape.results..end).step_by(tall) {
-                        let rows = tall.min(end - row);
-                        let starts = std::array::from_fn::<_, 8, _>(|r| (row + r) * depth);
-                        let product = Product {
-                            a: work.weights,
-                            a_rows: &starts[..rows],
-                            runs: &[Run { start: 0, len: depth }],
-                            b: values,
-                            b_rows: taps,
-                            b_start: 0,
-                            accumulate: false,
-                        };
-                        for (column, vectors) in tile_columns::<S>(frame.span()) {
-                            let product = Product { b_start: column, ..product };
-                            multiply(simd, product, vectors, &mut sums[column..], stride);
-                        }
-                        work.place(result, [row, *first], &sums[..rows * stride], stride, runs);
+            let mut scratch = Scratch::take(lens);
+            let [values, sums, _] = scratch.buffers();
+            for group in 0..shape.groups {
+                let channels = group * shape.sources..(group + 1) * shape.sources;
+                frame.fill(shape, work.source, image, channels, values);
+                let end = (group + 1) * shape.results;
+                for row in (group * shape.results..end).step_by(tall) {
+                    let rows = tall.min(end - row);
+                    let starts = std::array::from_fn::<_, 8, _>(|r| (row + r) * depth);
+                    let product = Product {
+                        a: work.weights,
+                        a_rows: &starts[..rows],
+                        runs: &[Run { start: 0, len: depth }],
+                        b: values,
+                        b_rows: taps,
+                        b_start: 0,
+                        accumulate: false,
+                    };
+                    for (column, vectors) in tile_columns::<S>(frame.span()) {
+                        let product = Product { b_start: column, ..product };
+                        multiply(simd, product, vectors, &mut sums[column..], stride);
                     }
+                    work.place(result, [row, *first], &sums[..rows * stride], stride, runs);
                 }
-            });
+            }
         }
     }
 }
@@ -194,42 +194,42 @@ impl WithSimd for Packed<'_> {
             })
             .collect();
         let lens = [frame.len(shape.sources), part * stride + SLACK, shape.results * stride];
-        with_scratch(lens, |[values, packed, sums]| {
-            for group in 0..shape.groups {
-                let channels = group * shape.sources..(group + 1) * shape.sources;
-                frame.fill(shape, work.source, first_image, channels, values);
-                for begin in (0..depth).step_by(part) {
-                    let taps = &taps[begin..depth.min(begin + part)];
-                    for (column, _, panel, _) in &tiles {
-                        panel.pack(values, taps, &mut packed[column * part..]);
-                    }
-                    for row in (0..shape.results).step_by(tall) {
-                        let rows = tall.min(shape.results - row);
-                        let first = group * shape.results + row;
-                        let starts = std::array::from_fn::<_, 8, _>(|r| (first + r) * depth + begin);
-                        for (column, vectors, _, packed_rows) in &tiles {
-                            let product = Product {
-                                a: work.weights,
-                                a_rows: &starts[..rows],
-                                runs: &[Run { start: 0, len: taps.len() }],
-                                b: packed,
-                                b_rows: &packed_rows[..taps.len()],
-                                b_start: 0,
-                                accumulate: begin > 0,
-                            };
-                            let sums = &mut sums[row * stride + column..];
-                            multiply(simd, product, *vectors, sums, stride);
-                        }
-                    }
+        let mut scratch = Scratch::take(lens);
+        let [values, packed, sums] = scratch.buffers();
+        for group in 0..shape.groups {
+            let channels = group * shape.sources..(group + 1) * shape.sources;
+            frame.fill(shape, work.source, first_image, channels, values);
+            for begin in (0..depth).step_by(part) {
+                let taps = &taps[begin..depth.min(begin + part)];
+                for (column, _, panel, _) in &tiles {
+                    panel.pack(values, taps, &mut packed[column * part..]);
                 }
-                for (image, result) in result.chunks_exact_mut(shape.result_image()).enumerate() {
-                    // The sums have the runs of the frame without its gaps.
-                    let dense = |row: usize| Run { start: (image * height + row) * width, len: width };
-                    let runs: Vec<Run> = (0..height).map(dense).collect();
-                    let first = [group * shape.results, 0];
-                    work.place(result, first, &sums[..shape.results * stride], stride, &runs);
+                for row in (0..shape.results).step_by(tall) {
+                    let rows = tall.min(shape.results - row);
+                    let first = group * shape.results + row;
+                    let starts = std::array::from_fn::<_, 8, _>(|r| (first + r) * depth + begin);
+                    for (column, vectors, _, packed_rows) in &tiles {
+                        let product = Product {
+                            a: work.weights,
+                            a_rows: &starts[..rows],
+                            runs: &[Run { start: 0, len: taps.len() }],
+                            b: packed,
+                            b_rows: &packed_rows[..taps.len()],
+                            b_start: 0,
+                            accumulate: begin > 0,
+                        };
+                        let sums = &mut sums[row * stride + column..];
+                        multiply(simd, product, *vectors, sums, stride);
+                    }
                 }
             }
-        });
+            for (image, result) in result.chunks_exact_mut(shape.result_image()).enumerate() {
+                // The sums have the runs of the frame without its gaps.
+                let dense = |row: usize| Run { start: (image * height + row) * width, len: width };
+                let runs: Vec<Run> = (0..height).map(dense).collect();
+                let first = [group * shape.results, 0];
+                work.place(result, first, &sums[..shape.results * stride], stride, &runs);
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::frame::Frame;
 use super::geometry::Correlation;
 use super::lanes::Lanes;
-use super::scratch::with_scratch;
+use super::scratch::Scratch;
 
 /// Output channels per group from which the matrix product is faster.
 const MOST_RESULTS: usize = 3;
@@ -54,21 +54,21 @@ impl NullaryFnOnce for Group<'_> {
         let frame = Frame::new(shape, 1, 0..height);
         let (taps, runs) = (frame.tap_starts(shape.sources), frame.runs());
         let mut sums = vec![Lanes::ZERO; weights.len()];
-        with_scratch([frame.len(shape.sources), 0, 0], |[values, ..]| {
-            for image in 0..shape.batch {
-                let channels = group * shape.sources..(group + 1) * shape.sources;
-                frame.fill(shape, input, image, channels, values);
-                for (result, sums) in sums.chunks_exact_mut(taps.len()).enumerate() {
-                    let plane = (image * shape.groups + group) * shape.results + result;
-                    let plane = &gradient[plane * height * width..][..height * width];
-                    for (sum, tap) in sums.iter_mut().zip(&taps) {
-                        for (run, row) in runs.iter().zip(plane.chunks_exact(width)) {
-                            sum.add_pairs(row, &values[tap + run.start..], |a, b| a * b);
-                        }
+        let mut scratch = Scratch::take([frame.len(shape.sources), 0, 0]);
+        let [values, ..] = scratch.buffers();
+        for image in 0..shape.batch {
+            let channels = group * shape.sources..(group + 1) * shape.sources;
+            frame.fill(shape, input, image, channels, values);
+            for (result, sums) in sums.chunks_exact_mut(taps.len()).enumerate() {
+                let plane = (image * shape.groups + group) * shape.results + result;
+                let plane = &gradient[plane * height * width..][..height * width];
+                for (sum, tap) in sums.iter_mut().zip(&taps) {
+                    for (run, row) in runs.iter().zip(plane.chunks_exact(width)) {
+                        sum.add_pairs(row, &values[tap + run.start..], |a, b| a * b);
                     }
                 }
             }
-        });
+        }
         for (weight, sum) in weights.iter_mut().zip(sums) {
             *weight = sum.total();
         }

@@ -239,10 +239,10 @@ impl NullaryFnOnce for Spread<'_> {
 #[inline(always)]
 #[allow(clippy::inline_always, reason = "as `halve`")]
 fn double(gradient: &[f32], places: &[u8], upper: &mut [f32], lower: &mut [f32]) {
-    let (upper, lower) = (upper.as_chunks_mut::<2>().0, lower.as_chunks_mut::<2>().0);
-    let pixels = upper.iter_mut().zip(lower);
-    for (([a, b], [c, d]), (gradient, place)) in pixels.zip(gradient.iter().zip(places)) {
-        let at = |other: u8| if *place == other { *gradient } else { 0.0 };
-        (*a, *b, *c, *d) = (at(0), at(1), at(2), at(3));
+    for (row, rows) in [(upper, [0u8, 1]), (lower, [2, 3])] {
+        let windows = row.as_chunks_mut::<2>().0.iter_mut();
+        for (pixels, (gradient, place)) in windows.zip(gradient.iter().zip(places)) {
+            *pixels = rows.map(|other| if *place == other { *gradient } else { 0.0 });
+        }
     }
 }

@@ -1,27 +1,53 @@
 //! Working memory of the kernels: a few buffers per thread, which keep the size that they once needed.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 
 /// Buffers that one piece of work needs at the same time.
 const BUFFERS: usize = 3;
 
 thread_local! {
-    static SCRATCH: RefCell<[Vec<f32>; BUFFERS]> = const { RefCell::new([Vec::new(), Vec::new(), Vec::new()]) };
+    static KEPT: Cell<[Vec<f32>; BUFFERS]> = const { Cell::new([Vec::new(), Vec::new(), Vec::new()]) };
 }
 
-/// Runs `work` on buffers of these lengths with arbitrary contents. `work` must not hand out work to
-/// other threads: this one might then take over a piece that needs the buffers, too.
-pub(super) fn with_scratch<R>(lens: [usize; BUFFERS], work: impl FnOnce([&mut [f32]; BUFFERS]) -> R) -> R {
-    SCRATCH.with_borrow_mut(|buffers| {
-        let [a, b, c] = buffers;
-        let [first, second, third] = lens;
-        work([sized(a, first), sized(b, second), sized(c, third)])
-    })
-}
+/// This thread's buffers, taken for one piece of work; dropping it gives them back.
+pub(super) struct Scratch([Vec<f32>; BUFFERS]);
 
-fn sized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    if buffer.len() < len {
-        buffer.resize(len, 0.0);
+impl Scratch {
+    /// Buffers of at least these lengths, with arbitrary contents.
+    pub(super) fn take(lens: [usize; BUFFERS]) -> Self {
+        let mut buffers = KEPT.take();
+        for (buffer, len) in buffers.iter_mut().zip(lens) {
+            if buffer.len() < len {
+                buffer.resize(len, 0.0);
+            }
+        }
+        Self(buffers)
     }
-    &mut buffer[..len]
+
+    pub(super) fn buffers(&mut self) -> [&mut [f32]; BUFFERS] {
+        self.0.each_mut().map(Vec::as_mut_slice)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        KEPT.set(std::mem::take(&mut self.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_keeps_what_it_needed() {
+        let mut scratch = Scratch::take([10, 0, 3]);
+        let [first, _, third] = scratch.buffers();
+        assert_eq!((first.len(), third.len()), (10, 3));
+        let place = first.as_ptr();
+        drop(scratch);
+        let mut again = Scratch::take([5, 1, 0]);
+        let [first, ..] = again.buffers();
+        assert_eq!((first.len(), first.as_ptr()), (10, place));
+    }
 }

@@ -9,10 +9,11 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::blocks::{Block, SIDE, transpose};
 use super::depthwise::Depthwise;
 use super::frame::Frame;
 use super::geometry::{ConvShape, Correlation};
-use super::scratch::with_scratch;
+use super::scratch::Scratch;
 use super::tile::{MOST_COLUMNS, Product, multiply, padded, tile_columns};
 
 /// Places of which the transposed gradient stays in the cache, a tile's columns wide.
@@ -21,8 +22,6 @@ const PLACES: usize = 768;
 const FRAME: usize = 96 << 10;
 /// Pieces of work to aim at: enough for the threads of one replica.
 const PIECES: usize = 8;
-/// Weights of one output channel group that are finished at once.
-const LANES: usize = 16;
 
 /// How the sum is divided; a function of the shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +39,9 @@ impl Division {
         // Sums of lanes are written and read once more, which many weights would not repay.
         let weights = shape.groups * shape.results * shape.depth();
         let lanes = match weights {
-            0..0x1_0000 => 8,
-            0x1_0000..0x4_0000 => 4,
-            0x4_0000..0x10_0000 => 2,
+            0..0x2_0000 => 8,
+            0x2_0000..0x8_0000 => 4,
+            0x8_0000..0x10_0000 => 2,
             _ => 1,
         };
         let images = shape.batch.div_ceil(lanes);
@@ -106,28 +105,58 @@ impl WithSimd for Whole<'_> {
             simd.vectorize(Piece { work, images, group, channel, sums });
         });
         let mut result = vec![0.0; len];
-        let some = shape.depth() * LANES;
-        let groups = result.chunks_mut(shape.results * shape.depth());
+        let groups = result.chunks_mut(shape.results * shape.depth()).enumerate();
         let parts: Vec<_> = groups
-            .enumerate()
-            .flat_map(|(group, result)| result.chunks_mut(some).map(move |part| (group, part)).enumerate())
+            .flat_map(|(group, weights)| {
+                let parts = weights.chunks_mut(SIDE * shape.depth()).enumerate();
+                parts.map(move |(part, weights)| (group, part * SIDE, weights))
+            })
             .collect();
-        parts.into_par_iter().for_each(|(part, (group, result))| {
-            let lanes = sums.chunks(rows).skip(group).step_by(shape.groups);
-            for lane in lanes {
-                add_transposed(lane, width, part * LANES, shape.depth(), result);
-            }
+        parts.into_par_iter().for_each(|(group, column, weights)| {
+            let lanes: Vec<&[f32]> = sums.chunks(rows).skip(group).step_by(shape.groups).collect();
+            simd.vectorize(Gather { lanes, width, column, depth: shape.depth(), weights });
         });
         result
     }
 }
 
-/// Adds the columns from `column` on of `sums` `[depth][width]` to the rows of `result` `[..][depth]`.
-fn add_transposed(sums: &[f32], width: usize, column: usize, depth: usize, result: &mut [f32]) {
-    for (k, sums) in sums.chunks_exact(width).enumerate() {
-        let rows = result.chunks_exact_mut(depth);
-        for (row, sum) in rows.zip(&sums[column..]) {
-            row[k] += sum;
+/// Some output channels' weights, `[channel][depth]`, from the lanes' sums `[depth][width]`.
+struct Gather<'a> {
+    lanes: Vec<&'a [f32]>,
+    width: usize,
+    /// First channel.
+    column: usize,
+    depth: usize,
+    weights: &'a mut [f32],
+}
+
+impl WithSimd for Gather<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { lanes, width, column, depth, weights } = self;
+        let used = (width - column).min(SIDE);
+        let [mut block, mut spare]: [Block; 2] = [[0.0; SIDE * SIDE]; 2];
+        for first in (0..depth).step_by(SIDE) {
+            let some = (depth - first).min(SIDE);
+            for (nth, lane) in lanes.iter().enumerate() {
+                let rows = lane[first * width..].chunks_exact(width).take(some);
+                for (row, sums) in block.chunks_exact_mut(SIDE).zip(rows) {
+                    let (row, sums) = (&mut row[..used], &sums[column..][..used]);
+                    if nth == 0 {
+                        row.copy_from_slice(sums);
+                    } else {
+                        for (sum, part) in row.iter_mut().zip(sums) {
+                            *sum += part;
+                        }
+                    }
+                }
+            }
+            transpose(&mut block, &mut spare);
+            for (weights, row) in weights.chunks_exact_mut(depth).zip(block.chunks_exact(SIDE)) {
+                weights[first..][..some].copy_from_slice(&row[..some]);
+            }
         }
     }
 }
@@ -190,52 +219,69 @@ impl Part<'_> {
         let block = (PLACES / columns).clamp(1, runs.len());
         let starts: Vec<usize> = (0..block * columns).collect();
         let lens = [frame.len(channels.len()), block * columns * MOST_COLUMNS, 0];
-        with_scratch(lens, |[values, transposed, _]| {
-            frame.fill(shape, work.input, image, channels, values);
-            for (nth, runs) in runs.chunks(block).enumerate() {
-                let places = runs.len() * columns;
-                for (column, vectors) in tile_columns::<S>(shape.results) {
-                    let wide = vectors * S::F32_LANES;
-                    let panel = &mut transposed[..places * wide];
-                    let lines = (nth * block..nth * block + runs.len()).map(|line| {
-                        let (image, row) = (image + line / rows.len(), rows.start + line % rows.len());
-                        (image * shape.groups + group) * shape.results * shape.result_plane() + row * columns
-                    });
-                    transpose(work, lines, column, wide, panel);
-                    let b_rows: Vec<usize> = starts[..places].iter().map(|place| place * wide).collect();
-                    let product = Product {
-                        a: values,
-                        a_rows: &taps,
-                        runs,
-                        b: panel,
-                        b_rows: &b_rows,
-                        b_start: 0,
-                        accumulate: true,
-                    };
-                    multiply(simd, product, vectors, &mut sums[column..], width);
-                }
+        let mut scratch = Scratch::take(lens);
+        let [values, transposed, _] = scratch.buffers();
+        frame.fill(shape, work.input, image, channels, values);
+        for (nth, runs) in runs.chunks(block).enumerate() {
+            let places = runs.len() * columns;
+            for (column, vectors) in tile_columns::<S>(shape.results) {
+                let wide = vectors * S::F32_LANES;
+                let panel = &mut transposed[..places * wide];
+                let lines = (nth * block..nth * block + runs.len()).map(|line| {
+                    let (image, row) = (image + line / rows.len(), rows.start + line % rows.len());
+                    (image * shape.groups + group) * shape.results * shape.result_plane() + row * columns
+                });
+                fill_panel(work, lines, column, wide, panel);
+                let b_rows: Vec<usize> = starts[..places].iter().map(|place| place * wide).collect();
+                let product = Product {
+                    a: values,
+                    a_rows: &taps,
+                    runs,
+                    b: panel,
+                    b_rows: &b_rows,
+                    b_start: 0,
+                    accumulate: true,
+                };
+                multiply(simd, product, vectors, &mut sums[column..], width);
             }
-        });
+        }
     }
 }
 
 /// Writes the gradient's channels from `channel` on into `panel` `[place][wide]`; `lines` are where rows of
-/// the grid lie in the group's first channel. Columns behind the last channel become zero.
+/// the grid lie in the group's first channel. What comes behind the last channel is arbitrary.
 #[inline(always)]
 #[allow(clippy::inline_always, reason = "code compiled for the vector width must reach the loops")]
-fn transpose(work: Work, lines: impl Iterator<Item = usize>, channel: usize, wide: usize, panel: &mut [f32]) {
+fn fill_panel(
+    work: Work,
+    lines: impl Iterator<Item = usize>,
+    channel: usize,
+    wide: usize,
+    panel: &mut [f32],
+) {
     let Work { shape, gradient, .. } = work;
     let (columns, plane) = (shape.grid[1], shape.result_plane());
     let used = wide.min(shape.results - channel);
+    let [mut block, mut spare]: [Block; 2] = [[0.0; SIDE * SIDE]; 2];
     for (start, panel) in lines.zip(panel.chunks_exact_mut(columns * wide)) {
-        for lane in 0..used {
-            let line = &gradient[start + (channel + lane) * plane..][..columns];
-            for (place, value) in panel.chunks_exact_mut(wide).zip(line) {
-                place[lane] = *value;
+        for (first, places) in (0..columns).step_by(SIDE).zip(panel.chunks_mut(SIDE * wide)) {
+            let some = (columns - first).min(SIDE);
+            for lane in (0..used).step_by(SIDE) {
+                for (row, channel) in block.chunks_exact_mut(SIDE).zip(channel + lane..channel + used) {
+                    let line = &gradient[start + channel * plane + first..][..some];
+                    match line.as_array::<SIDE>() {
+                        Some(line) => row.copy_from_slice(line),
+                        None => row[..some].copy_from_slice(line),
+                    }
+                }
+                transpose(&mut block, &mut spare);
+                for (place, row) in places.chunks_exact_mut(wide).zip(block.chunks_exact(SIDE)) {
+                    match place[lane..].first_chunk_mut::<SIDE>() {
+                        Some(place) => place.copy_from_slice(row),
+                        None => place[lane..].copy_from_slice(&row[..wide - lane]),
+                    }
+                }
             }
-        }
-        for place in panel.chunks_exact_mut(wide) {
-            place[used..].fill(0.0);
         }
     }
 }
