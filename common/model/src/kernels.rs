@@ -5,6 +5,12 @@
 //! chosen when the program runs. A result is the same bits for any number of threads: either one thread
 //! makes the whole sum, or it is divided in a way that follows from the shape alone.
 
+#![allow(
+    clippy::inline_always,
+    reason = "only what is inlined into a vectorized function is compiled for its vectors"
+)]
+#![allow(clippy::cast_possible_wrap, reason = "sides of feature maps are far below the half of a word")]
+
 mod batch_norm;
 mod blocks;
 mod channels;
@@ -17,7 +23,9 @@ mod frame;
 mod geometry;
 mod lanes;
 mod max_pool;
+mod optimizer;
 mod panel;
+mod relu;
 mod scratch;
 mod tile;
 mod weight_gradient;
@@ -25,6 +33,8 @@ mod weight_gradient;
 pub(crate) use batch_norm::{Normalized, batch_norm, batch_norm_train};
 pub(crate) use conv2d::conv2d;
 pub(crate) use max_pool::{PoolShape, max_pool2d};
+pub(crate) use optimizer::optimizer_step;
+pub(crate) use relu::{add_relu, relu};
 
 pub use geometry::{ConvShape, ConvShapeError};
 

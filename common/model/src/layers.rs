@@ -13,10 +13,11 @@ mod inverted_residual;
 mod linear;
 mod local_response_norm;
 mod pool;
+mod relu;
 mod residual;
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::{relu, relu6};
+use burn::tensor::activation::relu6;
 use partway_core::model::LayerOp;
 
 use crate::activation::Activation;
@@ -25,6 +26,7 @@ use crate::step::StepContext;
 pub(crate) use batch_norm::{BatchStatistics, updated_running};
 use conv::Convolution;
 use local_response_norm::Response;
+use relu::relu;
 
 /// One pass over a run of layers.
 pub(crate) struct Pass<'a> {
@@ -46,13 +48,20 @@ impl<'a> Pass<'a> {
         Self { training: None, statistics: Vec::new(), kernels }
     }
 
-    /// What the layer `index`, which is `op` over the flat `tensors`, makes of `input`.
+    /// Whether `op` can do what a rectification after it would, at no cost.
+    pub(crate) fn rectifies(op: &LayerOp) -> bool {
+        matches!(op, LayerOp::Conv2d { .. } | LayerOp::BatchNorm2d { .. })
+    }
+
+    /// What the layer `index`, which is `op` over the flat `tensors`, makes of `input`; where `rectify`, a
+    /// rectification after it, too, which an op that [rectifies](Pass::rectifies) does.
     pub(crate) fn layer(
         &mut self,
         index: usize,
         op: &LayerOp,
         tensors: &[Tensor<1>],
         input: Activation,
+        rectify: bool,
     ) -> Activation {
         match *op {
             LayerOp::Conv2d { in_channels, out_channels, kernel, stride, padding, groups, .. } => {
@@ -62,11 +71,12 @@ impl<'a> Pass<'a> {
                     &tensors[0],
                     tensors.get(1),
                     shape,
+                    rectify,
                     self.kernels,
                 ))
             }
             LayerOp::BatchNorm2d { .. } => {
-                Activation::Maps(batch_norm::batch_norm(input.into_maps(), tensors, self))
+                Activation::Maps(batch_norm::batch_norm(input.into_maps(), tensors, rectify, self))
             }
             LayerOp::Linear { inputs, outputs, .. } => Activation::Features(linear::linear(
                 input.into_features(),
@@ -83,8 +93,8 @@ impl<'a> Pass<'a> {
                 Activation::Maps(local_response_norm::local_response_norm(input.into_maps(), response))
             }
             LayerOp::Relu => match input {
-                Activation::Maps(x) => Activation::Maps(relu(x)),
-                Activation::Features(x) => Activation::Features(relu(x)),
+                Activation::Maps(x) => Activation::Maps(relu(x, self.kernels)),
+                Activation::Features(x) => Activation::Features(relu(x, self.kernels)),
             },
             LayerOp::Relu6 => match input {
                 Activation::Maps(x) => Activation::Maps(relu6(x)),

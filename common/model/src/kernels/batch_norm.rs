@@ -7,8 +7,9 @@ use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_flex::Flex;
 
-use super::channels::{Maps, Statistics};
+use super::channels::{Maps, Scaling, Statistics};
 use super::flex::{Values, from_plain, from_taped, plain, register, take, taped, tensor};
+use super::relu::mask;
 
 /// The output of a training step, with the batch's mean and biased variance, each `[channels]`.
 pub(crate) struct Normalized {
@@ -18,7 +19,7 @@ pub(crate) struct Normalized {
 }
 
 /// Normalizes each channel by the batch's own mean and biased variance, then scales by `gamma` and shifts
-/// by `beta`, each `[channels]`.
+/// by `beta`, each `[channels]`, and rectifies if asked.
 ///
 /// # Panics
 /// If a tensor is not on the CPU.
@@ -27,19 +28,22 @@ pub(crate) fn batch_norm_train(
     gamma: Tensor<1>,
     beta: Tensor<1>,
     epsilon: f64,
+    rectify: bool,
 ) -> Normalized {
     let maps = Maps::new(input.dims());
     let parents = (taped(input), taped(gamma), taped(beta));
     let values = Values::of(parents.0.primitive());
     let [gamma, beta] = [&parents.1, &parents.2].map(|parent| Values::of(parent.primitive()));
-    let (output, statistics) = maps.normalize(&values, &gamma, &beta, epsilon as f32);
+    let (output, statistics) =
+        maps.normalize(&values, Scaling { gamma: &gamma, beta: &beta, epsilon: epsilon as f32, rectify });
     let [mean, variance] = [|s: &Statistics| s.mean, |s: &Statistics| s.variance]
         .map(|of| from_plain(tensor(statistics.iter().map(of).collect(), [maps.channels])));
     let output = tensor(output, maps.dims());
     let nodes = [parents.0.node(), parents.1.node(), parents.2.node()];
     let output = match Train.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(prepared) => {
-            prepared.finish(Recorded { maps, input: values, gamma, statistics }, output)
+            let rectified = rectify.then(|| Values::of(&output));
+            prepared.finish(Recorded { maps, input: values, gamma, statistics, rectified }, output)
         }
         OpsKind::UnTracked(prepared) => prepared.finish(output),
     };
@@ -56,6 +60,8 @@ struct Recorded {
     input: Values,
     gamma: Values,
     statistics: Vec<Statistics>,
+    /// The output, if it was rectified.
+    rectified: Option<Values>,
 }
 
 impl Backward<Flex, 3> for Train {
@@ -63,7 +69,10 @@ impl Backward<Flex, 3> for Train {
 
     fn backward(self, ops: Ops<Recorded, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let mut gradient = take(gradients.consume::<Flex>(&ops.node));
-        let Recorded { maps, input, gamma, statistics } = ops.state;
+        let Recorded { maps, input, gamma, statistics, rectified } = ops.state;
+        if let Some(output) = rectified {
+            mask(&mut gradient, &output);
+        }
         let [at_input, at_gamma, at_beta] = ops.parents.map(|node| node.map(|node| node.id));
         let (for_gamma, for_beta) = maps.gradients(&input, &gamma, &statistics, &mut gradient);
         register(gradients, at_input, maps.dims(), || gradient);

@@ -11,7 +11,6 @@ pub(super) type Block = [f32; SIDE * SIDE];
 /// Interleaving the upper half of the rows with the lower rotates the bits of each value's index by one,
 /// and four rotations swap row and column. Unlike a loop over both, compilers make vector instructions of it.
 #[inline(always)]
-#[allow(clippy::inline_always, reason = "code compiled for the vector width must reach the loops")]
 pub(super) fn transpose(block: &mut Block, spare: &mut Block) {
     interleave(block, spare);
     interleave(spare, block);
@@ -20,7 +19,6 @@ pub(super) fn transpose(block: &mut Block, spare: &mut Block) {
 }
 
 #[inline(always)]
-#[allow(clippy::inline_always, reason = "as `transpose`")]
 fn interleave(from: &Block, to: &mut Block) {
     let (upper, lower) = from.split_at(SIDE * SIDE / 2);
     for (pair, (a, b)) in to.as_chunks_mut::<2>().0.iter_mut().zip(upper.iter().zip(lower)) {

@@ -5,6 +5,7 @@ use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
 use super::lanes::Lanes;
+use super::relu::rectified;
 
 /// Values that are worth a thread of their own.
 const VALUES_PER_THREAD: usize = 1 << 15;
@@ -25,6 +26,15 @@ pub(super) struct Statistics {
     pub(super) variance: f32,
     /// One over the root of the variance and epsilon.
     inverse: f32,
+}
+
+/// What follows normalization.
+#[derive(Clone, Copy)]
+pub(super) struct Scaling<'a> {
+    pub(super) gamma: &'a [f32],
+    pub(super) beta: &'a [f32],
+    pub(super) epsilon: f32,
+    pub(super) rectify: bool,
 }
 
 impl Maps {
@@ -64,19 +74,13 @@ impl Maps {
     }
 
     /// The normalized maps and each channel's statistics.
-    pub(super) fn normalize(
-        &self,
-        input: &[f32],
-        gamma: &[f32],
-        beta: &[f32],
-        epsilon: f32,
-    ) -> (Vec<f32>, Vec<Statistics>) {
+    pub(super) fn normalize(&self, input: &[f32], scaling: Scaling) -> (Vec<f32>, Vec<Statistics>) {
         let mut output = vec![0.0; input.len()];
         let arch = Arch::new();
         let pieces = self.by_channels(&mut output).into_par_iter().enumerate();
         let statistics = pieces.flat_map_iter(|(piece, planes)| {
             let first = piece * self.at_once();
-            arch.dispatch(Normalize { maps: self, first, input, gamma, beta, epsilon, output: planes })
+            arch.dispatch(Normalize { maps: self, first, input, scaling, output: planes })
         });
         let statistics = statistics.collect();
         (output, statistics)
@@ -134,9 +138,7 @@ struct Normalize<'a> {
     maps: &'a Maps,
     first: usize,
     input: &'a [f32],
-    gamma: &'a [f32],
-    beta: &'a [f32],
-    epsilon: f32,
+    scaling: Scaling<'a>,
     output: Vec<&'a mut [f32]>,
 }
 
@@ -145,7 +147,8 @@ impl NullaryFnOnce for Normalize<'_> {
 
     #[inline(always)]
     fn call(self) -> Vec<Statistics> {
-        let Self { maps, first, input, gamma, beta, epsilon, mut output } = self;
+        let Self { maps, first, input, scaling, mut output } = self;
+        let Scaling { gamma, beta, epsilon, rectify } = scaling;
         let plane = maps.plane();
         let count = (maps.batch * plane) as f32;
         let channels = output.first().map_or(0, |planes| planes.len() / plane);
@@ -166,8 +169,10 @@ impl NullaryFnOnce for Normalize<'_> {
             let factor = gamma[first + nth] * inverse;
             let shift = beta[first + nth];
             for (input, output) in planes.zip(&mut output) {
-                for (value, output) in input.iter().zip(&mut output[nth * plane..][..plane]) {
-                    *output = (value - mean) * factor + shift;
+                let values = input.iter().zip(&mut output[nth * plane..][..plane]);
+                for (value, output) in values {
+                    let value = (value - mean) * factor + shift;
+                    *output = if rectify { rectified(value) } else { value };
                 }
             }
             all.push(Statistics { mean, variance, inverse });

@@ -7,11 +7,12 @@ use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_flex::{Flex, FlexTensor};
 
-use super::convolution::{bias_gradient, input_gradient, output, weight_gradient};
-use super::flex::{Taped, Values, from_plain, from_taped, plain, register, taped, tensor};
+use super::convolution::{bias_gradient, input_gradient, output_of, weight_gradient};
+use super::flex::{Taped, Values, from_plain, from_taped, plain, register, take, taped, tensor};
 use super::geometry::ConvShape;
+use super::relu::mask;
 
-/// Cross-correlation with zeros around the input.
+/// Cross-correlation with zeros around the input, rectified if asked.
 ///
 /// # Shapes
 /// `input` `[batch, in, h, w]`, `weight` `[out, in / groups, k, k]`, `bias` `[out]`; the result is
@@ -24,22 +25,24 @@ pub(crate) fn conv2d(
     weight: Tensor<4>,
     bias: Option<Tensor<1>>,
     shape: ConvShape,
+    rectify: bool,
 ) -> Tensor<4> {
     let is_taped =
         input.is_autodiff() || weight.is_autodiff() || bias.as_ref().is_some_and(Tensor::is_autodiff);
     if !is_taped {
         let bias = bias.map(plain);
-        return from_plain(forward(&shape, &plain(input), &plain(weight), bias.as_ref()));
+        return from_plain(forward(&shape, &plain(input), &plain(weight), bias.as_ref(), rectify));
     }
     let (input, weight) = (taped(input), taped(weight));
     from_taped(match bias.map(taped) {
         Some(bias) => {
-            let output = forward(&shape, input.primitive(), weight.primitive(), Some(bias.primitive()));
-            record(shape, [input, weight, bias], output)
+            let values = Some(bias.primitive());
+            let output = forward(&shape, input.primitive(), weight.primitive(), values, rectify);
+            record(shape, [input, weight, bias], output, rectify)
         }
         None => {
-            let output = forward(&shape, input.primitive(), weight.primitive(), None);
-            record(shape, [input, weight], output)
+            let output = forward(&shape, input.primitive(), weight.primitive(), None, rectify);
+            record(shape, [input, weight], output, rectify)
         }
     })
 }
@@ -49,20 +52,22 @@ fn forward(
     input: &FlexTensor,
     weight: &FlexTensor,
     bias: Option<&FlexTensor>,
+    rectify: bool,
 ) -> FlexTensor {
     let [height, width] = shape.output();
     let bias = bias.map(Values::of);
-    let values = output(shape, &Values::of(input), &Values::of(weight), bias.as_deref());
+    let values = output_of(shape, &Values::of(input), &Values::of(weight), bias.as_deref(), rectify);
     tensor(values, [shape.batch, shape.out_channels, height, width])
 }
 
 /// Puts the convolution of input, weight and, with `N` = 3, bias on their tape.
-fn record<const N: usize>(shape: ConvShape, parents: [Taped; N], output: FlexTensor) -> Taped {
+fn record<const N: usize>(shape: ConvShape, parents: [Taped; N], output: FlexTensor, rectify: bool) -> Taped {
     let nodes = parents.each_ref().map(Taped::node);
     match Convolution.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(prepared) => {
             let [input, weight] = [0, 1].map(|parent: usize| Values::of(parents[parent].primitive()));
-            prepared.finish(Recorded { shape, input, weight }, output)
+            let rectified = rectify.then(|| Values::of(&output));
+            prepared.finish(Recorded { shape, input, weight, rectified }, output)
         }
         OpsKind::UnTracked(prepared) => prepared.finish(output),
     }
@@ -77,14 +82,19 @@ struct Recorded {
     shape: ConvShape,
     input: Values,
     weight: Values,
+    /// The output, if it was rectified.
+    rectified: Option<Values>,
 }
 
 impl<const N: usize> Backward<Flex, N> for Convolution {
     type State = Recorded;
 
     fn backward(self, ops: Ops<Recorded, N>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = Values::of(&gradients.consume::<Flex>(&ops.node));
-        let Recorded { shape, input, weight } = ops.state;
+        let mut gradient = take(gradients.consume::<Flex>(&ops.node));
+        let Recorded { shape, input, weight, rectified } = ops.state;
+        if let Some(output) = rectified {
+            mask(&mut gradient, &output);
+        }
         let ConvShape { batch, in_channels, out_channels, groups, kernel, input: [height, width], .. } =
             shape;
         let parent = |parent: usize| ops.parents.get(parent)?.as_ref().map(|node| node.id);

@@ -20,8 +20,19 @@ const WEIGHTS_PER_THREAD: usize = 1 << 16;
 /// # Panics
 /// If a slice is not as long as the shape says.
 pub fn output(shape: &ConvShape, input: &[f32], weights: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+    output_of(shape, input, weights, bias, false)
+}
+
+/// As [`output`], rectified if asked.
+pub(super) fn output_of(
+    shape: &ConvShape,
+    input: &[f32],
+    weights: &[f32],
+    bias: Option<&[f32]>,
+    rectify: bool,
+) -> Vec<f32> {
     let mut output = vec![0.0; shape.lens()[2]];
-    Correlate { correlation: &shape.forward(), source: input, weights, bias }.run(&mut output);
+    Correlate { correlation: &shape.forward(), source: input, weights, bias, rectify }.run(&mut output);
     output
 }
 
@@ -35,7 +46,8 @@ pub fn input_gradient(shape: &ConvShape, weights: &[f32], gradient: &[f32]) -> V
     let mut result = vec![0.0; input_len];
     for (correlation, taps) in shape.backward() {
         let weights = &turned(shape, weights, &taps);
-        Correlate { correlation: &correlation, source: gradient, weights, bias: None }.run(&mut result);
+        Correlate { correlation: &correlation, source: gradient, weights, bias: None, rectify: false }
+            .run(&mut result);
     }
     result
 }

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::frame::Frame;
 use super::geometry::Correlation;
 use super::panel::Panel;
+use super::relu::rectified;
 use super::scratch::Scratch;
 use super::tile::{Product, Run, SLACK, multiply, padded, tile_columns, tile_rows};
 
@@ -28,6 +29,8 @@ pub(super) struct Correlate<'a> {
     pub(super) weights: &'a [f32],
     /// `[groups * results]`
     pub(super) bias: Option<&'a [f32]>,
+    /// Whether results below zero become zero.
+    pub(super) rectify: bool,
 }
 
 impl Correlate<'_> {
@@ -62,23 +65,23 @@ impl Correlate<'_> {
     /// Adds the bias to sums `[rows][stride]`, of rows from `row` on, and puts them into one image of the
     /// result; `runs` says where the rows of the grid from `first` on lie among the sums.
     #[inline(always)]
-    #[allow(clippy::inline_always, reason = "code compiled for the vector width must reach the loop")]
     fn place(&self, result: &mut [f32], [row, first]: [usize; 2], sums: &[f32], stride: usize, runs: &[Run]) {
         let shape = self.correlation;
         let (width, spread) = (shape.result[1], shape.spread);
         let planes = result.chunks_exact_mut(shape.result_plane()).skip(row);
         for ((row, plane), sums) in (row..).zip(planes).zip(sums.chunks(stride)) {
             let bias = self.bias.map_or(0.0, |bias| bias[row]);
+            let finished = |sum: f32| if self.rectify { rectified(sum + bias) } else { sum + bias };
             for (y, run) in (first..).zip(runs) {
                 let result = &mut plane[(shape.first[0] + y * spread) * width + shape.first[1]..];
                 let sums = &sums[run.start..][..run.len];
                 if spread == 1 {
                     for (result, sum) in result[..run.len].iter_mut().zip(sums) {
-                        *result = sum + bias;
+                        *result = finished(*sum);
                     }
                 } else {
                     for (result, sum) in result.iter_mut().step_by(spread).zip(sums) {
-                        *result = sum + bias;
+                        *result = finished(*sum);
                     }
                 }
             }

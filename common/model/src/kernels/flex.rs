@@ -19,6 +19,10 @@ impl Values {
     pub(super) fn of(tensor: &FlexTensor) -> Self {
         Self(tensor.to_contiguous())
     }
+
+    pub(super) fn dims(&self) -> Vec<usize> {
+        self.0.layout().shape().to_vec()
+    }
 }
 
 impl Deref for Values {
@@ -71,6 +75,11 @@ pub(super) fn register(
     gradient: impl FnOnce() -> Vec<f32>,
 ) {
     if let Some(parent) = parent {
-        gradients.register::<Flex>(parent, tensor(gradient(), dims));
+        register_tensor(gradients, parent, tensor(gradient(), dims));
     }
+}
+
+/// Adds a gradient to those of a parent.
+pub(super) fn register_tensor(gradients: &mut Gradients, parent: NodeId, gradient: FlexTensor) {
+    gradients.register::<Flex>(parent, gradient);
 }

@@ -12,7 +12,6 @@ impl Lanes {
 
     /// Adds `term(value)` of each of the values.
     #[inline(always)]
-    #[allow(clippy::inline_always, reason = "code compiled for the vector width must reach the loop")]
     pub(super) fn add(&mut self, values: &[f32], term: impl Fn(f32) -> f32) {
         let mut lanes = self.0;
         let (chunks, rest) = values.as_chunks::<LANES>();
@@ -29,7 +28,6 @@ impl Lanes {
 
     /// Adds `term(a, b)` of each of the pairs; the longer slice's rest does not count.
     #[inline(always)]
-    #[allow(clippy::inline_always, reason = "as `add`")]
     pub(super) fn add_pairs(&mut self, a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) {
         let mut lanes = self.0;
         let len = a.len().min(b.len());

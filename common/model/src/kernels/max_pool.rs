@@ -181,7 +181,6 @@ impl NullaryFnOnce for Largest<'_> {
 
 /// One row of windows of two by two.
 #[inline(always)]
-#[allow(clippy::inline_always, reason = "code compiled for the vector width must reach the loop")]
 fn halve(upper: &[f32], lower: &[f32], output: &mut [f32], places: &mut [u8]) {
     let (upper, lower) = (upper.as_chunks::<2>().0, lower.as_chunks::<2>().0);
     let pixels = upper.iter().zip(lower);
@@ -193,7 +192,6 @@ fn halve(upper: &[f32], lower: &[f32], output: &mut [f32], places: &mut [u8]) {
 
 /// The second if it is larger, or NaN.
 #[inline(always)]
-#[allow(clippy::inline_always, reason = "as `halve`")]
 fn larger<P>(best: (f32, P), next: (f32, P)) -> (f32, P) {
     if next.0 > best.0 || next.0.is_nan() { next } else { best }
 }
@@ -237,7 +235,6 @@ impl NullaryFnOnce for Spread<'_> {
 
 /// As [`halve`], backward.
 #[inline(always)]
-#[allow(clippy::inline_always, reason = "as `halve`")]
 fn double(gradient: &[f32], places: &[u8], upper: &mut [f32], lower: &mut [f32]) {
     for (row, rows) in [(upper, [0u8, 1]), (lower, [2, 3])] {
         let windows = row.as_chunks_mut::<2>().0.iter_mut();

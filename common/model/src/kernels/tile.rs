@@ -63,7 +63,6 @@ pub(super) fn padded<S: Simd>(columns: usize) -> usize {
 /// # Panics
 /// If a part of the product lies outside of its slice.
 #[inline(always)]
-#[allow(clippy::inline_always, reason = "code compiled for the vector width must reach the caller's loop")]
 pub(super) fn multiply<S: Simd>(
     simd: S,
     product: Product,
@@ -96,7 +95,6 @@ pub(super) fn multiply<S: Simd>(
 }
 
 #[inline(always)]
-#[allow(clippy::inline_always, reason = "as `multiply`")]
 fn tile<S: Simd, const V: usize>(simd: S, rows: usize, product: Product, results: &mut [f32], stride: usize) {
     match rows {
         8 => simd.vectorize(Tile::<8, V> { product, results, stride }),
@@ -116,7 +114,6 @@ struct Tile<'a, const R: usize, const V: usize> {
 
 /// The `V` vectors at the start of `values`.
 #[inline(always)]
-#[allow(clippy::inline_always, reason = "as `multiply`")]
 fn load<S: Simd, const V: usize>(values: &[f32]) -> [S::f32s; V] {
     let (vectors, _) = S::as_simd_f32s(values);
     from_fn(|v| vectors[v])

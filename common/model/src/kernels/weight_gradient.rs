@@ -209,7 +209,6 @@ struct Part<'a> {
 
 impl Part<'_> {
     #[inline(always)]
-    #[allow(clippy::inline_always, reason = "code compiled for the vector width must reach the loops")]
     fn add<S: Simd>(self, simd: S, sums: &mut [f32], width: usize) {
         let Self { work, image, images, rows, group, channels } = self;
         let (shape, columns) = (work.shape, work.shape.grid[1]);
@@ -251,7 +250,6 @@ impl Part<'_> {
 /// Writes the gradient's channels from `channel` on into `panel` `[place][wide]`; `lines` are where rows of
 /// the grid lie in the group's first channel. What comes behind the last channel is arbitrary.
 #[inline(always)]
-#[allow(clippy::inline_always, reason = "code compiled for the vector width must reach the loops")]
 fn fill_panel(
     work: Work,
     lines: impl Iterator<Item = usize>,

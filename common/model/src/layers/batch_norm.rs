@@ -5,6 +5,7 @@ use burn::tensor::{Tensor, module, module::BatchNormTrainOutput};
 use crate::kernels::{self, Kernels, Normalized};
 
 use super::Pass;
+use super::relu::relu;
 
 /// Added to the variance before its root.
 const EPSILON: f64 = 1e-5;
@@ -24,26 +25,33 @@ pub(crate) fn updated_running(running: Tensor<1>, batch: Tensor<1>) -> Tensor<1>
 }
 
 /// Normalizes each channel: by the batch's own mean and biased variance in training, which also
-/// records them in `pass`, by the running statistics in inference.
+/// records them in `pass`, by the running statistics in inference. Then rectifies if asked.
 ///
 /// # Shapes
 /// `input` and result `[batch, channels, h, w]`; `tensors` are gamma, beta, running mean and running
 /// variance, each `[channels]`.
-pub(super) fn batch_norm(input: Tensor<4>, tensors: &[Tensor<1>], pass: &mut Pass) -> Tensor<4> {
+pub(super) fn batch_norm(
+    input: Tensor<4>,
+    tensors: &[Tensor<1>],
+    rectify: bool,
+    pass: &mut Pass,
+) -> Tensor<4> {
     let [gamma, beta, mean, variance] = [0, 1, 2, 3].map(|slot: usize| tensors[slot].clone());
     if pass.training.is_none() {
-        return match pass.kernels {
+        let output = match pass.kernels {
             Kernels::Own => kernels::batch_norm(input, [gamma, beta, mean, variance], EPSILON),
             Kernels::Burn => module::batch_norm(input, gamma, beta, mean, variance, EPSILON),
         };
+        return if rectify { relu(output, pass.kernels) } else { output };
     }
     let [batch, _, height, width] = input.dims();
     let values = (batch * height * width) as f64;
     let normalized = match pass.kernels {
-        Kernels::Own => kernels::batch_norm_train(input, gamma, beta, EPSILON),
+        Kernels::Own => kernels::batch_norm_train(input, gamma, beta, EPSILON, rectify),
         Kernels::Burn => {
             let BatchNormTrainOutput { output, mean, variance } =
                 module::batch_norm_train(input, gamma, beta, EPSILON);
+            let output = if rectify { relu(output, pass.kernels) } else { output };
             Normalized { output, mean: mean.inner(), variance: variance.inner() }
         }
     };

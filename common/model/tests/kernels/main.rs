@@ -2,3 +2,4 @@
 
 mod against_burn;
 mod convolution;
+mod layers;
