@@ -9,6 +9,7 @@ mod global_model;
 pub mod model_file;
 pub mod record;
 mod serve;
+pub mod state_folder;
 mod workers;
 
 pub use serve::{Ended, ServeError, ServeOptions, serve};
