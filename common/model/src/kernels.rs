@@ -31,6 +31,7 @@ mod relu;
 mod scratch;
 mod tile;
 mod weight_gradient;
+mod weight_part;
 
 pub(crate) use batch_norm::{Normalized, batch_norm, batch_norm_train};
 pub(crate) use conv2d::conv2d;
