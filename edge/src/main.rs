@@ -11,6 +11,9 @@ use partway_core::participant::{Outcome, Progress};
 use partway_edge::profile::{CalibrationError, calibrate_device};
 use partway_edge::{JoinOptions, ReadingArgs, join};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(name = "partway-edge", version, about = "The edge worker of Partway")]
 struct Cli {

@@ -45,17 +45,17 @@ pub(crate) fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>
     from_taped(match bias.map(taped) {
         Some(bias) => {
             let output = sizes.forward(input.primitive(), weight.primitive(), Some(bias.primitive()));
-            record(sizes, [input, weight, bias], output)
+            record(sizes, &[input, weight, bias], output)
         }
         None => {
             let output = sizes.forward(input.primitive(), weight.primitive(), None);
-            record(sizes, [input, weight], output)
+            record(sizes, &[input, weight], output)
         }
     })
 }
 
 /// Puts the product of input and weight, plus with `N` = 3 the bias, on their tape.
-fn record<const N: usize>(sizes: Sizes, parents: [Taped; N], output: FlexTensor) -> Taped {
+fn record<const N: usize>(sizes: Sizes, parents: &[Taped; N], output: FlexTensor) -> Taped {
     let nodes = parents.each_ref().map(Taped::node);
     match Linear.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(prepared) => {

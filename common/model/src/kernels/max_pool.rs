@@ -166,10 +166,10 @@ impl NullaryFnOnce for Largest<'_> {
                     let (left, wide, first_column) = shape.window(x, width);
                     let mut best = (f32::NEG_INFINITY, first_row * shape.kernel + first_column);
                     for row in 0..tall {
-                        let place = (first_row + row) * shape.kernel + first_column;
+                        let start = (first_row + row) * shape.kernel + first_column;
                         for (column, value) in input[(top + row) * width + left..][..wide].iter().enumerate()
                         {
-                            best = larger(best, (*value, place + column));
+                            best = larger(best, (*value, start + column));
                         }
                     }
                     (*output, *place) = (best.0, best.1 as u8);

@@ -143,7 +143,7 @@ fn fill_panel(
                 transpose(&mut block, &mut spare);
                 for (place, row) in places.chunks_exact_mut(wide).zip(block.chunks_exact(SIDE)) {
                     match place[lane..].first_chunk_mut::<SIDE>() {
-                        Some(place) => place.copy_from_slice(row),
+                        Some(target) => target.copy_from_slice(row),
                         None => place[lane..].copy_from_slice(&row[..wide - lane]),
                     }
                 }
