@@ -57,9 +57,9 @@ impl Run {
 
 /// Median time of a step with this crate's kernels, in ms.
 pub(crate) fn own(model: &str, threads: usize, budget: Duration) -> Result<f64, Box<dyn Error>> {
-    let timed = models::all().into_iter().find(|timed| timed.spec.name == model);
-    let timed = timed.ok_or_else(|| format!("no model `{model}` here"))?;
-    let mut run = Run::start(&timed, &Compute::cpu(threads)?)?;
+    let named = models::all().into_iter().find(|timed| timed.spec.name == model);
+    let named = named.ok_or_else(|| format!("no model `{model}` here"))?;
+    let mut run = Run::start(&named, &Compute::cpu(threads)?)?;
     let (begun, mut times) = (Instant::now(), Vec::new());
     while times.len() < LEAST || begun.elapsed() < budget {
         times.push(run.time()?);
