@@ -193,6 +193,8 @@ impl WithSimd for Piece<'_> {
                     Part { arguments, image, images: some, rows, group, channels: first..first + channels };
                 if narrow {
                     part.add_dots(simd, sums, width);
+                } else if shape.grid[1] < SIDE {
+                    part.add_packed(simd, sums, width);
                 } else {
                     part.add_products(simd, sums, width);
                 }

@@ -8,11 +8,15 @@ use super::blocks::{Block, SIDE, transpose};
 use super::dots::{Dots, add_dots};
 use super::frame::Frame;
 use super::geometry::Correlation;
+use super::panel::Panel;
 use super::scratch::Scratch;
-use super::tile::{MOST_COLUMNS, Product, multiply, tile_columns};
+use super::tile::{MOST_COLUMNS, Product, Run, multiply, tile_columns, tile_rows};
 
 /// Places of which the transposed gradient stays in the cache, a tile's columns wide.
 pub(super) const PLACES: usize = 768;
+
+/// Values of the whole transposed gradient that stay in the cache.
+const PACKED: usize = 96 << 10;
 
 /// What the weight gradient is made of.
 #[derive(Clone, Copy)]
@@ -78,6 +82,53 @@ impl Part<'_> {
                     accumulate: true,
                 };
                 multiply(simd, product, vectors, &mut sums[column..], width);
+            }
+        }
+    }
+
+    /// As [`Part::add_products`] for small maps, whose rows are too short to be read in place: what each tap
+    /// sees is packed first, and the whole gradient transposed.
+    #[inline(always)]
+    pub(super) fn add_packed<S: Simd>(self, simd: S, sums: &mut [f32], width: usize) {
+        let Self { arguments, image, images, ref rows, ref channels, .. } = self;
+        let (shape, columns) = (arguments.shape, arguments.shape.grid[1]);
+        let frame = Frame::new(shape, images, rows.clone());
+        let (taps, runs) = (frame.tap_starts(channels.len()), frame.runs());
+        let block = (PACKED / width / columns).clamp(1, runs.len());
+        let (most, tall) = (block * columns, tile_rows::<S>());
+        let tiles: Vec<(usize, usize)> = tile_columns::<S>(shape.results).collect();
+        let mut scratch = Scratch::take([frame.len(channels.len()), most * width, most * tall]);
+        let [values, transposed, packed] = scratch.buffers();
+        frame.fill(shape, arguments.input, image, channels.clone(), values);
+        for (nth, runs) in runs.chunks(block).enumerate() {
+            let places = runs.len() * columns;
+            for (column, vectors) in &tiles {
+                let wide = vectors * S::F32_LANES;
+                let panel = &mut transposed[column * places..][..places * wide];
+                fill_panel(arguments, self.lines().skip(nth * block), *column, wide, panel);
+            }
+            let b_rows: Vec<Vec<usize>> = tiles
+                .iter()
+                .map(|(column, vectors)| {
+                    (0..places).map(|place| column * places + place * vectors * S::F32_LANES).collect()
+                })
+                .collect();
+            let seen = Panel::new(runs, 0..places);
+            let starts: Vec<usize> = (0..tall).map(|row| row * places).collect();
+            for (taps, sums) in taps.chunks(tall).zip(sums.chunks_mut(tall * width)) {
+                seen.pack(values, taps, packed);
+                for ((column, vectors), b_rows) in tiles.iter().zip(&b_rows) {
+                    let product = Product {
+                        a: packed,
+                        a_rows: &starts[..taps.len()],
+                        runs: &[Run { start: 0, len: places }],
+                        b: transposed,
+                        b_rows,
+                        b_start: 0,
+                        accumulate: true,
+                    };
+                    multiply(simd, product, *vectors, &mut sums[*column..], width);
+                }
             }
         }
     }
