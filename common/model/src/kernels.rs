@@ -24,6 +24,7 @@ mod frame;
 mod geometry;
 mod lanes;
 mod linear;
+mod many_weights;
 mod max_pool;
 mod optimizer;
 mod panel;

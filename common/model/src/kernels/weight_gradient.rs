@@ -13,6 +13,7 @@ use super::blocks::{Block, SIDE, transpose};
 use super::depthwise::Depthwise;
 use super::frame::Frame;
 use super::geometry::{ConvShape, Correlation};
+use super::many_weights;
 use super::tile::padded;
 use super::weight_part::{Arguments, PLACES, Part};
 
@@ -68,6 +69,9 @@ pub fn weight_gradient(shape: &ConvShape, input: &[f32], gradient: &[f32]) -> Ve
         return Depthwise { correlation, input, gradient }.weight_gradient();
     }
     let arguments = Arguments { shape: correlation, input, gradient };
+    if many_weights::serves(&arguments) {
+        return many_weights::weight_gradient(arguments);
+    }
     Arch::new().dispatch(Whole { arguments, division: Division::of(correlation), len: weight_len })
 }
 
