@@ -22,17 +22,16 @@ pub(super) fn serves(arguments: &Arguments) -> bool {
     // Tiles must end where rows of weights do.
     shape.groups == 1
         && shape.results * shape.depth() >= WEIGHTS
-        && shape.depth() % SIDE == 0
+        && shape.depth().is_multiple_of(SIDE)
         && shape.grid[1] < SIDE
         && shape.places() <= PLACES
 }
 
 /// `[results, depth]`; each weight is summed over all images by one thread.
-pub(super) fn weight_gradient(arguments: Arguments) -> Vec<f32> {
+pub(super) fn weight_gradient(arguments: Arguments, arch: Arch) -> Vec<f32> {
     let shape = arguments.shape;
     let mut weights = vec![0.0; shape.results * shape.depth()];
     let rows = shape.results.div_ceil(rayon::current_num_threads()).next_multiple_of(8);
-    let arch = Arch::new();
     weights.par_chunks_mut(rows * shape.depth()).enumerate().for_each(|(part, weights)| {
         arch.dispatch(Rows { arguments, first: part * rows, weights });
     });

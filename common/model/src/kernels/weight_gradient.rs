@@ -61,6 +61,10 @@ impl Division {
 /// # Panics
 /// If a slice is not as long as the shape says.
 pub fn weight_gradient(shape: &ConvShape, input: &[f32], gradient: &[f32]) -> Vec<f32> {
+    weight_gradient_on(Arch::new(), shape, input, gradient)
+}
+
+fn weight_gradient_on(arch: Arch, shape: &ConvShape, input: &[f32], gradient: &[f32]) -> Vec<f32> {
     let [input_len, weight_len, output_len] = shape.lens();
     assert_eq!(input.len(), input_len, "the input's length");
     assert_eq!(gradient.len(), output_len, "the gradient's length");
@@ -70,9 +74,9 @@ pub fn weight_gradient(shape: &ConvShape, input: &[f32], gradient: &[f32]) -> Ve
     }
     let arguments = Arguments { shape: correlation, input, gradient };
     if many_weights::serves(&arguments) {
-        return many_weights::weight_gradient(arguments);
+        return many_weights::weight_gradient(arguments, arch);
     }
-    Arch::new().dispatch(Whole { arguments, division: Division::of(correlation), len: weight_len })
+    arch.dispatch(Whole { arguments, division: Division::of(correlation), len: weight_len })
 }
 
 struct Whole<'a> {
@@ -202,6 +206,41 @@ impl WithSimd for Piece<'_> {
                 } else {
                     part.add_products(simd, sums, width);
                 }
+            }
+        }
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use pulp::x86::V3;
+
+    use super::*;
+
+    /// As for correlations: instructions that this processor may not need.
+    #[test]
+    fn every_vector_width_computes_the_same() {
+        let shape = |batch, in_channels, out_channels, side| ConvShape {
+            batch,
+            in_channels,
+            out_channels,
+            kernel: 3,
+            stride: 1,
+            padding: 1,
+            groups: 1,
+            input: [side, side + 1],
+        };
+        for shape in [shape(5, 3, 13, 20), shape(3, 9, 22, 18), shape(5, 30, 40, 3), shape(2, 352, 334, 2)] {
+            let [input, _, output] = shape.lens();
+            let values = |len: usize| (0..len).map(|at| (at * 37 % 101) as f32 / 50.0 - 1.0).collect();
+            let (input, gradient): (Vec<f32>, Vec<f32>) = (values(input), values(output));
+            let archs = [Some(Arch::new()), V3::try_new().map(Arch::V3), Some(Arch::Scalar)];
+            let mut results =
+                archs.into_iter().flatten().map(|arch| weight_gradient_on(arch, &shape, &input, &gradient));
+            let first = results.next().expect("one is there");
+            for other in results {
+                let differing = first.iter().zip(&other).position(|(a, b)| (a - b).abs() > 1e-3);
+                assert_eq!(differing, None, "{shape:?}");
             }
         }
     }
