@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc as thread_mpsc};
 use std::time::{Duration, Instant};
 
+use partway_core::classes::fingerprint;
 use partway_core::config::DeviceKind;
 use partway_core::participant::{Action, Computed, Job, Outcome, Participant, Progress};
 use partway_core::profile::DeviceProfile;
@@ -219,6 +220,7 @@ fn training_request(options: &JoinOptions, shard: &Samples) -> TrainingRequest {
         name: options.name.clone(),
         samples: shard.len() as u64,
         labels: shard.label_counts().into_iter().map(|count| count as u64).collect(),
+        class_names: fingerprint(shard.class_names()),
         shape: shard.shape(),
         profile: options.profile.clone(),
         memory_limit: options.memory,

@@ -141,7 +141,7 @@ impl RunFolder {
         let authority = Authority::generate()?;
         authority.save(&layout.authority())?;
         authority.issue(&SERVER_NAMES.map(str::to_owned))?.save(&layout.certificate(), &layout.key())?;
-        let names = &experiment.dataset.class_names;
+        let names = experiment.dataset.train.class_names();
         if !names.is_empty() {
             write(&layout.class_names(), &(names.join("\n") + "\n"))?;
         }
