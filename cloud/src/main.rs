@@ -21,6 +21,9 @@ use partway_model::{Compute, measure};
 use partway_net::{Authority, ServerIdentity};
 use tokio::signal::unix::{SignalKind, signal};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long the calibration takes, about.
 const CALIBRATION: Duration = Duration::from_secs(1);
 

@@ -17,6 +17,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// What a shell reports of a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(name = "partway-edge", version, about = "The edge worker of Partway")]
 struct Cli {
