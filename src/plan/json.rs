@@ -91,13 +91,22 @@ mod tests {
             },
             step_s: 0.015,
             weights_s: 0.0,
+            moving_s: 0.0,
+            margin: 0.1,
             slack_s: -0.005,
             share: 0.5,
             reserved_up: 2.5e6,
             reserved_down: 1.25e6,
             memory_bytes: 4096,
         };
-        let plan = Plan { deadline_s: 0.01, edges: vec![planned], optimality_gap: 0.0 };
+        let plan = Plan {
+            deadline_s: 0.01,
+            edges: vec![planned],
+            optimality_gap: 0.02,
+            objective: 1e6,
+            dual_bound: 0.98e6,
+            deadline_bound_s: 0.0,
+        };
         let object = object(&experiment, &plan);
         assert_eq!(keys(&object), ["deadline_ms", "edges", "layers", "total_macs", "total_params"]);
         assert_eq!(object["total_macs"], experiment.cost.total_macs());

@@ -35,6 +35,8 @@ pub struct Outlook {
     pub down: f64,
     /// Round-trip time, in seconds.
     pub rtt_s: f64,
+    /// Relative reserve on its predicted latency.
+    pub margin: f64,
     /// Memory for training, in bytes.
     pub memory_limit: Option<u64>,
     /// Its cut so far.
@@ -48,7 +50,7 @@ pub struct Outlook {
 /// # Errors
 /// If a number cannot be planned with.
 pub fn forecast_edges(settings: &Settings, outlooks: &[Outlook]) -> Result<Plan, PlanError> {
-    Workload::of(settings).plan(settings, outlooks, &Correction::default())
+    Workload::of(settings).plan(settings, outlooks, &Correction::default(), false)
 }
 
 /// What is predicted of one edge's steps in a round.
@@ -178,7 +180,7 @@ impl Forecast {
     }
 
     /// Plans a round for the edges that are not left out, in name order; `held_cut` is one that all must
-    /// keep.
+    /// keep. `fresh`: whether every edge starts from a global model, so that a new cut moves nothing.
     ///
     /// # Errors
     /// In words, if a number cannot be planned with.
@@ -188,6 +190,7 @@ impl Forecast {
         fleet: &BTreeMap<String, Member>,
         round: u32,
         held_cut: Option<usize>,
+        fresh: bool,
     ) -> Result<Planned, String> {
         let names: Vec<String> =
             fleet.iter().filter(|(_, member)| !member.out).map(|(name, _)| name.clone()).collect();
@@ -204,6 +207,7 @@ impl Forecast {
                     up: edge.up.rate(),
                     down: edge.down.rate(),
                     rtt_s: edge.rtt.rtt_s().unwrap_or(ASSUMED_RTT_S),
+                    margin: settings.margin,
                     memory_limit: edge.memory_limit,
                     current_cut,
                     fixed_cut: held_cut.or_else(|| Self::fixed_cut(settings, name, round)),
@@ -218,7 +222,11 @@ impl Forecast {
         };
         let plan = match self.last.take() {
             Some((planned_for, plan)) if keep && planned_for == names => plan,
-            _ => self.workload.plan(settings, &outlooks, &self.cloud).map_err(|error| error.to_string())?,
+            _ => {
+                let moves = !fresh && settings.topology != Topology::HandedOn;
+                let plan = self.workload.plan(settings, &outlooks, &self.cloud, moves);
+                plan.map_err(|error| error.to_string())?
+            }
         };
         let planned = Planned {
             deadline_s: plan.deadline_s,

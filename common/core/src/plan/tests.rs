@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod brute_force;
 pub(super) mod properties;
 
 /// Four layers; everything in round milliseconds. With a whole worker, cut by cut:
@@ -15,15 +16,15 @@ pub(super) mod properties;
 fn camera() -> EdgeInput {
     EdgeInput {
         name: "camera".to_owned(),
-        forward_s: vec![0.004, 0.004, 0.008, 0.016],
-        backward_s: vec![0.006, 0.006, 0.012, 0.024],
-        tail_s: 0.0,
+        device: 0,
+        forward_factor: 1.0,
+        backward_factor: 1.0,
+        margin: 0.0,
         up_bytes_per_s: 1e6,
         down_bytes_per_s: 2e6,
         rtt_s: 0.0,
         latency_overhead_s: 0.0,
         memory_limit: None,
-        memory_by_cut: vec![0, 100, 200, 300, 400],
         current_cut: None,
         fixed_cut: None,
     }
@@ -31,6 +32,11 @@ fn camera() -> EdgeInput {
 
 fn cameras(count: usize) -> PlanInput {
     PlanInput {
+        devices: vec![DeviceInput {
+            forward_s: vec![0.004, 0.004, 0.008, 0.016],
+            backward_s: vec![0.006, 0.006, 0.012, 0.024],
+            tail_s: 0.0,
+        }],
         edges: (0..count).map(|index| EdgeInput { name: format!("camera-{index}"), ..camera() }).collect(),
         cloud: CloudInput {
             forward_s: vec![0.001; 4],
@@ -42,13 +48,20 @@ fn cameras(count: usize) -> PlanInput {
         cut_bytes_up: vec![80_000, 40_000, 20_000, 10_000, 0],
         cut_bytes_down: vec![0, 40_000, 20_000, 10_000, 0],
         state_bytes: vec![0; 5],
+        memory_by_cut: vec![0, 100, 200, 300, 400],
+        steps_between_moves: None,
         steps_between_aggregations: 50,
         depth: 1..=3,
         deadline: Deadline::Auto,
         objective: Objective::Deepest,
-        margin: 0.0,
         hysteresis: 0.0,
     }
+}
+
+/// The same with a margin for every edge.
+fn with_margin(margin: f64, mut input: PlanInput) -> PlanInput {
+    input.edges.iter_mut().for_each(|edge| edge.margin = margin);
+    input
 }
 
 fn near(left: f64, right: f64) -> bool {
@@ -84,7 +97,8 @@ fn one_edge_gets_the_cut_that_the_table_says() {
     for (deadline, margin, depth, expected) in
         [(0.0571, 0.0, 1..=3, 3), (0.0571, 0.05, 1..=3, 2), (0.081, 0.0, 1..=4, 4), (0.081, 0.0, 1..=1, 1)]
     {
-        let input = PlanInput { deadline: Deadline::Fixed(deadline), margin, depth, ..cameras(1) };
+        let input =
+            PlanInput { deadline: Deadline::Fixed(deadline), depth, ..with_margin(margin, cameras(1)) };
         assert_eq!(cuts(&planned(&input)), [expected], "{deadline} {margin}");
     }
 }
@@ -119,8 +133,7 @@ fn the_cloud_is_shared_and_the_terms_say_so() {
 #[test]
 fn the_slowest_edge_sets_the_deadline_and_the_others_go_deep() {
     let mut input = cameras(2);
-    let slow = &mut input.edges[0];
-    slow.forward_s.iter_mut().chain(&mut slow.backward_s).for_each(|seconds| *seconds *= 4.0);
+    (input.edges[0].forward_factor, input.edges[0].backward_factor) = (4.0, 4.0);
     input.cloud.workers = 2;
     let plan = planned(&input);
     // The slow edge: 40 + 40 + 6 + 20 = 106 at cut 1, 80 + 34 = 114 at cut 2.
@@ -173,16 +186,16 @@ fn memory_limits_the_depth() {
 
 #[test]
 fn an_edge_that_cannot_meet_the_deadline_is_told_what_would_help() {
-    let input = PlanInput { deadline: Deadline::Fixed(0.050), margin: 0.25, ..cameras(1) };
+    let input = PlanInput { deadline: Deadline::Fixed(0.050), ..with_margin(0.25, cameras(1)) };
     let plan = planned(&input);
     let edge = &plan.edges[0];
     assert_eq!((edge.cut, edge.feasible), (2, false));
     assert!(edge.slack_s < 0.0);
     // 40 ms before the margin. Cut 1 leaves 4 ms for 40 kB: 80 Mbit/s; cut 2 leaves 6 ms for 20 kB: 26.7;
     // cut 3 takes longer than that without its uplink. Compute: cut 2 would have 6 ms for 20 ms of work:
-    // 3.33 times; cut 3 23 ms for 40 ms: 1.74 times.
+    // 3.33 times; cut 3 23 ms for 40 ms: 1.74 times, said as 1.8.
     for part in
-        ["50.0 ms (40.0 ms before", "takes 54.0 ms", "26.7 Mbit/s", "1.7 times", "a deadline of 67.5 ms"]
+        ["50.0 ms (40.0 ms before", "takes 54.0 ms", "26.7 Mbit/s", "1.8 times", "a deadline of 67.5 ms"]
     {
         assert!(edge.reason.contains(part), "{part}: {}", edge.reason);
     }
@@ -262,8 +275,8 @@ fn ties_go_to_fewer_bytes_then_to_the_smaller_cut() {
     // Layers 2 and 3 cost nothing: cuts 2, 3 and 4 differ in bytes only.
     let mut input = cameras(1);
     for layer in [2, 3] {
-        input.edges[0].forward_s[layer] = 0.0;
-        input.edges[0].backward_s[layer] = 0.0;
+        input.devices[0].forward_s[layer] = 0.0;
+        input.devices[0].backward_s[layer] = 0.0;
         input.cloud.forward_s[layer] = 0.0;
         input.cloud.backward_s[layer] = 0.0;
         input.cloud.flops[layer] = 0.0;
@@ -283,11 +296,11 @@ fn inputs_that_cannot_be_planned_with_are_refused_by_name() {
         change(&mut input);
         plan(&input).expect_err("not a plan").to_string()
     };
-    let cases: [(Change, &str); 15] = [
+    let cases: [(Change, &str); 18] = [
         (&|input| input.edges.clear(), "there is no edge"),
         (&|input| input.cloud.flops.clear(), "cloud: flops has no entries"),
-        (&|input| input.edges[1].forward_s[2] = f64::NAN, "edge \"camera-1\": forward_s of layer 2 is NaN"),
-        (&|input| input.edges[0].backward_s[0] = -0.1, "edge \"camera-0\": backward_s of layer 0 is -0.1"),
+        (&|input| input.devices[0].forward_s[2] = f64::NAN, "device 0: forward_s of layer 2 is NaN"),
+        (&|input| input.devices[0].backward_s[0] = -0.1, "device 0: backward_s of layer 0 is -0.1"),
         (&|input| input.edges[1].up_bytes_per_s = 0.0, "edge \"camera-1\": up_bytes_per_s is 0"),
         (
             &|input| input.edges[1].down_bytes_per_s = f64::INFINITY,
@@ -295,10 +308,7 @@ fn inputs_that_cannot_be_planned_with_are_refused_by_name() {
         ),
         (&|input| input.edges[1].rtt_s = f64::NAN, "edge \"camera-1\": rtt_s is NaN"),
         (&|input| input.edges[1].current_cut = Some(5), "edge \"camera-1\": current_cut is 5"),
-        (
-            &|input| input.edges[0].memory_by_cut = vec![0; 4],
-            "edge \"camera-0\": memory_by_cut has 4 entries",
-        ),
+        (&|input| input.memory_by_cut = vec![0; 4], "plan: memory_by_cut has 4 entries"),
         (&|input| input.cloud.workers = 0, "cloud: workers is 0"),
         (&|input| input.cloud.capacity_bytes_per_s = Some(f64::NAN), "cloud: capacity_bytes_per_s is NaN"),
         (
@@ -307,7 +317,10 @@ fn inputs_that_cannot_be_planned_with_are_refused_by_name() {
         ),
         (&|input| input.deadline = Deadline::Fixed(0.0), "plan: deadline is 0"),
         (&|input| input.depth = 2..=5, "plan: depth is 2..=5"),
-        (&|input| input.margin = f64::NAN, "plan: margin is NaN"),
+        (&|input| input.edges[1].margin = f64::NAN, "edge \"camera-1\": margin is NaN"),
+        (&|input| input.edges[1].device = 1, "edge \"camera-1\": device is 1"),
+        (&|input| input.edges[1].backward_factor = -1.0, "edge \"camera-1\": backward_factor is -1"),
+        (&|input| input.steps_between_moves = Some(0), "plan: steps_between_moves is 0"),
     ];
     for (change, expected) in cases {
         let message = refused(change);
