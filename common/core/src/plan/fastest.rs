@@ -22,6 +22,8 @@ struct Item {
     option: usize,
     other: f64,
     service: f64,
+    /// The square root of `service`.
+    root: f64,
     least: f64,
     /// What moving there counts as, in seconds.
     move_cost: f64,
@@ -30,7 +32,11 @@ struct Item {
 impl Item {
     /// The share that is best for the sum when a whole worker costs `price` seconds.
     fn share_at(&self, price: f64) -> f64 {
-        if self.service > 0.0 { (self.service / price).sqrt().clamp(self.least, 1.0) } else { 0.0 }
+        self.share_for(price.sqrt())
+    }
+
+    fn share_for(&self, price_root: f64) -> f64 {
+        if self.service > 0.0 { (self.root / price_root).clamp(self.least, 1.0) } else { 0.0 }
     }
 
     fn cost_at(&self, share: f64) -> f64 {
@@ -90,7 +96,8 @@ fn items_of(edge: &EdgeOptions, budget: f64, hysteresis: f64) -> Vec<Item> {
     for (option, cut) in edge.options.iter().enumerate() {
         if let Some(least) = cut.share_needed(budget) {
             let move_cost = if current == Some(option) { 0.0 } else { moving };
-            items.push(Item { option, other: cut.other_s, service: cut.service_s, least, move_cost });
+            let (other, service) = (cut.other_s, cut.service_s);
+            items.push(Item { option, other, service, root: service.sqrt(), least, move_cost });
         }
     }
     items
@@ -126,9 +133,10 @@ impl Relaxed {
         let best_at = |price: f64| -> (Vec<usize>, f64, f64) {
             let mut chosen = Vec::with_capacity(items.len());
             let (mut share, mut bound) = (0.0, -price * capacity);
+            let root = price.sqrt();
             for items in items {
-                let (index, priced) = least_by(items, |item| item.priced(price));
-                share += items[index].share_at(price);
+                let (index, priced) = cheapest_at(items, price, root);
+                share += items[index].share_for(root);
                 bound += priced;
                 chosen.push(index);
             }
@@ -201,6 +209,23 @@ fn halve(guess: f64, accuracy: f64, mut fits: impl FnMut(f64) -> bool) -> f64 {
         }
     }
     high
+}
+
+/// As [`least_by`] of [`Item::priced`]. An item costs at least what it would with the best of all shares, so that
+/// most need not be looked at any closer.
+fn cheapest_at(items: &[Item], price: f64, price_root: f64) -> (usize, f64) {
+    let mut best = (0, f64::INFINITY);
+    for (index, item) in items.iter().enumerate() {
+        if item.move_cost + item.other + 2.0 * item.root * price_root >= best.1 {
+            continue;
+        }
+        let share = item.share_for(price_root);
+        let value = item.cost_at(share) + price * share;
+        if value < best.1 {
+            best = (index, value);
+        }
+    }
+    best
 }
 
 /// The first item with the least value, and the value; `items` is not empty.

@@ -17,7 +17,7 @@ use super::options::{LinkRates, Tables};
 use super::{Allotment, Deadline, Objective, PlanInput, Solution};
 use crate::random;
 use fleet::{Fleet, Goal, Item, Part};
-use least_time::{Found, LeastTime, SEARCHED_EDGES, TOLERANCE};
+use least_time::{Found, LeastTime, SEARCHED_EDGES, SLACK, TOLERANCE};
 
 /// Of the uplinks' capacity, of the downlinks', of the workers.
 type Amounts = [f64; 3];
@@ -41,13 +41,21 @@ pub(super) fn least_deadline(tables: &Tables) -> f64 {
 pub(super) fn solve(tables: &Tables) -> Solution {
     let planner = Planner::new(tables);
     let mut standings = by_memory(tables);
-    let (deadline_s, deadline_bound_s) = match tables.input.deadline {
-        Deadline::Fixed(seconds) => (seconds, 0.0),
+    let (deadline_s, deadline_bound_s, known) = match tables.input.deadline {
+        Deadline::Fixed(seconds) => (seconds, 0.0, None),
         Deadline::Auto => planner.least_deadline(&standings),
     };
-    let budget = deadline_s * (1.0 - super::ROUNDING);
-    let (members, least) = planner.admit(&mut standings, budget);
-    planner.allot(&standings, &members, least, deadline_s, deadline_bound_s)
+    let contest = planner.admit(&mut standings, deadline_s * (1.0 - super::ROUNDING), known);
+    let (allotments, cost, bound) = planner.allot(&standings, contest, deadline_s);
+    Solution { allotments, deadline_s, deadline_bound_s, cost, bound }
+}
+
+/// The edges that compete, and how quick they can be at once.
+struct Contest {
+    /// Indices of the edges.
+    members: Vec<usize>,
+    fleet: Fleet,
+    least: LeastTime,
 }
 
 /// Who has memory for a cut.
@@ -146,33 +154,39 @@ impl<'a> Planner<'a> {
         Fleet { items, parts, scarce, weight: 1.0 }
     }
 
-    /// The least deadline that all with enough memory can meet, and a bound. If the cuts that they have now
-    /// meet one that is longer by less than the hysteresis, that one.
-    fn least_deadline(&self, standings: &[Standing]) -> (f64, f64) {
-        let with_memory = meeting(standings);
-        // Where nobody has enough memory, the least that the smallest cuts can do.
-        let members = if with_memory.is_empty() { (0..standings.len()).collect() } else { with_memory };
+    /// The least deadline that all with enough memory can meet, a bound, and how they would compete.
+    fn least_deadline(&self, standings: &[Standing]) -> (f64, f64, Option<Contest>) {
+        let members = meeting(standings);
+        if members.is_empty() {
+            // Nobody has enough memory: the least that the smallest cuts can do.
+            return (self.tables.least_of_smallest(), 0.0, None);
+        }
         let fleet = self.fleet(&members, false);
-        if fleet.parts.iter().any(|part| part.items.is_empty()) {
-            return (self.tables.least_of_smallest(), 0.0);
-        }
         let least = least(&fleet, None);
-        let seconds = least.found.seconds * (1.0 + TOLERANCE);
-        let hysteresis = self.input().hysteresis;
-        if hysteresis > 0.0 && members.iter().all(|&edge| self.input().edges[edge].current_cut.is_some()) {
-            let current = self.fleet(&members, true);
-            if current.parts.iter().all(|part| !part.items.is_empty()) {
-                let kept = least_time::relax(&current).found.seconds * (1.0 + TOLERANCE);
-                if kept * (1.0 - hysteresis) < seconds {
-                    return (kept.max(seconds), least.bound_s);
-                }
-            }
+        let seconds = self.with_hysteresis(&members, least.found.seconds * slack(members.len()));
+        (seconds, least.bound_s, Some(Contest { members, fleet, least }))
+    }
+
+    /// If the cuts that the edges have now meet a deadline that is longer than the least by less than the
+    /// hysteresis, that one.
+    fn with_hysteresis(&self, members: &[usize], seconds: f64) -> f64 {
+        let input = self.input();
+        if input.hysteresis <= 0.0 || members.iter().any(|&edge| input.edges[edge].current_cut.is_none()) {
+            return seconds;
         }
-        (seconds, least.bound_s)
+        let current = self.fleet(members, true);
+        if current.parts.iter().any(|part| part.items.is_empty()) {
+            return seconds;
+        }
+        let kept = least_time::relax(&current).found.seconds * slack(members.len());
+        if kept * (1.0 - input.hysteresis) < seconds { kept.max(seconds) } else { seconds }
     }
 
     /// Who meets the deadline; those that need most are turned away until the others do.
-    fn admit(&self, standings: &mut [Standing], budget: f64) -> (Vec<usize>, LeastTime) {
+    fn admit(&self, standings: &mut [Standing], budget: f64, known: Option<Contest>) -> Contest {
+        if let Some(known) = known.filter(|known| known.least.found.seconds <= budget) {
+            return known;
+        }
         loop {
             let members = meeting(standings);
             let fleet = self.fleet(&members, false);
@@ -188,11 +202,13 @@ impl<'a> Planner<'a> {
             }
             let least = least(&fleet, Some(budget));
             if members.is_empty() || least.found.seconds <= budget {
-                return (members, least);
+                return Contest { members, fleet, least };
             }
             let prices = fleet::Prices::new(least.prices);
             let need = |part: &Part| {
-                fleet.best(part, Goal::Resources, budget, &prices).map_or(f64::INFINITY, |best| best.3)
+                fleet
+                    .best(part, Goal::Resources, budget, &prices, part.items.start)
+                    .map_or(f64::INFINITY, |best| best.value)
             };
             let mut needs: Vec<(f64, usize)> =
                 members.iter().zip(&fleet.parts).map(|(&edge, part)| (need(part), edge)).collect();
@@ -210,30 +226,25 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn allot(
-        &self,
-        standings: &[Standing],
-        members: &[usize],
-        least: LeastTime,
-        deadline_s: f64,
-        deadline_bound_s: f64,
-    ) -> Solution {
+    /// What everybody gets, with what that costs and a bound on it.
+    fn allot(&self, standings: &[Standing], contest: Contest, deadline_s: f64) -> (Vec<Allotment>, f64, f64) {
         let input = self.input();
-        let fleet = self.fleet(members, false);
+        let Contest { members, fleet, least: enough } = contest;
         let goal = match input.objective {
             Objective::Deepest => Goal::Cost,
             Objective::Fastest => Goal::Seconds,
         };
         let mut seconds = deadline_s * (1.0 - super::ROUNDING);
-        let is_whole = members.len() == input.edges.len();
-        if goal == Goal::Seconds && is_whole && input.deadline != Deadline::Auto {
-            let (tightest, _) = self.least_deadline(standings);
+        let mut quickest = enough;
+        if goal == Goal::Seconds && members.len() == input.edges.len() && input.deadline != Deadline::Auto {
+            quickest = least(&fleet, None);
+            let tightest = self.with_hysteresis(&members, quickest.found.seconds * slack(members.len()));
             seconds = seconds.min(tightest);
         }
         let kept = objective::within(&fleet, goal, seconds);
-        let enough = translated(&fleet, &kept, least.found, seconds);
+        let enough = translated(&fleet, &kept, quickest.found, seconds);
         let rough = (kept.parts.len() > SAMPLE).then(|| sample(&kept));
-        let best = objective::optimize(&kept, rough.as_ref(), goal, seconds, enough, least.prices);
+        let best = objective::optimize(&kept, rough.as_ref(), goal, seconds, enough, quickest.prices);
 
         let capacity = self.capacity(input.edges.len() - members.len());
         let nothing = Allotment {
@@ -260,7 +271,7 @@ impl<'a> Planner<'a> {
         }
         self.leave_the_rest(standings, &mut allotments);
         self.hand_out(&mut allotments);
-        Solution { allotments, deadline_s, deadline_bound_s, cost: best.cost, bound: best.bound }
+        (allotments, best.cost, best.bound)
     }
 
     /// What the edges that meet the deadline spare makes the others as quick as it can.
@@ -302,6 +313,11 @@ impl<'a> Planner<'a> {
             }
         }
     }
+}
+
+/// What the least deadline is multiplied by.
+fn slack(edges: usize) -> f64 {
+    1.0 + if edges > SEARCHED_EDGES { SLACK } else { TOLERANCE }
 }
 
 fn meeting(standings: &[Standing]) -> Vec<usize> {

@@ -59,7 +59,13 @@ impl Prices {
         Self { values, roots: values.map(f64::sqrt) }
     }
 
-    fn of(&self, amounts: &Amounts) -> f64 {
+    /// What all there is costs.
+    pub(super) fn sum(&self) -> f64 {
+        self.values.iter().sum()
+    }
+
+    /// What these amounts cost.
+    pub(super) fn of(&self, amounts: &Amounts) -> f64 {
         self.values.iter().zip(amounts).map(|(price, amount)| price * amount).sum()
     }
 }
@@ -79,7 +85,56 @@ pub(super) struct Outcome {
     pub(super) cost: f64,
 }
 
+/// What an edge does at some prices.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answer {
+    /// Index into the fleet's items.
+    pub(super) item: usize,
+    pub(super) amounts: Amounts,
+    cost: f64,
+    /// Cost and priced amounts.
+    pub(super) value: f64,
+}
+
 impl Item {
+    /// What the edge would do with this cut, if that is worth less than `least`.
+    fn answer(
+        &self,
+        caps: &Amounts,
+        goal: Goal,
+        seconds: f64,
+        prices: &Prices,
+        least: f64,
+    ) -> Option<Answer> {
+        let left = seconds - self.fixed_s;
+        let floor = match goal {
+            Goal::Resources => 0.0,
+            Goal::Cost => self.cost,
+            Goal::Seconds => self.cost + self.fixed_s,
+        };
+        // Without caps the resources cost root² / left, and they and their seconds 2 root: with caps more.
+        let root = self.roots[0] * prices.roots[0]
+            + self.roots[1] * prices.roots[1]
+            + self.roots[2] * prices.roots[2];
+        if left < 0.0
+            || floor * left + root * root >= least * left
+            || goal == Goal::Seconds && floor + 2.0 * root >= least
+        {
+            return None;
+        }
+        let amounts = match goal {
+            Goal::Seconds => self.quickest(caps, prices, seconds),
+            Goal::Resources | Goal::Cost => self.cheapest(caps, prices, left),
+        }?;
+        let cost = match goal {
+            Goal::Resources => 0.0,
+            Goal::Cost => self.cost,
+            Goal::Seconds => self.cost + self.seconds(&amounts),
+        };
+        let value = cost + prices.of(&amounts);
+        (value < least).then_some(Answer { item: 0, amounts, cost, value })
+    }
+
     /// Seconds with everything that the edge can use.
     pub(super) fn alone_s(&self, caps: &Amounts) -> f64 {
         self.seconds(caps)
@@ -163,22 +218,24 @@ impl Item {
 const ROUNDING: f64 = 1e-12;
 
 impl Fleet {
-    /// What every edge takes within `seconds` at `prices`, into `outcome`; `false` if one cannot.
+    /// What every edge takes within `seconds` at `prices`, into `outcome`; `false` if one cannot. What `outcome`
+    /// held before is where the search of each edge begins.
     pub(super) fn respond(&self, goal: Goal, seconds: f64, prices: &Prices, outcome: &mut Outcome) -> bool {
-        outcome.chosen.clear();
-        outcome.amounts.clear();
+        if outcome.chosen.len() != self.parts.len() {
+            outcome.chosen = self.parts.iter().map(|part| part.items.start).collect();
+            outcome.amounts = vec![[0.0; 3]; self.parts.len()];
+        }
         (outcome.loads, outcome.value, outcome.cost) = ([0.0; 3], 0.0, 0.0);
-        for part in &self.parts {
-            let Some((chosen, amounts, cost, value)) = self.best(part, goal, seconds, prices) else {
+        for (edge, part) in self.parts.iter().enumerate() {
+            let Some(best) = self.best(part, goal, seconds, prices, outcome.chosen[edge]) else {
                 return false;
             };
-            outcome.chosen.push(chosen);
-            outcome.amounts.push(amounts);
-            for (load, amount) in outcome.loads.iter_mut().zip(amounts) {
+            (outcome.chosen[edge], outcome.amounts[edge]) = (best.item, best.amounts);
+            for (load, amount) in outcome.loads.iter_mut().zip(best.amounts) {
                 *load += amount;
             }
-            outcome.value += value;
-            outcome.cost += cost;
+            outcome.value += best.value;
+            outcome.cost += best.cost;
         }
         outcome.loads = outcome.loads.map(|load| load * self.weight);
         outcome.value *= self.weight;
@@ -186,45 +243,22 @@ impl Fleet {
         true
     }
 
-    /// The edge's best item at these prices: its index, amounts, cost and value.
+    /// The edge's best item at these prices; `likely` is looked at first.
     pub(super) fn best(
         &self,
         part: &Part,
         goal: Goal,
         seconds: f64,
         prices: &Prices,
-    ) -> Option<(usize, Amounts, f64, f64)> {
-        let mut best: Option<(usize, Amounts, f64, f64)> = None;
-        for (index, item) in self.items[part.items.clone()].iter().enumerate() {
-            let left = seconds - item.fixed_s;
-            if left < 0.0 {
-                continue;
-            }
-            let floor = match goal {
-                Goal::Resources => 0.0,
-                Goal::Cost => item.cost,
-                Goal::Seconds => item.cost + item.fixed_s,
-            };
-            // Without caps the resources cost root² / left: with them more.
-            let root: f64 = item.roots.iter().zip(&prices.roots).map(|(work, price)| work * price).sum();
-            if let Some((_, _, _, least)) = best
-                && floor * left + root * root >= least * left
-            {
-                continue;
-            }
-            let amounts = match goal {
-                Goal::Seconds => item.quickest(&part.caps, prices, seconds),
-                Goal::Resources | Goal::Cost => item.cheapest(&part.caps, prices, left),
-            };
-            let Some(amounts) = amounts else { continue };
-            let cost = match goal {
-                Goal::Resources => 0.0,
-                Goal::Cost => item.cost,
-                Goal::Seconds => item.cost + item.seconds(&amounts),
-            };
-            let value = cost + prices.of(&amounts);
-            if best.is_none_or(|(_, _, _, least)| value < least) {
-                best = Some((part.items.start + index, amounts, cost, value));
+        likely: usize,
+    ) -> Option<Answer> {
+        let likely = if part.items.contains(&likely) { likely } else { part.items.start };
+        let mut best: Option<Answer> = None;
+        let mut least = f64::INFINITY;
+        for item in std::iter::once(likely).chain(part.items.clone()) {
+            if let Some(answer) = self.items[item].answer(&part.caps, goal, seconds, prices, least) {
+                least = answer.value;
+                best = Some(Answer { item, ..answer });
             }
         }
         best

@@ -21,6 +21,9 @@ const RISE: f64 = 1.5;
 const FINE: f64 = 1e-5;
 /// A fleet whose least time is known this well is not searched any further.
 pub(super) const TOLERANCE: f64 = 5e-4;
+/// The part by which a larger fleet's automatic deadline is above its least, so that there is something to choose from
+/// under it.
+pub(super) const SLACK: f64 = 5e-3;
 /// Up to this many edges the cuts are searched.
 pub(super) const SEARCHED_EDGES: usize = 16;
 const SEARCH_NODES: u32 = 2_000;

@@ -290,6 +290,28 @@ proptest! {
 }
 
 #[test]
+fn hundreds_of_edges_on_a_scarce_network_come_close_to_the_bound() {
+    for objective in [Objective::Deepest, Objective::Fastest] {
+        let mut input = PlanInput { objective, ..fleet(7, 400, 30) };
+        input.cloud.workers = 20;
+        let links: f64 = input.edges.iter().map(|edge| edge.up_bytes_per_s).sum();
+        for part in [0.5, 0.1] {
+            input.cloud.capacity_bytes_per_s = Some(part * links);
+            let automatic = planned(&input);
+            check_plan(&input, &automatic);
+            let looser = Deadline::Fixed(automatic.deadline_s * 1.3);
+            let plan = planned(&PlanInput { deadline: looser, ..input.clone() });
+            check_plan(&input, &plan);
+            for plan in [&automatic, &plan] {
+                assert!(plan.edges.iter().all(|edge| edge.feasible));
+                assert!(plan.optimality_gap < 0.02, "{objective:?} {part}: {}", plan.optimality_gap);
+                assert!(plan.dual_bound <= plan.objective * (1.0 + 1e-9));
+            }
+        }
+    }
+}
+
+#[test]
 fn a_thousand_edges_come_close_to_the_bound() {
     for objective in [Objective::Deepest, Objective::Fastest] {
         let mut input = PlanInput { objective, ..fleet(7, 1000, 50) };
