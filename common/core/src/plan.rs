@@ -84,6 +84,8 @@ pub struct Plan {
     pub dual_bound: f64,
     /// No plan for all edges with enough memory has a shorter deadline, seconds; 0 where it is given.
     pub deadline_bound_s: f64,
+    /// The least deadline that all edges with enough memory could meet, seconds, where one misses this plan's.
+    pub common_deadline_s: Option<f64>,
 }
 
 /// The plan of one edge.
@@ -98,6 +100,10 @@ pub struct EdgePlan {
     /// Why this cut and not its neighbours; for an edge that is not feasible what is too large and what
     /// would fix it.
     pub reason: String,
+    /// The cuts next to it, at the same rates and share.
+    pub neighbours: Vec<Neighbour>,
+    /// What would let the edge meet the deadline; `None` where it does.
+    pub fixes: Option<Fixes>,
     /// The predicted terms of a step.
     pub terms: StepTerms,
     /// Their sum, seconds.
@@ -119,6 +125,35 @@ pub struct EdgePlan {
     pub reserved_down: f64,
     /// What the client-side model needs at this cut.
     pub memory_bytes: u64,
+}
+
+/// A cut next to the one that an edge has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Neighbour {
+    /// Layers `[0, cut)` would run on the edge.
+    pub cut: usize,
+    /// What it breaks; `None` if it is possible and only not better.
+    pub obstacle: Option<Obstacle>,
+    /// The terms that a step would have.
+    pub terms: StepTerms,
+    /// What would be charged against the deadline: with amortised transfers and the margin, seconds.
+    pub charged_s: f64,
+    /// FLOPs per step that it would leave the cloud more; negative where it spares some.
+    pub cloud_flops_more: f64,
+    /// What the client-side model would need.
+    pub memory_bytes: u64,
+}
+
+/// What a cut breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Obstacle {
+    /// It is outside the cuts that are allowed.
+    Depth,
+    /// The edge has too little memory.
+    Memory,
+    /// Its step would be too long.
+    Deadline,
 }
 
 /// Predicted seconds of the five parts of a step.
@@ -182,6 +217,8 @@ pub fn plan(input: &PlanInput) -> Result<Plan, PlanError> {
             cut,
             feasible: standing == Standing::Meets,
             reason: explainer.reason(edge, allotment),
+            neighbours: explainer.neighbours(edge, allotment),
+            fixes: explainer.fixes(edge, standing),
             terms,
             step_s,
             weights_s: tables.weights_s(cut, rates),
@@ -194,6 +231,7 @@ pub fn plan(input: &PlanInput) -> Result<Plan, PlanError> {
             memory_bytes: input.memory_by_cut[cut],
         }
     });
+    let plans: Vec<EdgePlan> = plans.collect();
     let objective_gap = relative_gap(solution.cost, solution.bound);
     let deadline_gap = match input.deadline {
         Deadline::Auto => relative_gap(solution.deadline_s, solution.deadline_bound_s),
@@ -201,11 +239,12 @@ pub fn plan(input: &PlanInput) -> Result<Plan, PlanError> {
     };
     Ok(Plan {
         deadline_s: solution.deadline_s,
-        edges: plans.collect(),
+        edges: plans,
         optimality_gap: objective_gap.max(deadline_gap),
         objective: solution.cost,
         dual_bound: solution.bound,
         deadline_bound_s: solution.deadline_bound_s,
+        common_deadline_s: explainer.common_deadline_s,
     })
 }
 

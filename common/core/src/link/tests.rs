@@ -134,19 +134,27 @@ fn a_halved_link_is_known_within_a_round() {
     }
 }
 
-/// A hundred thousand transfers at each jitter: false alarms per thousand.
+/// A hundred thousand transfers at each jitter: false alarms, and estimates that are off by more than the jitter and
+/// 15 %, per thousand.
 #[test]
 fn jitter_is_no_change() {
-    for (jitter, most) in [(0.05, 0.05), (0.1, 0.1), (0.2, 0.3), (0.3, 0.6)] {
-        let mut alarms = 0;
+    for (jitter, most_alarms, most_off) in
+        [(0.05, 0.05, 0.1), (0.1, 0.1, 0.5), (0.2, 0.3, 2.0), (0.3, 0.6, 5.0)]
+    {
+        let (mut alarms, mut off) = (0, 0);
         for seed in 0..200 {
             let mut link = LinkEstimator::new(None);
-            jittered(seed, 5e6, jitter).take(500).for_each(|rate| link.observe(at_rate(rate, None)));
+            for (transfer, rate) in jittered(seed, 5e6, jitter).take(500).enumerate() {
+                link.observe(at_rate(rate, None));
+                off += u32::from(transfer >= 10 && !near(link.rate(), 5e6, 0.15 + jitter));
+            }
             alarms += link.changes();
-            assert!(near(link.rate(), 5e6, 0.1 + 1.5 * jitter), "jitter {jitter}: {}", link.rate());
         }
-        let per_thousand = f64::from(alarms) / 100.0;
-        assert!(per_thousand <= most, "jitter {jitter}: {per_thousand} false alarms in a thousand transfers");
+        let (alarms, off) = (f64::from(alarms) / 100.0, f64::from(off) / 100.0);
+        println!(
+            "jitter {jitter}: {alarms} false alarms and {off} estimates that are off in a thousand transfers"
+        );
+        assert!(alarms <= most_alarms && off <= most_off, "jitter {jitter}: {alarms}, {off} in a thousand");
     }
 }
 

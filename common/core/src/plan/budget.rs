@@ -42,6 +42,14 @@ pub(super) fn common_deadline(tables: &Tables) -> f64 {
     least(&tables.options(&tables.links()), tables.input) * (1.0 + 10.0 * ROUNDING)
 }
 
+/// Workers with which all edges that could meet a deadline alone meet it at once.
+pub(super) fn workers_needed(tables: &Tables, deadline_s: f64) -> u64 {
+    let edges = tables.options(&tables.links());
+    let deadline = deadline_s * (1.0 - ROUNDING);
+    let needs = edges.iter().filter(|edge| edge.fits).filter_map(|edge| edge.share_needed(deadline));
+    (needs.sum::<f64>() - ROUNDING).ceil().max(1.0) as u64
+}
+
 /// The least budget that `edges` can meet with shares that add up to `capacity`. If the cuts that they
 /// have now meet one that is longer by less than `hysteresis`, that one: the deadline does not follow
 /// every jitter of a link.

@@ -5,24 +5,72 @@ use std::fmt::Write;
 use super::budget::{self, Standing};
 use super::fixes::Fixes;
 use super::options::{LinkRates, Tables};
-use super::{Allotment, EdgeInput, Objective, Solution, StepTerms, joint};
+use super::{Allotment, EdgeInput, Neighbour, Objective, Obstacle, Solution, StepTerms, joint};
 
 /// Writes the reasons of one plan.
 pub(super) struct Explainer<'a> {
     tables: &'a Tables<'a>,
     deadline_s: f64,
-    /// The least deadline that all edges with enough memory can meet at once, if one is turned away.
-    common_deadline_s: Option<f64>,
+    /// The least deadline that all edges with enough memory can meet at once, if one misses this.
+    pub(super) common_deadline_s: Option<f64>,
+    /// Workers with which those meet it that are in each other's way.
+    workers: Option<u64>,
 }
 
 impl<'a> Explainer<'a> {
     pub(super) fn new(tables: &'a Tables<'a>, solution: &Solution) -> Self {
-        let crowded = solution.allotments.iter().any(|edge| edge.standing == Standing::Crowded);
+        let has = |standing: Standing| solution.allotments.iter().any(|edge| edge.standing == standing);
+        let deadline_s = solution.deadline_s;
+        let is_late = has(Standing::Crowded) || has(Standing::TooSlow);
         Self {
             tables,
-            deadline_s: solution.deadline_s,
-            common_deadline_s: crowded.then(|| budget::common_deadline(tables)),
+            deadline_s,
+            common_deadline_s: is_late.then(|| budget::common_deadline(tables)),
+            workers: (has(Standing::Crowded) && !joint::is_needed(tables.input))
+                .then(|| budget::workers_needed(tables, deadline_s)),
         }
+    }
+
+    /// What would let an edge meet the deadline.
+    pub(super) fn fixes(&self, edge: &EdgeInput, standing: Standing) -> Option<Fixes> {
+        match standing {
+            Standing::Meets => None,
+            Standing::TooSlow => Some(Fixes::of(self.tables, edge, self.deadline_s)),
+            Standing::NoMemory => Some(Fixes::memory(self.tables, edge, self.deadline_s)),
+            Standing::Crowded => Some(Fixes {
+                deadline_s: self.common_deadline_s,
+                cloud_workers: self.workers,
+                ..Fixes::default()
+            }),
+        }
+    }
+
+    /// The cuts next to an edge's own, at the same rates and share.
+    pub(super) fn neighbours(&self, edge: &EdgeInput, allotment: &Allotment) -> Vec<Neighbour> {
+        let &Allotment { cut, rates, share, .. } = allotment;
+        let share = if share > 0.0 { share } else { 1.0 };
+        let layers = self.tables.input.layers();
+        let of = |other: usize| {
+            let terms = self.tables.terms(edge, other, rates, share);
+            let charged_s = self.seconds(edge, other, rates, share) * (1.0 + edge.margin);
+            let obstacle = if !self.tables.cuts(edge).contains(&other) {
+                Some(Obstacle::Depth)
+            } else if !self.tables.fits(edge, other) {
+                Some(Obstacle::Memory)
+            } else {
+                (charged_s > self.deadline_s).then_some(Obstacle::Deadline)
+            };
+            Neighbour {
+                cut: other,
+                obstacle,
+                terms,
+                charged_s,
+                cloud_flops_more: self.tables.flops(other) - self.tables.flops(cut),
+                memory_bytes: self.tables.input.memory_by_cut[other],
+            }
+        };
+        let neighbours = [cut.checked_sub(1), Some(cut + 1)];
+        neighbours.into_iter().flatten().filter(|&cut| cut <= layers).map(of).collect()
     }
 
     /// Why this cut, or why the edge misses the deadline and what would help.
@@ -46,9 +94,12 @@ impl<'a> Explainer<'a> {
                 } else {
                     ("", String::new(), "")
                 };
+                let workers = self
+                    .workers
+                    .map_or_else(|| "more cloud workers".to_owned(), |n| format!("{n} cloud workers"));
                 format!(
                     "would meet the deadline of {} with a share of {needed:.2} of a cloud worker{with_link}, but the \
-                     other edges leave {share:.2}{link}, so that cut {cut} takes {}; more cloud workers{or_capacity}, \
+                     other edges leave {share:.2}{link}, so that cut {cut} takes {}; {workers}{or_capacity}, \
                      or a deadline of {} for all, would let it",
                     ms(self.deadline_s),
                     ms(seconds),
@@ -98,11 +149,19 @@ impl<'a> Explainer<'a> {
         let share = if share > 0.0 { share } else { 1.0 };
         let seconds = self.seconds(edge, other, rates, share);
         let (here, there) = (self.tables.flops(cut), self.tables.flops(other));
+        let terms = self.tables.terms(edge, other, rates, share);
+        let (name, more) = most_grown(&self.tables.terms(edge, cut, rates, share), &terms);
         let _ = if seconds * (1.0 + edge.margin) > self.deadline_s {
-            let terms = self.tables.terms(edge, other, rates, share);
-            write!(reason, "would take {} ({})", ms(seconds), listed(&terms))
+            write!(
+                reason,
+                "would take {} ({}), {} too long with the margin, most of it {name} ({} more)",
+                ms(seconds),
+                listed(&terms),
+                ms(seconds * (1.0 + edge.margin) - self.deadline_s),
+                ms(more),
+            )
         } else if self.tables.input.objective == Objective::Fastest {
-            write!(reason, "would take {}", ms(seconds))
+            write!(reason, "would take {}, for {name} takes {} more", ms(seconds), ms(more))
         } else if there > here {
             write!(reason, "would leave the cloud {:.2} MFLOP more", (there - here) / 1e6)
         } else if there < here {
@@ -153,6 +212,18 @@ fn largest(terms: &StepTerms, weights_s: f64) -> (&'static str, f64) {
     .into_iter()
     .max_by(|left, right| left.1.total_cmp(&right.1))
     .unwrap_or(("edge compute", 0.0))
+}
+
+/// The part of a step that grows most from one cut to another, and by how many seconds.
+fn most_grown(from: &StepTerms, to: &StepTerms) -> (&'static str, f64) {
+    let more = StepTerms {
+        edge_forward: to.edge_forward - from.edge_forward,
+        uplink: to.uplink - from.uplink,
+        cloud: to.cloud - from.cloud,
+        downlink: to.downlink - from.downlink,
+        edge_backward: to.edge_backward - from.edge_backward,
+    };
+    largest(&more, f64::NEG_INFINITY)
 }
 
 fn listed(terms: &StepTerms) -> String {

@@ -18,7 +18,9 @@ pub struct Fixes {
     pub compute_speed: Option<f64>,
     /// Memory for a cut that would be in time, bytes; only if that is more than its limit.
     pub memory_bytes: Option<u64>,
-    /// Deadline, seconds.
+    /// Cloud workers with which all edges that could alone would meet it.
+    pub cloud_workers: Option<u64>,
+    /// Deadline, seconds; where the edges are in each other's way, the least that all can meet.
     pub deadline_s: Option<f64>,
 }
 
@@ -56,8 +58,16 @@ impl Fixes {
             down_bytes_per_s: least(&down).filter(|rate| *rate > links.down),
             compute_speed: least(&speed).filter(|speed| *speed > 1.0),
             memory_bytes: memory,
+            cloud_workers: None,
             deadline_s: least(&|cut| Some(total(cut))).filter(|seconds| *seconds > deadline),
         }
+    }
+
+    /// The memory that the least cut needs, or, if that is in time, the least that is.
+    pub(super) fn memory(tables: &Tables, edge: &EdgeInput, deadline_s: f64) -> Self {
+        let in_time = Self::of(tables, edge, deadline_s).memory_bytes;
+        let least = || tables.cuts(edge).map(|cut| tables.input.memory_by_cut[cut]).min();
+        Self { memory_bytes: in_time.or_else(least), ..Self::default() }
     }
 
     /// `an uplink of .., or ..`.

@@ -37,6 +37,7 @@ pub fn plan_turns(input: &PlanInput) -> Result<Plan, PlanError> {
         optimality_gap: plans.iter().map(|plan| plan.optimality_gap).fold(0.0, f64::max),
         objective: sum(|plan| plan.objective),
         dual_bound: sum(|plan| plan.dual_bound),
+        common_deadline_s: plans.iter().filter_map(|plan| plan.common_deadline_s).reduce(f64::max),
         deadline_bound_s: if input.deadline == Deadline::Auto { deadline_s } else { 0.0 },
         edges: plans.into_iter().flat_map(|plan| plan.edges).collect(),
     })
