@@ -226,6 +226,27 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_met_is_reported_with_what_could() {
+        let plan = |sets: &[&str]| planned(sets).expect("it can be planned").plan;
+        let late = plan(&["plan.deadline=1us"]);
+        let could = late.common_deadline_s.expect("computed");
+        assert!(late.edges.iter().all(|edge| !edge.feasible && edge.fixes.is_some()), "{late:?}");
+        let met = format!("plan.deadline={}us", (1e6 * could).ceil());
+        assert!(plan(&[met.as_str()]).edges.iter().all(|edge| edge.feasible));
+        let missed = format!("plan.deadline={}us", (1e6 * could * 0.99).floor());
+        assert!(plan(&[missed.as_str()]).edges.iter().any(|edge| !edge.feasible));
+
+        let small = plan(&["edge.camera.memory=1KiB"]);
+        let bytes = small.edges[0].fixes.and_then(|fixes| fixes.memory_bytes).expect("computed");
+        assert!(!small.edges[0].feasible && bytes > 1024, "{small:?}");
+        let memory = format!("edge.camera.memory={bytes}B");
+        assert!(plan(&[memory.as_str()]).edges[0].feasible);
+
+        let error = planned(&["cloud.capacity_mbps=0"]).expect_err("nothing can be sent");
+        assert!(error.contains("cloud.capacity_mbps"), "{error}");
+    }
+
+    #[test]
     fn what_the_edges_share_is_planned_and_said() {
         let plan = |sets: &[&str]| planned(sets).expect("it can be planned").plan;
         let common = plan(&["training.algorithm=splitfed-v2"]);
