@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use partway_cloud::model_file::{self, ModelFileError};
-use partway_core::config::{DeviceKind, EvaluateAt};
+use partway_core::config::DeviceKind;
 use partway_core::model::LayerState;
 use partway_core::profile::DeviceProfile;
 use partway_datasets::{ShardError, shard};
@@ -145,8 +145,8 @@ impl RunFolder {
         if !names.is_empty() {
             write(&layout.class_names(), &(names.join("\n") + "\n"))?;
         }
-        if experiment.config.data.evaluate == EvaluateAt::Cloud {
-            shard::write(&layout.test_set(), &experiment.dataset.test)?;
+        if let Some(test) = &experiment.dataset.test {
+            shard::write(&layout.test_set(), test)?;
         }
         write(&layout.layers(), &experiment.spec.to_toml())?;
         if let Some(init) = init {

@@ -29,7 +29,8 @@ pub(super) fn refusals(config: &Config) -> Faults {
 
     all.refuse(*clock == super::Clock::Virtual, "clock", clock, "\"wall\"");
 
-    all.refuse(plan.on_straggler != OnStraggler::Wait, "plan.on_straggler", &plan.on_straggler, "\"wait\"");
+    let deferred = plan.on_straggler == OnStraggler::Defer;
+    all.refuse(deferred, "plan.on_straggler", &plan.on_straggler, "\"wait\" or \"drop\"");
 
     all.refuse(wire.in_flight.get() > 1, "wire.in_flight", &wire.in_flight, "1");
 
