@@ -94,8 +94,8 @@ fn cache_file(kind: DeviceKind) -> Result<Option<PathBuf>, CalibrationError> {
     for (spec, batches) in calibration::models() {
         hash.update(format!("{spec:?} {batches:?}").as_bytes());
     }
-    let name: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    Ok(Some(folder.join("partway").join(format!("profile-{kind}-{name}.toml"))))
+    let name = hash.finalize().iter().take(8).fold(0_u64, |name, byte| name << 8 | u64::from(*byte));
+    Ok(Some(folder.join("partway").join(format!("profile-{kind}-{name:016x}.toml"))))
 }
 
 /// What the system calls the processor; empty where it does not say.

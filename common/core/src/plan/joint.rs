@@ -60,9 +60,9 @@ struct Contest {
 
 /// Who has memory for a cut.
 fn by_memory(tables: &Tables) -> Vec<Standing> {
-    let of = |edge| match tables.cuts(edge).any(|cut| tables.fits(edge, cut)) {
-        true => Standing::Meets,
-        false => Standing::NoMemory,
+    let of = |edge| {
+        let has_memory = tables.cuts(edge).any(|cut| tables.fits(edge, cut));
+        if has_memory { Standing::Meets } else { Standing::NoMemory }
     };
     tables.input.edges.iter().map(of).collect()
 }

@@ -41,9 +41,9 @@ pub(super) struct Tables<'a> {
 
 /// Seconds of the layers before each cut.
 struct DeviceSums {
-    forward_s: Vec<f64>,
-    backward_s: Vec<f64>,
-    tail_s: f64,
+    forward: Vec<f64>,
+    backward: Vec<f64>,
+    tail: f64,
 }
 
 impl<'a> Tables<'a> {
@@ -56,9 +56,9 @@ impl<'a> Tables<'a> {
             .map(|(forward, backward)| forward + backward)
             .collect();
         let device = |device: &super::DeviceInput| DeviceSums {
-            forward_s: prefix_sums(&device.forward_s),
-            backward_s: prefix_sums(&device.backward_s),
-            tail_s: device.tail_s,
+            forward: prefix_sums(&device.forward_s),
+            backward: prefix_sums(&device.backward_s),
+            tail: device.tail_s,
         };
         Self {
             service_s: suffix_sums(&both),
@@ -116,11 +116,11 @@ impl<'a> Tables<'a> {
         let (up, down) = self.step_bytes(cut);
         let service_s = self.service_s[cut];
         StepTerms {
-            edge_forward: edge.forward_factor * device.forward_s[cut],
+            edge_forward: edge.forward_factor * device.forward[cut],
             uplink: up as f64 / rates.up + one_way,
             cloud: if service_s > 0.0 { service_s / share } else { 0.0 },
             downlink: down as f64 / rates.down + one_way,
-            edge_backward: edge.backward_factor * (device.backward_s[cut] + device.tail_s),
+            edge_backward: edge.backward_factor * (device.backward[cut] + device.tail),
         }
     }
 
@@ -143,8 +143,8 @@ impl<'a> Tables<'a> {
         let (moved_up, moved_down) = self.moved_bytes(edge, cut);
         let weights = self.weight_bytes(cut);
         let round_trips = if self.is_local(cut) { 0.0 } else { edge.rtt_s + edge.latency_overhead_s };
-        let compute = edge.forward_factor * device.forward_s[cut]
-            + edge.backward_factor * (device.backward_s[cut] + device.tail_s);
+        let compute = edge.forward_factor * device.forward[cut]
+            + edge.backward_factor * (device.backward[cut] + device.tail);
         let factor = 1.0 + edge.margin;
         Demand {
             fixed_s: factor * (compute + round_trips),

@@ -54,7 +54,7 @@ fn cut(tables: &Tables, edges: &[EdgeOptions], budget: f64) -> (Vec<Pick>, Vec<S
             fastest::solve(&options, tightest, left, input.hysteresis)
         }
     };
-    for (&e, pick) in meeting.iter().zip(found.picks) {
+    for (&e, pick) in meeting.iter().zip(found.edges) {
         picks[e] = pick;
     }
     let mut amounts: Vec<f64> = picks.iter().map(|pick| pick.share).collect();

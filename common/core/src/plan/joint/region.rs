@@ -75,11 +75,12 @@ fn distance(left: &Amounts, right: &Amounts) -> f64 {
     left.iter().zip(right).map(|(left, right)| (left - right).abs()).fold(0.0, f64::max)
 }
 
-fn triangle(a: &Amounts, b: &Amounts, c: &Amounts) -> f64 {
-    let (u, v): (Amounts, Amounts) =
-        (std::array::from_fn(|i| b[i] - a[i]), std::array::from_fn(|i| c[i] - a[i]));
-    let cross = [u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]];
-    0.5 * cross.iter().map(|value| value * value).sum::<f64>().sqrt()
+/// The area between three corners.
+fn triangle(corner: &Amounts, one: &Amounts, other: &Amounts) -> f64 {
+    let (one, other): (Amounts, Amounts) =
+        (std::array::from_fn(|i| one[i] - corner[i]), std::array::from_fn(|i| other[i] - corner[i]));
+    let cross = |i: usize, j: usize| one[i] * other[j] - one[j] * other[i];
+    0.5 * [cross(1, 2), cross(2, 0), cross(0, 1)].map(|value| value * value).iter().sum::<f64>().sqrt()
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ fn small_fleet(seed: u64) -> PlanInput {
     let edges = 2 + below(&mut rng, 3) as usize;
     let layers = 3 + below(&mut rng, 6) as usize;
     let decades = |rng: &mut dyn FnMut() -> f64, least: f64, count: f64| least * 10_f64.powf(count * rng());
-    let chance = |rng: &mut dyn Rng, share: f64| (rng.next_u32() as f64) < share * 2_f64.powi(32);
+    let chance = |rng: &mut dyn Rng, share: f64| f64::from(rng.next_u32()) < share * 2_f64.powi(32);
     let least_depth = below(&mut rng, 3) as usize;
     let most_depth = (least_depth + 1 + below(&mut rng, 8) as usize).min(layers);
     let has_memory = chance(&mut rng, 0.3);
