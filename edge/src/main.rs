@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use partway_core::config::DeviceKind;
 use partway_core::participant::{Outcome, Progress};
 use partway_datasets::own::Format;
-use partway_edge::profile::{CalibrationError, calibrate_device};
+use partway_edge::profile::{CalibrationError, cache_profile, cached_profile, calibrate_device};
 use partway_edge::{JoinOptions, ReadingArgs, join};
 use partway_net::TrustedAuthority;
 use tokio::signal::unix::{SignalKind, signal};
@@ -108,10 +108,26 @@ fn fail_to_calibrate(error: &CalibrationError) -> ExitCode {
 }
 
 fn run_profile(device: Device, json: bool) -> ExitCode {
-    let profile = match calibrate_device(device.into()) {
-        Ok(profile) => profile,
+    let calibration = match calibrate_device(device.into()) {
+        Ok(calibration) => calibration,
         Err(error) => return fail_to_calibrate(&error),
     };
+    let profile = calibration.profile;
+    eprintln!("median error of the fit, forward and backward:");
+    for (kind, error) in &calibration.errors {
+        eprintln!(
+            "  {:<20} {:5.1} % {:5.1} %  ({} layers)",
+            kind.to_string(),
+            100.0 * error.forward,
+            100.0 * error.backward,
+            error.measurements,
+        );
+    }
+    match cache_profile(device.into(), &profile) {
+        Ok(Some(file)) => eprintln!("kept as {}", file.display()),
+        Ok(None) => eprintln!("not kept: there is no cache folder that can be written"),
+        Err(error) => return fail_to_calibrate(&error),
+    }
     let printed = if json {
         serde_json::to_string_pretty(&profile).map_err(|error| error.to_string())
     } else {
@@ -149,8 +165,8 @@ fn run_join(arguments: Join) -> ExitCode {
             2,
         );
     };
-    eprintln!("calibrating this device");
-    let profile = match calibrate_device(arguments.device.into()) {
+    eprintln!("calibrating this device, or taking what `partway-edge profile` kept");
+    let profile = match cached_profile(arguments.device.into()) {
         Ok(profile) => profile,
         Err(error) => return fail_to_calibrate(&error),
     };

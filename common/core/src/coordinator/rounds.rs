@@ -27,7 +27,7 @@ impl Coordinator {
         let held_cut = shared_end.as_ref().map(|end| end.layers.start);
         let names: Vec<String> =
             self.fleet.iter().filter(|(_, member)| !member.out).map(|(name, _)| name.clone()).collect();
-        let planned = match self.forecast.plan(&self.settings, &self.fleet, round, held_cut) {
+        let planned = match self.forecast.plan(&self.settings, &self.fleet, round, held_cut, fresh) {
             Ok(planned) => planned,
             Err(reason) => {
                 self.abort(now, reason);
