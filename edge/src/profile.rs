@@ -36,5 +36,7 @@ pub fn calibrate_device(kind: DeviceKind) -> Result<DeviceProfile, CalibrationEr
     for (spec, batches) in calibration::models() {
         measurements.extend(measure(&Arc::new(spec), optimizer, &batches, BUDGET, &compute)?);
     }
-    Ok(fit(&measurements)?)
+    let mut profile = fit(&measurements)?;
+    profile.source = format!("calibrated on {}", compute.name());
+    Ok(profile)
 }

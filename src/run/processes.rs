@@ -84,11 +84,12 @@ impl CloudArgs {
 impl RunProcessArgs {
     /// As a command line.
     pub(crate) fn to_command_line(&self) -> Vec<OsString> {
-        let super::RunArgs { experiment, out: folder, resume } = &self.run;
+        let super::RunArgs { experiment, out: folder, resume, threads } = &self.run;
         let mut line = vec!["run-process".into(), option("parent", self.parent)];
         line.extend(experiment.sets.iter().map(|set| option("set", set)));
         line.extend(folder.as_deref().map(out));
         line.extend(resume.then(|| "--resume".into()));
+        line.extend(threads.map(|threads| option("threads", threads)));
         line.extend(["--".into(), experiment.config.clone().into_os_string()]);
         line
     }
@@ -269,13 +270,13 @@ mod tests {
         assert_eq!((read.name.as_str(), read.address, read.started_ms), ("-edge", address, 123));
 
         let experiment = ExperimentArgs { config: "-x.toml".into(), sets: vec!["-a=b c".into()] };
-        let run = RunArgs { experiment, out: Some("--runs/a b".into()), resume: true };
+        let run = RunArgs { experiment, out: Some("--runs/a b".into()), resume: true, threads: Some(2) };
         let line = RunProcessArgs { parent: 7, run }.to_command_line();
         let line = std::iter::once("partway".into()).chain(line);
         let Command::RunProcess(read) = Cli::parse_from(line).command else { panic!("another command") };
-        let RunArgs { experiment, out, resume } = read.run;
+        let RunArgs { experiment, out, resume, threads } = read.run;
         assert_eq!((experiment.config, experiment.sets), ("-x.toml".into(), vec!["-a=b c".to_owned()]));
-        assert_eq!((read.parent, out, resume), (7, Some("--runs/a b".into()), true));
+        assert_eq!((read.parent, out, resume, threads), (7, Some("--runs/a b".into()), true, Some(2)));
     }
 
     #[test]
