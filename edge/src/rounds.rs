@@ -42,6 +42,16 @@ impl Rounds {
         }
     }
 
+    /// A round begins, from the edge's own layers or from others: what no restart of it needs may go.
+    pub(crate) fn begin_round(&mut self, round: u32, from_own: bool) {
+        if let Self::Memory(kept) = self {
+            for end in &mut kept.ends {
+                let is_before = |end: &End| end.completed.round.checked_add(1) == Some(round);
+                end.take_if(|end| !(from_own && is_before(end)));
+            }
+        }
+    }
+
     /// Keeps the end of a round; returns the model if that took a copy of it.
     pub(crate) fn save(
         &mut self,
@@ -115,5 +125,30 @@ mod tests {
             rounds.begin_session(8).expect("it begins");
             assert!(rounds.load(8, 6, 1).is_err(), "nothing of another session is left");
         }
+    }
+
+    #[test]
+    fn memory_forgets_what_no_restart_needs() {
+        let spec = Arc::new(builtin("mlp", [1, 4, 4], 3).expect("it is built in"));
+        let compute = Compute::cpu(1).expect("a thread");
+        let state = LayerState::initial(&spec, 0..2, 1, 1);
+        let half = Half::from_state(&spec, SGD, state, &compute).expect("the state fits");
+        let mut rounds = Rounds::Memory(Kept::default());
+        rounds.begin_session(7).expect("it begins");
+        let keep = |rounds: &mut Rounds, round| {
+            let completed = Completed { round, attempt: 0, cut: 2, aggregate: false, steps: 3 };
+            rounds.save(7, completed, &half, None).expect("it is kept");
+        };
+        let kept =
+            |rounds: &Rounds| (0..9).filter(|round| rounds.load(7, *round, 1).is_ok()).collect::<Vec<_>>();
+        keep(&mut rounds, 4);
+        rounds.begin_round(5, true);
+        assert_eq!(kept(&rounds), [4], "round 5 may start again from the end of round 4");
+        keep(&mut rounds, 5);
+        assert_eq!(kept(&rounds), [4, 5]);
+        rounds.begin_round(6, true);
+        assert_eq!(kept(&rounds), [5]);
+        rounds.begin_round(6, false);
+        assert!(kept(&rounds).is_empty(), "it starts from the cloud's layers");
     }
 }

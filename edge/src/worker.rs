@@ -195,6 +195,7 @@ impl Worker {
             training.head = Some(half(model.head)?);
             training.tail = model.tail.map(half).transpose()?;
         }
+        self.rounds.begin_round(plan.round, matches!(plan.start, StartFrom::Own { .. }));
         Ok(Computed::Begun { round: plan.round, attempt: plan.attempt, moved })
     }
 

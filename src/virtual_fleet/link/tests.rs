@@ -46,7 +46,8 @@ fn a_paced_sender_keeps_to_its_rate_after_the_first_burst() {
     let paced = Duration::from_secs_f64((BYTES - LEAST_BURST) as f64 / pace);
     assert!(crossing.arrives >= paced && crossing.arrives < paced + millis(10), "{crossing:?}");
     let measured = BYTES as f64 / crossing.seconds;
-    assert!((0.9..1.15).contains(&(measured / pace)), "the receiver measures the pace: {measured}");
+    // Up to a burst, as its pieces come at once.
+    assert!((0.9..1.25).contains(&(measured / pace)), "the receiver measures the pace: {measured}");
     let fast = link("uplink_mbps = 8", None).up.send(Duration::ZERO, BYTES, Some(1e9)).expect("it arrives");
     assert_eq!(fast.arrives, AT_8_MBPS, "a pace above the rate changes nothing");
 }
