@@ -79,7 +79,9 @@ pub(crate) fn run(
     let Begun { outputs, checkpoint, warnings } = begun.map_err(Failure::failed)?;
     let names: Vec<String> = setup.parts.iter().map(|(name, _)| name.clone()).collect();
     let mut recorder = Recorder { outputs, tracker: Tracker::default(), display: Display::new(&names) };
-    warnings.iter().for_each(|warning| recorder.display.say(&format!("warning: {warning}")));
+    for warning in &warnings {
+        recorder.display.say(&format!("warning: {warning}"));
+    }
     let listening = Event { at: 0.0, kind: EventKind::Listening { address: "virtual".into() } };
     recorder.event(&listening).map_err(Failure::failed)?;
     let (settings, given) = (setup.settings.clone(), init);

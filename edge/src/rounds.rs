@@ -12,7 +12,7 @@ pub(crate) enum Rounds {
     Folder(StateFolder),
     /// In memory, for an edge that lives as long as its process: the tensors are shared with the model that
     /// is trained, until a step changes that.
-    Memory(Kept),
+    Memory(Box<Kept>),
 }
 
 /// The ends of an even and an odd round of one session.
@@ -35,7 +35,7 @@ impl Rounds {
             Self::Folder(folder) => folder.begin_session(session),
             Self::Memory(kept) => {
                 if kept.session != Some(session) {
-                    *kept = Kept { session: Some(session), ends: [None, None] };
+                    **kept = Kept { session: Some(session), ends: [None, None] };
                 }
                 Ok(())
             }
@@ -111,7 +111,7 @@ mod tests {
         };
         let folder = tempfile::tempdir().expect("a folder");
         let folder = StateFolder::open(folder.path()).expect("it can be opened");
-        for mut rounds in [Rounds::Memory(Kept::default()), Rounds::Folder(folder)] {
+        for mut rounds in [Rounds::Memory(Box::default()), Rounds::Folder(folder)] {
             rounds.begin_session(7).expect("it begins");
             for round in 4..7 {
                 let completed = Completed { round, attempt: 0, cut: 2, aggregate: false, steps: 3 };
@@ -133,7 +133,7 @@ mod tests {
         let compute = Compute::cpu(1).expect("a thread");
         let state = LayerState::initial(&spec, 0..2, 1, 1);
         let half = Half::from_state(&spec, SGD, state, &compute).expect("the state fits");
-        let mut rounds = Rounds::Memory(Kept::default());
+        let mut rounds = Rounds::Memory(Box::default());
         rounds.begin_session(7).expect("it begins");
         let keep = |rounds: &mut Rounds, round| {
             let completed = Completed { round, attempt: 0, cut: 2, aggregate: false, steps: 3 };

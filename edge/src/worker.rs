@@ -18,9 +18,9 @@ use partway_model::memory::peak_rss_bytes;
 use partway_model::{Compute, Half, Outcome, Spent, StepContext, StepError};
 
 use crate::client_model::ClientModel;
-use crate::emulation::stretched;
+use crate::emulation::{Speed, stretched};
 use crate::evaluation::HeldOut;
-use crate::rounds::{Kept, Rounds};
+use crate::rounds::Rounds;
 use crate::state_folder::StateFolder;
 use crate::tapes::TapeBudget;
 use crate::training::{Training, Waiting};
@@ -32,7 +32,7 @@ pub struct Worker {
     rounds: Rounds,
     compute: Compute,
     /// Emulated speed, if any.
-    speed: Option<f64>,
+    speed: Option<Speed>,
     /// What bounds the forward passes that wait, if anything.
     tapes: Option<TapeBudget>,
     training: Option<Training>,
@@ -44,7 +44,7 @@ impl Worker {
         shard: Arc<Samples>,
         folder: StateFolder,
         compute: Compute,
-        speed: Option<f64>,
+        speed: Option<Speed>,
     ) -> Self {
         let rounds = Rounds::Folder(folder);
         Self { name, shard, rounds, compute, speed, tapes: None, training: None }
@@ -53,7 +53,7 @@ impl Worker {
     /// An edge that lives as long as this process, which it may share with others: it keeps its rounds in
     /// memory, and nothing is emulated.
     pub fn in_memory(name: String, shard: Arc<Samples>, compute: Compute, tapes: TapeBudget) -> Self {
-        let rounds = Rounds::Memory(Kept::default());
+        let rounds = Rounds::Memory(Box::default());
         Self { name, shard, rounds, compute, speed: None, tapes: Some(tapes), training: None }
     }
 
@@ -350,9 +350,10 @@ impl Worker {
     ) -> Result<(R, f64), String> {
         let training = self.training.as_mut().ok_or("a step was asked for before there was a model")?;
         let (name, shard) = (self.name.as_str(), self.shard.as_ref());
+        let speed = self.speed.as_ref().map(Speed::now);
         let (result, spent) = self.compute.timed(|| work(name, shard, training));
         let Spent { wall, .. } = spent;
-        let takes = self.speed.map_or(wall, |speed| stretched(spent, speed));
+        let takes = speed.map_or(wall, |speed| stretched(spent, speed));
         let rest = takes.saturating_sub(wall);
         if rest > Duration::ZERO {
             std::thread::sleep(rest);

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
@@ -21,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::emulation;
 use super::folder::{self, SERVER_NAMES};
 use super::layout::Layout;
-use crate::experiment::{read_config, read_model};
+use crate::experiment::{read_config, read_model, read_trace};
 use crate::failure::Failure;
 
 /// Threads of the runtime; tensors are computed on others.
@@ -197,6 +198,8 @@ pub(crate) fn edge(args: &EdgeArgs) -> Result<(), Failure> {
         Failure::Failed(format!("`{}` describes no edge `{}`", layout.config().display(), args.name))
     })?;
     let profile = folder::read_calibration(&layout, edge.device).map_err(Failure::failed)?;
+    let traces = config.traces(read_trace).map_err(Failure::failed)?;
+    let trace = edge.trace.as_ref().and_then(|path| traces.get(path));
     let elapsed = Duration::from_millis(unix_ms().saturating_sub(args.started_ms));
     let options = JoinOptions {
         address: args.address,
@@ -216,7 +219,7 @@ pub(crate) fn edge(args: &EdgeArgs) -> Result<(), Failure> {
         keep_labels: config.training.labels == LabelsAt::Edge,
         idle_timeout: config.fleet.idle_timeout,
         patience: config.fleet.rejoin_window.max(config.fleet.gather_timeout),
-        emulation: emulation::emulation(&edge, config.seed, elapsed),
+        emulation: emulation::emulation(&edge, trace.map(Arc::as_ref), config.seed, elapsed),
     };
     match block_on(async { partway_edge::join(options, |_| {}).await.map_err(Failure::failed) })? {
         Outcome::Finished { .. } => Ok(()),

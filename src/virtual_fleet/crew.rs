@@ -164,7 +164,7 @@ mod tests {
         let crew = Crew::start(1).expect("a thread");
         let lane = Lane::default();
         let fails = crew.submit(&lane, |_| -> u32 { panic!("this test wants it") });
-        let works = crew.submit(&lane, |compute| compute.threads());
+        let works = crew.submit(&lane, Compute::threads);
         assert_eq!((fails.wait(), works.wait()), (None, Some(1)));
     }
 }

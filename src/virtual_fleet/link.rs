@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use partway_core::config::{EdgeConfig, LinkTrace};
+use partway_core::config::{EdgeConfig, LinkTrace, Mbps};
 use partway_core::random::{self, Stream, unit_f64};
 
 use super::rates::{Rates, bits_per_second};
@@ -60,9 +60,9 @@ impl Link {
         let first = |configured: Option<f64>, traced: Option<f64>| {
             bits_per_second(configured.or(traced).unwrap_or(most_mbps))
         };
-        let up_first = first(edge.uplink_mbps.map(|rate| rate.get()), steps.first().map(|step| step.up_mbps));
+        let up_first = first(edge.uplink_mbps.map(Mbps::get), steps.first().map(|step| step.up_mbps));
         let down_first =
-            first(edge.downlink_mbps.map(|rate| rate.get()), steps.first().and_then(|step| step.down_mbps));
+            first(edge.downlink_mbps.map(Mbps::get), steps.first().and_then(|step| step.down_mbps));
         let up = Rates::new(up_first, steps.iter().map(|step| (step.at, bits_per_second(step.up_mbps))));
         let down = steps.iter().filter_map(|step| Some((step.at, bits_per_second(step.down_mbps?))));
         let down = Rates::new(down_first, down);

@@ -30,7 +30,7 @@ use crate::calibration::batch_sizes;
 use crate::experiment::Experiment;
 
 /// What forward passes that wait for their gradients may hold, over all edges.
-const TAPES: u64 = 1 << 30;
+const TAPES: u64 = 256 << 20;
 
 /// A fleet that cannot be set up.
 #[derive(Debug, Error)]

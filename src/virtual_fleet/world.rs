@@ -1,5 +1,7 @@
 //! The event loop over virtual time: the coordinator, the edges, and the connections between them.
 
+mod connections;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,17 +16,10 @@ use super::agenda::Agenda;
 use super::cloud::{Cloud, Started};
 use super::crew::Crew;
 use super::edge::Edge;
+use connections::{Connection, HANDSHAKE_TIMEOUT};
 
 /// The least round trip that the two ends of a connection measure.
 const LEAST_RTT: Duration = Duration::from_micros(100);
-/// What a message takes at its two ends, beside the link: streams, framing, thread switches.
-const ENDPOINTS: Duration = Duration::from_micros(500);
-/// A handshake's bytes: the client's first packet, the server's certificate, the client's confirmation.
-const HANDSHAKE: [u64; 3] = [1200, 3600, 300];
-/// When a client that hears nothing sends its first packet again, and when it gives up, from the first on.
-const ATTEMPTS: [Duration; 4] =
-    [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(7)];
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What precedes a control message, and a tensor's header and body, on the wire.
 const MESSAGE_FRAME: u64 = 4;
 const TENSOR_FRAME: u64 = 12;
@@ -78,13 +73,6 @@ enum Happening {
     ReplicaDone(Replica),
     AggregationDone,
     EvaluationDone,
-}
-
-/// One connection, from the attempt to make it to the end that both sides know.
-struct Connection {
-    edge: usize,
-    open_at_edge: bool,
-    open_at_cloud: bool,
 }
 
 /// Why a run under the virtual clock cannot go on.
@@ -276,35 +264,6 @@ impl World {
         Some(edge)
     }
 
-    /// Both sides of an edge's connection have heard nothing for too long.
-    fn break_connection(&mut self, edge: usize) -> Option<usize> {
-        let connection = self.edges[edge].connection?;
-        // One that is still being made is given up by itself.
-        let at = self.connections.get(&connection).filter(|at| at.open_at_edge)?;
-        let open_at_cloud = at.open_at_cloud;
-        self.connections.remove(&connection);
-        if open_at_cloud {
-            self.cloud.coordinator.handle_disconnect(self.agenda.now(), ConnectionId(connection));
-        }
-        let reason = format!("the connection was silent for {:?}", self.idle_timeout);
-        self.lose_at_edge(edge, connection, &reason);
-        Some(edge)
-    }
-
-    fn lose_at_edge(&mut self, edge: usize, connection: u64, reason: &str) {
-        let at = &mut self.edges[edge];
-        if at.connection == Some(connection) {
-            at.connection = None;
-            at.participant.handle_disconnect(self.agenda.now(), reason);
-        }
-    }
-
-    fn forget_closed(&mut self, connection: u64) {
-        if self.connections.get(&connection).is_some_and(|at| !at.open_at_edge && !at.open_at_cloud) {
-            self.connections.remove(&connection);
-        }
-    }
-
     fn plan_edge_done(&mut self, edge: usize, at: Option<Duration>) {
         if let Some(at) = at {
             self.agenda.plan(at, Happening::EdgeDone { edge });
@@ -396,86 +355,5 @@ impl World {
             }
         }
         Ok(())
-    }
-
-    /// Makes a connection: as a client of QUIC does, a round trip for the edge and another half for the
-    /// cloud, which the edge's first message overtakes nothing of.
-    fn connect(&mut self, edge: usize) {
-        self.numbered += 1;
-        let (now, connection) = (self.agenda.now(), self.numbered);
-        let at = &mut self.edges[edge];
-        at.connection = Some(connection);
-        self.connections.insert(connection, Connection { edge, open_at_edge: false, open_at_cloud: false });
-        let tried = ATTEMPTS.map(|later| now + later);
-        let reached =
-            tried.into_iter().find(|attempt| at.link.outage_at(*attempt).is_none()).and_then(|attempt| {
-                at.link.up.reset(attempt);
-                at.link.down.reset(attempt);
-                let [hello, certificate, confirmation] = HANDSHAKE;
-                let hello = at.link.up.send(attempt, hello, None)?.arrives;
-                let certificate = at.link.down.send(hello, certificate, None)?.arrives;
-                let confirmation = at.link.up.send(certificate, confirmation, None)?.arrives;
-                (certificate <= now + HANDSHAKE_TIMEOUT).then_some((certificate, confirmation))
-            });
-        match reached {
-            Some((at_edge, at_cloud)) => {
-                self.agenda.plan(at_edge, Happening::EdgeConnected { connection });
-                self.agenda.plan(at_cloud, Happening::CloudConnected { connection });
-            }
-            None => self.agenda.plan(now + HANDSHAKE_TIMEOUT, Happening::ConnectFailed { connection }),
-        }
-    }
-
-    fn send_up(
-        &mut self,
-        edge: usize,
-        bytes: u64,
-        pace: Option<f64>,
-        payload: impl FnOnce(f64) -> Payload<EdgeMessage>,
-    ) {
-        let at = &mut self.edges[edge];
-        let Some(connection) = at.connection else { return };
-        if let Some(crossing) = at.link.up.send(self.agenda.now(), bytes, pace) {
-            let payload = payload(crossing.seconds);
-            self.agenda.plan(crossing.arrives + ENDPOINTS, Happening::ToCloud { connection, payload });
-        }
-    }
-
-    fn send_down(
-        &mut self,
-        connection: u64,
-        bytes: u64,
-        pace: Option<f64>,
-        payload: impl FnOnce(f64) -> Payload<CloudMessage>,
-    ) {
-        let Some(at) = self.connections.get(&connection).filter(|at| at.open_at_cloud) else { return };
-        let edge = &mut self.edges[at.edge];
-        if edge.connection != Some(connection) {
-            return;
-        }
-        if let Some(crossing) = edge.link.down.send(self.agenda.now(), bytes, pace) {
-            let payload = payload(crossing.seconds);
-            self.agenda.plan(crossing.arrives + ENDPOINTS, Happening::ToEdge { connection, payload });
-        }
-    }
-
-    /// The coordinator closes a connection once what it sent on it has been read.
-    fn close_from_cloud(&mut self, connection: u64, reason: String) {
-        let Some(at) = self.connections.get(&connection) else { return };
-        let link = &self.edges[at.edge].link;
-        let read = link.down.drained(self.agenda.now()) + ENDPOINTS;
-        let noticed = read + link.up.delay();
-        self.agenda.plan(read, Happening::EdgeNotices { connection, reason });
-        self.agenda.plan(noticed, Happening::CloudNotices { connection });
-    }
-
-    /// An edge that has ended closes its connection.
-    fn close_from_edge(&mut self, edge: usize) {
-        let Some(connection) = self.edges[edge].connection.take() else { return };
-        if let Some(at) = self.connections.get_mut(&connection) {
-            at.open_at_edge = false;
-        }
-        let noticed = self.edges[edge].link.up.drained(self.agenda.now()) + ENDPOINTS;
-        self.agenda.plan(noticed, Happening::CloudNotices { connection });
     }
 }

@@ -141,11 +141,11 @@ fn all_devices_and_links_of_the_repository_can_be_used() {
     };
     let (devices, links) = (names("configs/devices"), names("configs/links"));
     assert!(devices.len() >= 6 && links.len() >= 7);
-    let mut edges = String::new();
-    for (device, link) in devices.iter().cycle().zip(&links) {
+    let edge = |(device, link): (&String, &String)| {
         let name = Path::new(link).file_stem().and_then(|stem| stem.to_str()).expect("it has a name");
-        edges += &format!("[[edge]]\nname = \"{name}\"\nprofile = \"{device}\"\nlink = \"{link}\"\n");
-    }
+        format!("[[edge]]\nname = \"{name}\"\nprofile = \"{device}\"\nlink = \"{link}\"\n")
+    };
+    let edges: String = devices.iter().cycle().zip(&links).map(edge).collect();
     let (head, _) = SMALL.split_once("[[edge]]").expect("it has edges");
     let config = format!("{head}{edges}");
     let record = Experiment::new(&config).run(&["clock=virtual", PROFILES[0], "training.max_rounds=1"]);

@@ -57,9 +57,9 @@ fn the_rate_follows_the_trace_and_stops_in_an_outage() {
     let Link { mut up, outages, .. } =
         link("down = [[\"2s\", \"30s\"]]", Some("seconds,mbps\n0,8\n1,4\n40,0\n41,8"));
     let second = Duration::from_secs(1);
-    let crossing = up.send(second - AT_8_MBPS / 2, BYTES, None).expect("it arrives");
+    let crossing = up.send(second.saturating_sub(AT_8_MBPS / 2), BYTES, None).expect("it arrives");
     assert_eq!(crossing.arrives, second + AT_8_MBPS, "half of it at half the rate");
-    let held_up = up.send(2 * second - AT_8_MBPS, BYTES, None).expect("it arrives");
+    let held_up = up.send((2 * second).saturating_sub(AT_8_MBPS), BYTES, None).expect("it arrives");
     assert_eq!(held_up.arrives, 30 * second + AT_8_MBPS);
     assert_eq!(outages, [(2 * second, 30 * second), (40 * second, 41 * second)], "a rate of 0 is one, too");
 }
@@ -89,7 +89,7 @@ fn lost_packets_cost_time_and_rate() {
         lossy.reset(Duration::ZERO);
         let arrives = lossy.send(Duration::ZERO, BYTES, None).expect("it arrives").arrives;
         assert!(arrives >= plain);
-        extra += arrives - plain;
+        extra += arrives.saturating_sub(plain);
     }
     // Nearly all of 20 messages of 100 packets lose one; few lose one of the last that a timeout must find.
     assert!(extra > millis(20) && extra < millis(20 * 120), "{extra:?}");
