@@ -118,7 +118,7 @@ impl Experiment {
     pub(crate) fn initial_weights(&self) -> Result<Option<LayerState>, ConfigError> {
         let Some(path) = &self.config.model.init else { return Ok(None) };
         let weights = model_file::load(path, &self.spec);
-        weights.map(Some).map_err(|error| self.config.refuse_init(error.to_string()))
+        weights.map(Some).map_err(|error| self.config.refuse_path("model.init", path, error.to_string()))
     }
 
     /// What a coordinator on a machine with this profile would be told.

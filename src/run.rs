@@ -13,7 +13,7 @@ pub(crate) mod tracker;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use partway_core::config::{Clock, Fraction, ModelSource, Share};
+use partway_core::config::{Clock, Config, ConfigError, Fraction, ModelSource, Share};
 use partway_core::holdout::held_out;
 
 use self::folder::RunFolder;
@@ -63,6 +63,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = experiment.config.to_toml();
     // Before the folder is cleared: a run may go on from the model that the last one left there.
     let init = if args.resume { None } else { experiment.initial_weights().map_err(Failure::wrong)? };
+    if !args.resume {
+        keep_inputs(&experiment.config, &Layout::new(&root)).map_err(Failure::wrong)?;
+    }
     let folder = RunFolder::claim(&root, &config, args.resume).map_err(Failure::wrong)?;
     introduce(&experiment);
     let profiles = devices.iter().map(|device| {
@@ -115,6 +118,37 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     }
 }
 
+/// Refuses a run that would remove what it is made from, and so could not be resumed or repeated. Weights to start
+/// from are kept in the run's own folder, and may be those of the run before.
+fn keep_inputs(config: &Config, layout: &Layout) -> Result<(), ConfigError> {
+    let model = match &config.model.source {
+        ModelSource::File(file) => Some(file),
+        ModelSource::Arch(_) => None,
+    };
+    let data = &config.data;
+    let mut inputs = vec![
+        ("model.file".to_owned(), model),
+        ("data.path".to_owned(), data.path.as_ref()),
+        ("data.test_path".to_owned(), data.test_path.as_ref()),
+        ("cloud.profile".to_owned(), config.cloud.profile.as_ref()),
+    ];
+    for (index, edge) in config.edge.iter().enumerate() {
+        let files = [("profile", &edge.profile), ("link", &edge.link), ("trace", &edge.trace)];
+        inputs.extend(files.map(|(key, path)| (format!("edge[{index}].{key}"), path.as_ref())));
+    }
+    for (key, path) in inputs {
+        if let Some(path) = path.filter(|path| layout.replaces(path)) {
+            let reason = format!(
+                "it is an output of the run before in `{}`, which this one would replace: copy it to another place, \
+                 or choose another folder with --out",
+                layout.root().display()
+            );
+            return Err(config.refuse_path(&key, path, reason));
+        }
+    }
+    Ok(())
+}
+
 /// However the run ended: that there is no report is no failure of it.
 fn write_report(layout: &Layout) {
     match report::write(layout.root()) {
@@ -133,9 +167,9 @@ fn introduce(experiment: &Experiment) {
         ModelSource::Arch(arch) => arch.to_string(),
         ModelSource::File(file) => file.display().to_string(),
     };
-    let evaluated_on = match config.data.holdout {
-        None => format!("{} test samples", dataset.test.len()),
-        Some(share) => format!("{} of them held out by the edges", held_out_by_all(parts, share)),
+    let evaluated_on = match &dataset.test {
+        Some(test) => format!("{} test samples", test.len()),
+        None => format!("{} of them held out by the edges", held_out_by_all(config, parts)),
     };
     output::print(&format!(
         "{}: {model} on {}, {} training samples, {evaluated_on}\n\
@@ -173,8 +207,9 @@ fn processors() -> usize {
 }
 
 /// How many samples the edges evaluate on, all together.
-fn held_out_by_all(parts: &[(String, Vec<usize>)], share: Fraction) -> u64 {
-    parts.iter().map(|(_, part)| held_out(part.len() as u64, share.get())).sum()
+fn held_out_by_all(config: &Config, parts: &[(String, Vec<usize>)]) -> u64 {
+    let share = config.data.holdout.map_or(0.0, Fraction::get);
+    parts.iter().map(|(_, part)| held_out(part.len() as u64, share)).sum()
 }
 
 /// The command that continues this run, for a shell.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use partway_cloud::{Ended, ServeOptions, model_file, serve};
-use partway_core::config::{Config, EvaluateAt};
+use partway_core::config::Config;
 use partway_core::coordinator::Settings;
 use partway_core::event::{Event, EventKind};
 use partway_core::model::ModelSpec;
@@ -85,18 +85,16 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
         .map_err(|error| wrong(format!("cannot read {file}: {error}")))?;
     let config = Config::parse(&text, &file, &arguments.sets).map_err(wrong)?;
     let read_model = |path: &Path| fs::read_to_string(path);
-    let (test_set, spec) = match config.data.evaluate {
-        EvaluateAt::Cloud => {
-            let held =
-                partway_datasets::test_set(&config).map_err(|error| wrong(format!("{file}: {error}")))?;
-            let spec = config.model_spec(held.shape(), held.classes(), read_model).map_err(wrong)?;
-            (Some(held), spec)
-        }
-        EvaluateAt::Edges => (None, config.model_spec_without_data(read_model).map_err(wrong)?),
-    };
+    let test_set = partway_datasets::test_set(&config).map_err(|error| wrong(format!("{file}: {error}")))?;
+    let spec = match &test_set {
+        Some(held) => config.model_spec(held.shape(), held.classes(), read_model),
+        None => config.model_spec_without_data(read_model),
+    }
+    .map_err(wrong)?;
     let init = match &config.model.init {
         Some(path) if !arguments.resume => Some(
-            model_file::load(path, &spec).map_err(|error| wrong(config.refuse_init(error.to_string())))?,
+            model_file::load(path, &spec)
+                .map_err(|error| wrong(config.refuse_path("model.init", path, error.to_string())))?,
         ),
         _ => None,
     };

@@ -14,7 +14,7 @@ use std::{
 use thiserror::Error;
 
 use crate::{
-    dataset::{Dataset, DatasetError},
+    dataset::{Dataset, DatasetError, Halves},
     samples::{MAX_VALUES, Pixels, Samples},
 };
 
@@ -109,10 +109,15 @@ impl Cifar {
     }
 }
 
-/// Reads both halves from `folder`, or from the folder in it that the archive unpacks to.
-pub(crate) fn read(cifar: Cifar, folder: &Path) -> Result<Dataset, DatasetError> {
-    let (train, test) = cifar.files();
-    Dataset::new(half(cifar, folder, train)?, half(cifar, folder, &[test])?)
+/// Reads the training half, and the other if it is asked for, from `folder` or from the folder in it that the
+/// archive unpacks to.
+pub(crate) fn read(cifar: Cifar, folder: &Path, halves: Halves) -> Result<Dataset, DatasetError> {
+    Dataset::new(half(cifar, folder, cifar.files().0)?, halves.test(|| read_test(cifar, folder))?)
+}
+
+/// Reads the test half alone.
+pub(crate) fn read_test(cifar: Cifar, folder: &Path) -> Result<Samples, DatasetError> {
+    half(cifar, folder, &[cifar.files().1])
 }
 
 fn half(cifar: Cifar, folder: &Path, files: &[&'static str]) -> Result<Samples, DatasetError> {

@@ -31,6 +31,15 @@ pub enum DatasetError {
         /// What is not there.
         source: Box<DatasetError>,
     },
+    /// There is something to train on, and nothing to test on.
+    #[error(
+        "{source}; or let the edges evaluate on what they hold out, which needs no test set: \
+         `data.evaluate = \"edges\"`"
+    )]
+    NoTestSet {
+        /// What is not there.
+        source: Box<DatasetError>,
+    },
     /// Nothing that is known.
     #[error(transparent)]
     Format(#[from] UnknownFormat),
@@ -118,26 +127,63 @@ pub enum DatasetError {
     },
 }
 
+impl DatasetError {
+    /// Whether a file of a published data set is not where it was looked for.
+    pub(crate) fn is_absence(&self) -> bool {
+        matches!(self, Self::Idx(IdxError::Missing { .. }) | Self::Cifar(CifarError::Missing { .. }))
+    }
+}
+
+/// How much of a data set is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halves {
+    /// What is trained on and what is tested on.
+    Both,
+    /// What is trained on, and the test set if there is one.
+    Available,
+    /// What is trained on: where there is a test set, it is left alone.
+    Training,
+}
+
+impl Halves {
+    /// The test half of a published data set, as far as it is asked for.
+    pub(crate) fn test<T>(
+        self,
+        read: impl FnOnce() -> Result<T, DatasetError>,
+    ) -> Result<Option<T>, DatasetError> {
+        if self == Self::Training {
+            return Ok(None);
+        }
+        match read() {
+            Err(error) if error.is_absence() && self == Self::Available => Ok(None),
+            Err(error) if error.is_absence() => Err(DatasetError::NoTestSet { source: Box::new(error) }),
+            read => read.map(Some),
+        }
+    }
+}
+
 /// Training and test samples of one shape and the same classes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
     /// What the edges share among them.
     pub train: Samples,
-    /// What accuracy is measured on.
-    pub test: Samples,
+    /// What the cloud measures accuracy on; none where nobody asked for it.
+    pub test: Option<Samples>,
     /// The classes' names in the order of their numbers; none if the data has numbers only.
     pub class_names: Vec<String>,
 }
 
 impl Dataset {
     /// Both halves, neither of them empty; classes without names.
-    pub fn new(train: Samples, test: Samples) -> Result<Self, DatasetError> {
-        for (half, samples) in [("training", &train), ("test", &test)] {
-            if samples.is_empty() {
+    pub fn new(train: Samples, test: Option<Samples>) -> Result<Self, DatasetError> {
+        for (half, samples) in [("training", Some(&train)), ("test", test.as_ref())] {
+            if samples.is_some_and(Samples::is_empty) {
                 return Err(DatasetError::Empty { half });
             }
         }
-        if (train.shape(), train.classes()) != (test.shape(), test.classes()) {
+        if let Some(test) = &test
+            && (train.shape(), train.classes()) != (test.shape(), test.classes())
+        {
             return Err(DatasetError::Halves {
                 train: train.shape(),
                 train_classes: train.classes(),

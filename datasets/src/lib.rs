@@ -40,7 +40,7 @@ pub mod synthetic;
 
 pub use batches::BatchOrder;
 pub use configured::{from_config, partition_among, partition_for, test_set};
-pub use dataset::{Dataset, DatasetError};
+pub use dataset::{Dataset, DatasetError, Halves};
 pub use partition::{Partition, PartitionError, partition};
 pub use samples::{Pixels, Samples, SamplesError};
 pub use shard::ShardError;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    dataset::{Dataset, DatasetError},
+    dataset::{Dataset, DatasetError, Halves},
     idx::{self, IdxError, Values},
     samples::{Pixels, Samples, SamplesError},
 };
@@ -11,13 +11,24 @@ use crate::{
 /// The first of the four files, without `.gz`.
 pub(crate) const TRAIN_IMAGES: &str = "train-images-idx3-ubyte";
 
-/// Reads both halves from `folder`, in `classes` classes; by default in as many as the labels show.
-pub(crate) fn read(folder: &Path, classes: Option<usize>) -> Result<Dataset, DatasetError> {
-    let find = |name| idx::find(folder, name);
-    let train = files(find(TRAIN_IMAGES)?, find("train-labels-idx1-ubyte")?)?;
-    let test = files(find("t10k-images-idx3-ubyte")?, find("t10k-labels-idx1-ubyte")?)?;
-    let classes = classes.unwrap_or(train.classes().max(test.classes()));
-    Dataset::new(train.in_classes(classes)?, test.in_classes(classes)?)
+/// Reads the training half from `folder`, and the other if it is asked for, in `classes` classes; by default in as
+/// many as the labels show.
+pub(crate) fn read(folder: &Path, classes: Option<usize>, halves: Halves) -> Result<Dataset, DatasetError> {
+    let train = files(idx::find(folder, TRAIN_IMAGES)?, idx::find(folder, "train-labels-idx1-ubyte")?)?;
+    let test = halves.test(|| test_files(folder))?;
+    let shown = || train.classes().max(test.as_ref().map_or(0, Files::classes));
+    let classes = classes.unwrap_or_else(shown);
+    let test = test.map(|test| test.in_classes(classes)).transpose()?;
+    Dataset::new(train.in_classes(classes)?, test)
+}
+
+/// Reads the test half alone.
+pub(crate) fn read_test(folder: &Path, classes: usize) -> Result<Samples, DatasetError> {
+    test_files(folder)?.in_classes(classes)
+}
+
+fn test_files(folder: &Path) -> Result<Files, DatasetError> {
+    files(idx::find(folder, "t10k-images-idx3-ubyte")?, idx::find(folder, "t10k-labels-idx1-ubyte")?)
 }
 
 /// Reads a file of images and the file of their labels, which has the same name but for `labels` instead of

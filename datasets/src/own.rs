@@ -12,7 +12,7 @@ use crate::{
     cifar::{self, Cifar},
     classes::{self, Classes, Labels},
     csv::{self, Columns},
-    dataset::{Dataset, DatasetError},
+    dataset::{Dataset, DatasetError, Halves},
     images, mnist,
     npz::{self, Arrays},
     samples::{Pixels, Samples, SamplesError},
@@ -161,22 +161,25 @@ impl Loaded {
 
 impl From<Dataset> for Loaded {
     fn from(dataset: Dataset) -> Self {
-        Self::of(dataset.train, Some(dataset.test))
+        Self::of(dataset.train, dataset.test)
     }
 }
 
-/// Reads what is at `path`, with the test set at `test_path` instead of its own if that is given.
+/// Reads what is at `path`; if the test set is wanted, from `test_path` instead of the data's own if that is given.
 pub fn load(
     format: Format,
     path: &Path,
     test_path: Option<&Path>,
+    halves: Halves,
     reading: &Reading,
 ) -> Result<Loaded, DatasetError> {
+    let is_tested = halves != Halves::Training;
+    let test_path = test_path.filter(|_| is_tested);
     let loaded = match format {
         Format::Shard => Loaded::of(shard::read(path)?, None),
-        Format::IdxFolder => mnist::read(path, None)?.into(),
+        Format::IdxFolder => mnist::read(path, None, halves)?.into(),
         Format::IdxFile => Loaded::of(mnist::read_pair(path)?, None),
-        Format::Cifar(cifar) => cifar::read(cifar, path)?.into(),
+        Format::Cifar(cifar) => cifar::read(cifar, path, halves)?.into(),
         Format::Csv => {
             let (train, columns) = table(path, reading)?;
             let test = test_path.map(|path| table(path, reading)).transpose()?;
@@ -191,7 +194,7 @@ pub fn load(
         }
         Format::Images => {
             let (train, own_test) = images::halves(path);
-            let test = test_path.map(Path::to_owned).or(own_test);
+            let test = test_path.map(Path::to_owned).or(own_test.filter(|_| is_tested));
             let test = test.map(|folder| pictures(&folder, reading)).transpose()?;
             label(pictures(&train, reading)?, test, reading)?
         }
@@ -203,7 +206,7 @@ pub fn load(
                     let (whole, test) = npz::read(path)?;
                     Some(unlabelled_arrays(path, test.unwrap_or(whole)))
                 }
-                None => own_test.map(|test| unlabelled_arrays(path, test)),
+                None => own_test.filter(|_| is_tested).map(|test| unlabelled_arrays(path, test)),
             };
             label(unlabelled_arrays(path, train), test, reading)?
         }
@@ -316,7 +319,7 @@ pub enum EdgeDataError {
 /// names, so nobody could number them.
 pub fn load_for_edge(path: &Path, reading: &Reading) -> Result<Samples, EdgeDataError> {
     let format = Format::detect(path).map_err(DatasetError::from)?;
-    let loaded = load(format, path, None, reading)?;
+    let loaded = load(format, path, None, Halves::Training, reading)?;
     if loaded.train.is_empty() {
         return Err(DatasetError::Empty { half: "training" }.into());
     }

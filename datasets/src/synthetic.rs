@@ -10,10 +10,7 @@ use partway_core::random::{below, stream};
 use rand::Rng;
 use thiserror::Error;
 
-use crate::{
-    dataset::{Dataset, DatasetError},
-    samples::{MAX_CLASSES, Pixels, Samples, SamplesError, volume},
-};
+use crate::samples::{MAX_CLASSES, Pixels, Samples, SamplesError, volume};
 
 /// Smallest height and width: a texture has to have more than one place.
 pub const MIN_SIDE: usize = 8;
@@ -114,12 +111,6 @@ impl Synthetic {
         let mut pixels = Vec::with_capacity(usize::try_from(values).unwrap_or(0));
         let labels = (0..count).map(|index| self.sample(split, index, &mut pixels)).collect();
         Ok(Samples::new(self.shape, Pixels::F32(pixels), labels, self.classes)?)
-    }
-
-    /// Both halves, of `train` and `test` samples.
-    pub fn dataset(&self, train: usize, test: usize) -> Result<Dataset, DatasetError> {
-        let (train, test) = (self.samples(Split::Train, train)?, self.samples(Split::Test, test)?);
-        Dataset::new(train, test)
     }
 
     /// Appends the pixels of one sample to `out` and returns its label. A sample depends on the task, the

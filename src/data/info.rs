@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use partway_datasets::csv::Columns;
 use partway_datasets::own::{Format, load};
-use partway_datasets::{Pixels, Samples};
+use partway_datasets::{Halves, Pixels, Samples};
 use partway_edge::ReadingArgs;
 
 use crate::experiment::{ExperimentArgs, read_config};
@@ -47,7 +47,8 @@ pub(crate) fn info(args: &InfoArgs) -> Result<(), Failure> {
         of_experiment(args)?
     } else {
         let format = Format::detect(&args.path).map_err(Failure::wrong)?;
-        let loaded = load(format, &args.path, None, &args.reading.reading()).map_err(Failure::wrong)?;
+        let loaded = load(format, &args.path, None, Halves::Available, &args.reading.reading())
+            .map_err(Failure::wrong)?;
         Found {
             what: format!("{}: {format}", args.path.display()),
             train: loaded.train,
@@ -70,7 +71,7 @@ fn of_experiment(args: &InfoArgs) -> Result<Found, Failure> {
     Ok(Found {
         what: format!("{}: {}{place}", args.path.display(), config.data.dataset),
         train: dataset.train,
-        test: Some(dataset.test),
+        test: dataset.test,
         class_names: dataset.class_names,
         columns: None,
     })

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use partway_cloud::model_file::{self, ModelFileError};
-use partway_core::config::{DeviceKind, EvaluateAt};
+use partway_core::config::DeviceKind;
 use partway_core::model::LayerState;
 use partway_core::profile::DeviceProfile;
 use partway_datasets::{ShardError, shard};
@@ -150,8 +150,8 @@ impl RunFolder {
         let authority = Authority::generate()?;
         authority.save(&layout.authority())?;
         authority.issue(&SERVER_NAMES.map(str::to_owned))?.save(&layout.certificate(), &layout.key())?;
-        if experiment.config.data.evaluate == EvaluateAt::Cloud {
-            shard::write(&layout.test_set(), &experiment.dataset.test)?;
+        if let Some(test) = &experiment.dataset.test {
+            shard::write(&layout.test_set(), test)?;
         }
         write(&layout.layers(), &experiment.spec.to_toml())?;
         if let Some(init) = init {

@@ -34,6 +34,13 @@ impl Layout {
         Self { root: root.to_owned() }
     }
 
+    /// Whether `path` is, or is in, what a fresh run in this folder removes before it writes its own.
+    pub(crate) fn replaces(&self, path: &Path) -> bool {
+        let (Ok(root), Ok(path)) = (self.root.canonicalize(), path.canonicalize()) else { return false };
+        path.strip_prefix(root)
+            .is_ok_and(|inside| Self::OUTPUTS.iter().any(|output| inside.starts_with(output)))
+    }
+
     /// The folder itself.
     pub(crate) fn root(&self) -> &Path {
         &self.root

@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use partway_cloud::global_model::Evaluator;
 use partway_cloud::replica::Blueprint;
-use partway_core::config::{
-    ByteSize, Config, ConfigError, DeviceFile, EdgeConfig, EvaluateAt, LabelsAt, LinkTrace,
-};
+use partway_core::config::{ByteSize, Config, ConfigError, DeviceFile, EdgeConfig, LabelsAt, LinkTrace};
 use partway_core::coordinator::{Checkpoint, Coordinator, Settings};
 use partway_core::model::ModelSpec;
 use partway_core::participant::Participant;
@@ -85,7 +83,7 @@ impl Setup {
             .iter()
             .map(|(name, indices)| (name.clone(), Arc::new(dataset.train.take(indices))))
             .collect();
-        let test = (config.data.evaluate == EvaluateAt::Cloud).then(|| Arc::new(dataset.test));
+        let test = dataset.test.map(Arc::new);
         let cloud = Device::clone(&cloud);
         Ok(Self { settings, parts, test, cloud, devices, traces, crew: Crew::start(threads)?, config })
     }

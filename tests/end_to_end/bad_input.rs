@@ -105,7 +105,8 @@ fn a_missing_data_file_is_named() {
         format!(
             "error: x.toml: cannot load the data set `mnist`: `{path}` holds neither \
              `t10k-labels-idx1-ubyte.gz` nor `t10k-labels-idx1-ubyte`: put one there or name another folder, \
-             or download it with `partway data fetch mnist`"
+             or download it with `partway data fetch mnist`; or let the edges evaluate on what they hold out, \
+             which needs no test set: `data.evaluate = \"edges\"`"
         )
     );
 }

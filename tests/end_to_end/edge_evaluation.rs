@@ -55,16 +55,34 @@ fn assert_complete(record: &Record, rounds: &[u32]) {
 }
 
 #[test]
-fn every_cut_learns_and_evaluates_the_same() {
-    let run = |set: &str| {
-        let record = Experiment::new(&small()).run(&[&EDGES[..], &[set]].concat());
+fn every_cut_learns_and_evaluates_the_same_wherever_the_labels_are() {
+    let run = |sets: &[&str]| {
+        let record = Experiment::new(&small()).run(&[&EDGES[..], sets].concat());
         assert_complete(&record, &[5, 7]);
         record
     };
-    let unsplit = run("training.algorithm=fedavg");
-    let split = run("plan.fixed_cut=random");
-    assert_eq!(split.weights(), unsplit.weights());
-    assert_eq!(evaluations(&split), evaluations(&unsplit));
+    let unsplit = run(&["training.algorithm=fedavg"]);
+    for labels in ["training.labels=cloud", "training.labels=edge"] {
+        let split = run(&["plan.fixed_cut=random", labels]);
+        assert_eq!(split.weights(), unsplit.weights(), "{labels}");
+        assert_eq!(evaluations(&split), evaluations(&unsplit), "{labels}");
+    }
+}
+
+/// Nothing but the training samples, which is all that such a run reads.
+#[test]
+fn published_data_needs_no_test_set() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for file in ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"] {
+        let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/mnist").join(file);
+        std::fs::copy(committed, folder.path().join(file)).expect("copied");
+    }
+    let path = format!("data.path={}", folder.path().display());
+    let error = Experiment::new(&small()).refused(&[&path]);
+    assert!(error.contains("t10k-images-idx3-ubyte"), "{error}");
+    assert!(error.contains("`data.evaluate = \"edges\"`"), "{error}");
+    let record = Experiment::new(&small()).run(&[&EDGES[..], &[&path, "training.max_rounds=1"]].concat());
+    assert_complete(&record, &[1]);
 }
 
 #[test]
@@ -236,7 +254,7 @@ fn what_is_held_out_is_as_if_it_were_not_there() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads");
     let (edges, cloud) = runtime.block_on(async {
-        (train(&EDGES, &shards, None).await, train(&[], &trained_on, Some(dataset.test)).await)
+        (train(&EDGES, &shards, None).await, train(&[], &trained_on, dataset.test).await)
     });
     assert!(edges.weights_sha256.is_some());
     assert_eq!(edges.weights_sha256, cloud.weights_sha256);

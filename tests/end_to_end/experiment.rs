@@ -168,13 +168,22 @@ impl Running {
 
     /// `kill -9` of the one process with this in its command line.
     pub(crate) fn kill(&self, part: &str) {
-        let [pid] = processes(&self.out, part)[..] else { panic!("not one process with `{part}`") };
-        kill_process(pid, Signal::KILL).expect("it is at work");
+        self.signal_to(part, Signal::KILL);
     }
 
     /// `kill -9` of an edge.
     pub(crate) fn kill_edge(&self, name: &str) {
-        self.kill(&format!("--name={name}\0"));
+        self.signal_edge(name, Signal::KILL);
+    }
+
+    /// Signals an edge.
+    pub(crate) fn signal_edge(&self, name: &str, signal: Signal) {
+        self.signal_to(&format!("--name={name}\0"), signal);
+    }
+
+    fn signal_to(&self, part: &str, signal: Signal) {
+        let [pid] = processes(&self.out, part)[..] else { panic!("not one process with `{part}`") };
+        kill_process(pid, signal).expect("it is at work");
     }
 
     /// Signals the runner itself.

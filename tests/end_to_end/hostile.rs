@@ -361,3 +361,22 @@ fn claims_beyond_all_bounds_stop_nobody() {
     assert_eq!(trained.dropped, ["boaster"]);
     assert_eq!(trained.summary.weights_sha256, weights_without_others());
 }
+
+/// Nothing but the copies of those that take part could tell what frozen layers are.
+#[test]
+fn frozen_layers_that_an_edge_has_changed_are_not_taken() {
+    let trained = block_on(async {
+        let fleet = Fleet::start(1, &["model.freeze=2"]).await;
+        let honest = ["honest-0", "honest-1"].map(|name| fleet.join(name));
+        let mut edge = member(&fleet, request("thaws"), statistics()).await;
+        edge.hear().await.expect("a standardizer");
+        edge.say(&EdgeMessage::Ready { downlink: None, evaluates_not: None }).await;
+        let plan = edge.next_round().await;
+        let layers = TensorHeader { step: plan.steps, last_layer: 3, ..header(&plan, TensorKind::State) };
+        edge.send_tensor(TensorMessage::encode(layers, vec![0.5; 64 * 128 + 128], &[])).await;
+        let told = edge.refusal().await;
+        assert!(told.ends_with("of which the first 2 are frozen"), "{told}");
+        train_with(fleet, honest).await
+    });
+    assert_eq!(trained.dropped, ["thaws"]);
+}

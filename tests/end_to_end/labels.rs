@@ -84,3 +84,27 @@ fn an_edge_that_is_killed_repeats_its_round_with_the_labels_on_the_edge() {
     assert!(!recoveries.contains(&Recovery::StateLost), "{recoveries:?}");
     assert_eq!(record.weights(), unsplit());
 }
+
+/// Lossy codecs in all four tensors of a step: a step that is repeated selects and rounds the same.
+#[test]
+fn an_edge_that_is_killed_selects_the_same_values_again_with_the_labels_on_the_edge() {
+    let sets = |speed: &'static str| {
+        let codec = "wire.activations={ kind = \"topk\", fraction = 0.2, values = \"f16\" }";
+        [STAY, codec, "wire.gradients=int8", "plan.fixed_cut=random", speed]
+    };
+    let undisturbed = Experiment::new(SMALL).run(&sets("edge.gateway.speed=1.0"));
+    let experiment = Experiment::new(SMALL);
+    let mut run = experiment.start(&sets("edge.gateway.speed=0.02"));
+    for round in ["round 2:", "round 4:"] {
+        run.wait_for(round);
+        run.kill_edge("gateway");
+        run.wait_for("edge gateway: back");
+    }
+    let record = run.finish();
+    assert_nothing_is_known_of_labels(&record);
+    assert_eq!(record.weights(), undisturbed.weights());
+    assert_ne!(record.weights(), unsplit(), "the codecs are at work");
+    let bytes = |record: &Record| record.number("bytes_up");
+    let plain = Experiment::new(SMALL).run(&[STAY, "plan.fixed_cut=random"]);
+    assert!(bytes(&undisturbed) < bytes(&plain) / 2, "{} of {}", bytes(&undisturbed), bytes(&plain));
+}

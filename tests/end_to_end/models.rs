@@ -65,6 +65,21 @@ fn a_run_may_go_on_from_the_model_in_its_own_folder() {
 }
 
 #[test]
+fn a_run_does_not_remove_what_it_is_made_from() {
+    let experiment = Experiment::new(SMALL);
+    experiment.run(&["training.max_rounds=1"]);
+    let layers = experiment.out().join("model.toml");
+    let file = format!("model.file={}", layers.display());
+    let error = experiment.refused(&[&file]);
+    assert!(error.starts_with(&format!("error: --set {file}: `model.file = ")), "{error}");
+    assert!(error.contains("is an output of the run before in"), "{error}");
+    assert!(layers.exists(), "nothing is removed");
+    let copy = experiment.config().with_file_name("layers.toml");
+    std::fs::copy(&layers, &copy).expect("copied");
+    experiment.run(&[&format!("model.file={}", copy.display()), "training.max_rounds=1"]);
+}
+
+#[test]
 fn weights_of_another_model_are_refused_before_anything_is_started() {
     let first = Experiment::new(SMALL);
     first.run(&["training.max_rounds=1"]);

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use partway_core::event::Recovery;
+use partway_core::event::{EventKind, Recovery};
 use rustix::process::Signal;
 
 use crate::experiment::{Experiment, Record, SMALL};
@@ -135,4 +135,37 @@ fn a_run_whose_runner_is_killed_is_resumed() {
     run.signal(Signal::KILL);
     assert_eq!(run.end().code, None, "it was killed");
     resumed(&experiment, &sets);
+}
+
+/// The edge stands still for longer than it may take, but not for so long that its connection is lost.
+#[test]
+fn an_edge_that_stands_still_is_left_out_until_the_next_aggregation() {
+    let sets = [
+        "plan.fixed_cut=4",
+        "plan.on_straggler=drop",
+        "plan.straggler_factor=25",
+        "fleet.quorum=0.5",
+        "training.max_rounds=20",
+    ];
+    let experiment = Experiment::new(SMALL);
+    let mut run = experiment.start(&sets);
+    run.wait_for("round 1:");
+    run.signal_edge("gateway", Signal::STOP);
+    let dropped = run.wait_for("edge gateway: dropped");
+    run.signal_edge("gateway", Signal::CONT);
+    assert!(dropped.contains("it took more than 25 times the planned "), "{dropped}");
+    let record = run.finish();
+    let weights: Vec<Vec<String>> = record
+        .events
+        .iter()
+        .filter_map(|event| match &event.kind {
+            EventKind::Aggregated { weights, .. } => {
+                Some(weights.iter().map(|(edge, _)| edge.clone()).collect())
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(weights[0], ["camera-0", "camera-1"]);
+    assert_eq!(weights.last().map(Vec::len), Some(3), "{weights:?}");
+    assert!(record.recoveries("gateway").is_empty(), "its connection was never lost");
 }

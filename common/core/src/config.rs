@@ -206,7 +206,11 @@ impl Config {
         if !given("data", "path") && !own && self.data.dataset != Dataset::Synthetic {
             self.data.path = Some(PathBuf::from(format!("datasets/{}", self.data.dataset)));
         }
-        if own && self.data.test_path.is_none() && self.data.test_share.is_none() {
+        if own
+            && self.data.evaluate == EvaluateAt::Cloud
+            && self.data.test_path.is_none()
+            && self.data.test_share.is_none()
+        {
             self.data.test_share = Fraction::new(DEFAULT_TEST_SHARE);
         }
         if !given("data", "synthetic") && self.data.dataset == Dataset::Synthetic {

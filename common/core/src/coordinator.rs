@@ -8,6 +8,7 @@
 mod action;
 mod aggregation;
 mod blocks;
+mod connections;
 mod evaluation;
 mod forecast;
 mod gathering;
@@ -16,6 +17,7 @@ mod recovery;
 mod rounds;
 mod settings;
 mod steps;
+mod stragglers;
 mod turns;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -25,22 +27,18 @@ use std::time::Duration;
 pub use action::{Action, Checkpoint, Computed, ConnectionId, Job, Outcome, Replica, StepJob, StepPart};
 pub use forecast::{Outlook, forecast_edges};
 pub use settings::{Cuts, Evaluation, Replan, Settings, Topology};
+pub use stragglers::Stragglers;
 
 use crate::event::{Event, EventKind};
 use crate::link::Transfer;
 use crate::model::LayerState;
 use crate::standardize::{Standardizer, Transform};
 use crate::wire::{CloudMessage, EdgeMessage, TensorKind, TensorMessage};
+use connections::Caller;
 use evaluation::EdgeEvaluation;
 use forecast::Forecast;
 use member::Member;
 use turns::Turns;
-
-/// How long a new connection may take to ask to take part.
-const ASKING: Duration = Duration::from_secs(30);
-
-/// Connections on which nobody has asked yet; more are put off.
-const MOST_UNKNOWN: usize = 1024;
 
 /// How a tensor came.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,15 +47,6 @@ pub struct Received {
     pub seconds: f64,
     /// Round-trip time of the connection, in seconds.
     pub rtt_s: f64,
-}
-
-/// Whose a connection is.
-#[derive(Clone, Debug)]
-enum Caller {
-    /// Nobody has asked on it yet.
-    Unknown { since: Duration },
-    /// An edge has, by this name.
-    Edge(String),
 }
 
 /// Where the run is.
@@ -167,19 +156,6 @@ impl Coordinator {
     /// The next thing to do, or `None` until something else happens.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
-    }
-
-    /// A connection was made; the edge speaks first.
-    pub fn handle_connected(&mut self, now: Duration, from: ConnectionId) {
-        if !self.has_ended() {
-            let unknown = |caller: &&Caller| matches!(caller, Caller::Unknown { .. });
-            let waiting = self.connections.values().filter(unknown).count();
-            self.connections.insert(from, Caller::Unknown { since: now });
-            if waiting >= MOST_UNKNOWN {
-                self.put_off_connection(now, from, "too many connections wait to ask; try again");
-            }
-            self.set_timer();
-        }
     }
 
     /// A control message came.
@@ -314,15 +290,10 @@ impl Coordinator {
                 self.gather_is_over(now);
             }
             Phase::EdgeEvaluation => self.end_edge_evaluation(now),
-            _ => self.drop_the_lost(now),
-        }
-        self.set_timer();
-    }
-
-    /// A connection is gone.
-    pub fn handle_disconnect(&mut self, now: Duration, from: ConnectionId) {
-        if let Some(Caller::Edge(edge)) = self.connections.remove(&from) {
-            self.handle_lost(now, &edge, from);
+            _ => {
+                self.drop_the_lost(now);
+                self.handle_stragglers(now);
+            }
         }
         self.set_timer();
     }
@@ -349,57 +320,6 @@ impl Coordinator {
         let pace = self.forecast.pace_down(edge).filter(|_| is_of_a_step);
         if let Some(to) = self.fleet.get(edge).and_then(|member| member.connection) {
             self.push(Action::SendTensor { to, tensor, pace });
-        }
-    }
-
-    /// Turns away the connections on which nobody has asked in time: each holds memory.
-    fn turn_away_the_silent(&mut self, now: Duration) {
-        let silent: Vec<ConnectionId> = self
-            .connections
-            .iter()
-            .filter(|(_, caller)| matches!(caller, Caller::Unknown { since } if now >= *since + ASKING))
-            .map(|(connection, _)| *connection)
-            .collect();
-        for connection in silent {
-            self.refuse_connection(now, connection, &format!("no training request came within {ASKING:?}"));
-        }
-    }
-
-    /// Turns away a connection that no edge has been admitted on.
-    fn refuse_connection(&mut self, now: Duration, connection: ConnectionId, reason: &str) {
-        self.end_connection(now, connection, reason, CloudMessage::Refused { reason: reason.to_owned() });
-    }
-
-    /// Turns away a connection for now.
-    fn put_off_connection(&mut self, now: Duration, connection: ConnectionId, reason: &str) {
-        self.end_connection(now, connection, reason, CloudMessage::NotYet { reason: reason.to_owned() });
-    }
-
-    fn end_connection(
-        &mut self,
-        now: Duration,
-        connection: ConnectionId,
-        reason: &str,
-        message: CloudMessage,
-    ) {
-        let reason = reason.to_owned();
-        self.emit(now, EventKind::EdgeRefused { edge: String::new(), reason: reason.clone() });
-        self.push(Action::Send { to: connection, message });
-        self.push(Action::Close { connection, reason });
-        self.connections.remove(&connection);
-    }
-
-    /// Turns away an edge that does what cannot be. It may come back within the rejoin window.
-    fn refuse_edge(&mut self, now: Duration, edge: &str, reason: &str) {
-        let reason = reason.to_owned();
-        self.emit(now, EventKind::EdgeRefused { edge: edge.to_owned(), reason: reason.clone() });
-        self.send(edge, CloudMessage::Refused { reason: reason.clone() });
-        let Some(member) = self.fleet.get_mut(edge) else { return };
-        if let Some(connection) = member.connection {
-            member.refused = Some(reason.clone());
-            self.push(Action::Close { connection, reason });
-            self.connections.remove(&connection);
-            self.handle_lost(now, edge, connection);
         }
     }
 
@@ -430,19 +350,8 @@ impl Coordinator {
         matches!(self.phase, Phase::Ended)
     }
 
-    fn say_goodbye(&mut self, message: &CloudMessage) {
-        for to in std::mem::take(&mut self.connections).into_keys() {
-            self.push(Action::Send { to, message: message.clone() });
-            self.push(Action::Close { connection: to, reason: "the run is over".into() });
-        }
-    }
-
     /// Asks for a call at the next time at which something expires.
     fn set_timer(&mut self) {
-        let asking = self.connections.values().filter_map(|caller| match caller {
-            Caller::Unknown { since } if !self.has_ended() => Some(*since + ASKING),
-            _ => None,
-        });
         let next = match self.phase {
             // Whoever is away while a model is made or evaluated has done its part.
             Phase::Ended | Phase::Aggregate | Phase::LastEvaluation => None,
@@ -454,9 +363,10 @@ impl Coordinator {
                 .filter(|member| !member.out)
                 .filter_map(|member| member.lost_at)
                 .map(|lost_at| lost_at + self.settings.rejoin_window)
+                .chain(self.next_late())
                 .min(),
         };
-        let next = asking.chain(next).min();
+        let next = self.next_silent().into_iter().chain(next).min();
         if next != self.timer {
             self.timer = next;
             self.push(Action::SetTimer(next));

@@ -11,6 +11,8 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 
+use crate::kernels::Kernels;
+
 /// More threads than any machine that this is for; beyond it a number is a mistake.
 const MAX_THREADS: usize = 1024;
 
@@ -32,6 +34,7 @@ pub struct Compute {
     kind: DeviceKind,
     name: String,
     threads: usize,
+    kernels: Kernels,
 }
 
 /// A device that could not be set up.
@@ -133,7 +136,26 @@ impl Compute {
             DeviceKind::Cpu => (Device::flex(), format!("{threads} CPU threads")),
             DeviceKind::Wgpu => graphics::open()?,
         };
-        Ok(Self { pool: Arc::new(pool), device, kind, name, threads })
+        let kernels = match kind {
+            DeviceKind::Cpu => Kernels::Own,
+            DeviceKind::Wgpu => Kernels::Burn,
+        };
+        Ok(Self { pool: Arc::new(pool), device, kind, name, threads, kernels })
+    }
+
+    /// The same workers with these kernels, which makes a difference on the CPU only. Halves that are to
+    /// agree bit for bit need the same.
+    #[must_use]
+    pub fn with_kernels(mut self, kernels: Kernels) -> Self {
+        if self.kind == DeviceKind::Cpu {
+            self.kernels = kernels;
+        }
+        self
+    }
+
+    /// Whose kernels do the work.
+    pub fn kernels(&self) -> Kernels {
+        self.kernels
     }
 
     /// What kind of device it is.

@@ -63,7 +63,7 @@ impl Half {
                     self.input_shape(),
                     self.compute.device(),
                 );
-                let mut pass = Pass::inference();
+                let mut pass = Pass::inference(self.compute.kernels());
                 let logits = self.through_layers(&tensors, input, &mut pass).into_values();
                 let scored = loss::score(&logits, labels, self.spec.classes);
                 evaluation +=

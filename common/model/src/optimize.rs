@@ -1,7 +1,9 @@
-//! Optimizer steps as tensor operations on flat tensors; `partway_core::optimizer` has the formulas.
+//! Optimizer steps on flat tensors, as tensor operations where there is no kernel for them; `partway_core::optimizer` has the formulas.
 
 use burn::tensor::Tensor;
 use partway_core::optimizer::Optimizer;
+
+use crate::kernels::{self, Kernels};
 
 /// The weights and moments after one step. Every tensor is flat and of one length; `moments` are in
 /// the order of [`Optimizer::moments`]; `step` counts from 1.
@@ -11,7 +13,11 @@ pub(crate) fn step(
     weights: Tensor<1>,
     moments: Vec<Tensor<1>>,
     gradient: Tensor<1>,
+    kernels: Kernels,
 ) -> (Tensor<1>, Vec<Tensor<1>>) {
+    if kernels == Kernels::Own {
+        return kernels::optimizer_step(optimizer, step, weights, moments, gradient);
+    }
     let mut moments = moments.into_iter();
     let mut moment = || moments.next().expect("a half keeps every moment of its optimizer");
     match optimizer {
@@ -51,16 +57,23 @@ mod tests {
         Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), &Device::flex())
     }
 
-    /// Two steps with the given gradients, from moments of zero.
-    fn two_steps(optimizer: Optimizer, gradients: [[f32; 2]; 2]) -> Vec<f32> {
-        let moments = optimizer.moments().iter().map(|_| flat(&[0.0, 0.0])).collect();
-        let (weights, moments) = step(optimizer, 1, flat(&[1.0, -2.0]), moments, flat(&gradients[0]));
-        into_values(step(optimizer, 2, weights, moments, flat(&gradients[1])).0)
+    /// Two steps with the given gradients, from moments of zero, by both kernels.
+    fn two_steps(optimizer: Optimizer, gradients: [[f32; 2]; 2]) -> [Vec<f32>; 2] {
+        [Kernels::Own, Kernels::Burn].map(|kernels| steps_by(kernels, optimizer, gradients))
     }
 
-    fn assert_close(actual: &[f32], expected: &[f64]) {
-        for (a, e) in actual.iter().zip(expected) {
-            assert!((f64::from(*a) - e).abs() < 1e-6, "{actual:?} instead of {expected:?}");
+    fn steps_by(kernels: Kernels, optimizer: Optimizer, gradients: [[f32; 2]; 2]) -> Vec<f32> {
+        let moments = optimizer.moments().iter().map(|_| flat(&[0.0, 0.0])).collect();
+        let (weights, moments) =
+            step(optimizer, 1, flat(&[1.0, -2.0]), moments, flat(&gradients[0]), kernels);
+        into_values(step(optimizer, 2, weights, moments, flat(&gradients[1]), kernels).0)
+    }
+
+    fn assert_close(actual: &[Vec<f32>; 2], expected: &[f64]) {
+        for actual in actual {
+            for (a, e) in actual.iter().zip(expected) {
+                assert!((f64::from(*a) - e).abs() < 1e-6, "{actual:?} instead of {expected:?}");
+            }
         }
     }
 

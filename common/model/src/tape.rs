@@ -1,7 +1,7 @@
 //! One recorded forward pass, and what its gradient does to a half.
 
 use burn::tensor::Tensor;
-use partway_core::model::TensorRole;
+use partway_core::model::{LayerOp, TensorRole};
 
 use crate::Half;
 use crate::activation::Activation;
@@ -30,14 +30,21 @@ impl Half {
         pass: &mut Pass,
     ) -> Activation {
         let (mut rest, mut x) = (tensors, input);
-        for index in self.layers.clone() {
+        let op = |index: usize| &self.spec.layers[index].op;
+        let mut layers = self.layers.clone();
+        while let Some(index) = layers.next() {
             let (own, after) = rest.split_at(self.spec.layer_tensors(index).len());
-            let op = &self.spec.layers[index].op;
+            // A rectification is the same numbers wherever it is done, so a cut before it changes nothing.
+            let rectify = Pass::rectifies(op(index))
+                && layers.clone().next().is_some_and(|next| matches!(op(next), LayerOp::Relu));
             x = if self.spec.is_frozen(index) {
-                Pass::inference().layer(index, op, own, x)
+                Pass::inference(self.compute.kernels()).layer(index, op(index), own, x, rectify)
             } else {
-                pass.layer(index, op, own, x)
+                pass.layer(index, op(index), own, x, rectify)
             };
+            if rectify {
+                layers.next();
+            }
             rest = after;
         }
         x
@@ -57,7 +64,7 @@ impl Half {
                 }
             })
             .collect();
-        let mut pass = Pass::training(step);
+        let mut pass = Pass::training(step, self.compute.kernels());
         let leaf = input_gradient.then(|| input.clone());
         let output = self.through_layers(&tensors, input, &mut pass);
         let leaves = tensors.into_iter().filter(Tensor::is_require_grad).collect();
@@ -79,13 +86,20 @@ impl Half {
         let mut gradients = gradients.into_iter();
         let mut statistics = statistics.into_iter();
         let mut batch_variance = None;
+        let kernels = self.compute.kernels();
         self.tensors = std::mem::take(&mut self.tensors)
             .into_iter()
             .map(|HeldTensor { role, values, moments }| match role {
                 TensorRole::Trained => match gradients.next().flatten() {
                     Some(gradient) => {
-                        let (values, moments) =
-                            optimize::step(self.optimizer, optimizer_step, values, moments, gradient);
+                        let (values, moments) = optimize::step(
+                            self.optimizer,
+                            optimizer_step,
+                            values,
+                            moments,
+                            gradient,
+                            kernels,
+                        );
                         HeldTensor { role, values, moments }
                     }
                     None => HeldTensor { role, values, moments },

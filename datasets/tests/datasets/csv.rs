@@ -2,7 +2,7 @@
 
 use partway_core::config::Column;
 use partway_datasets::{
-    DatasetError, Pixels, from_config,
+    DatasetError, Halves, Pixels, from_config,
     own::{Format, Loaded, Reading, load},
 };
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ use crate::{config, folder, put};
 /// The table `text`.
 fn read(text: &str, reading: &Reading) -> Result<Loaded, DatasetError> {
     let folder = folder();
-    load(Format::Csv, &put(folder.path(), "t.csv", text), None, reading)
+    load(Format::Csv, &put(folder.path(), "t.csv", text), None, Halves::Both, reading)
 }
 
 fn plain(text: &str) -> Loaded {
@@ -94,7 +94,8 @@ fn a_header_names_every_column_once() {
     assert!(refused("").starts_with("a table needs"));
     assert!(refused("PK\0\u{3}").starts_with("this is no table of text"));
     assert_eq!(refused("a,label\n"), "has no line after the header");
-    let absent = load(Format::Csv, "no/such.csv".as_ref(), None, &Reading::default()).expect_err("absent");
+    let absent = load(Format::Csv, "no/such.csv".as_ref(), None, Halves::Both, &Reading::default())
+        .expect_err("absent");
     assert!(absent.to_string().starts_with("cannot read `no/such.csv`: No such file"), "{absent}");
 }
 
@@ -108,10 +109,12 @@ fn model_input_reshapes_rows_and_a_test_table_is_one_of_the_same_columns() {
     ));
     let dataset = from_config(&config).expect("tables");
     assert_eq!((dataset.train.shape(), dataset.train.len()), ([1, 2, 2], 2));
-    assert_eq!((dataset.test.labels(), dataset.class_names.join("")), (&[1][..], "xyz".to_owned()));
+    let test_set = dataset.test.expect("it is named");
+    assert_eq!((test_set.labels(), dataset.class_names.join("")), (&[1][..], "xyz".to_owned()));
 
     put(folder.path(), "b.csv", "a,c,b,d,label\n9,9,9,9,y\n");
-    let error = load(Format::Csv, &train, Some(&test), &Reading::default()).expect_err("other columns");
+    let error =
+        load(Format::Csv, &train, Some(&test), Halves::Both, &Reading::default()).expect_err("other columns");
     assert!(error.to_string().contains("b.csv`: its columns are not those of"), "{error}");
 }
 

@@ -36,13 +36,16 @@ fn a_table_without_a_test_set_holds_out_its_share_and_limits_are_random_parts() 
         from_config(&config(&format!("dataset = \"csv\"\npath = {path:?}\n{more}"))).expect("a table")
     };
     let whole = load("");
-    assert_eq!((whole.train.len(), whole.test.len()), (80, 20));
-    assert_eq!(whole.test.label_counts(), [10, 10]);
+    let test = whole.test.as_ref().expect("a part of it");
+    assert_eq!((whole.train.len(), test.len()), (80, 20));
+    assert_eq!(test.label_counts(), [10, 10]);
     let limited = load("test_share = 0.5\ntrain_limit = 20\ntest_limit = 7");
-    assert_eq!((limited.train.len(), limited.test.len()), (20, 7));
+    assert_eq!((limited.train.len(), limited.test.map(|test| test.len())), (20, Some(7)));
     assert!(
         limited.train.label_counts().iter().all(|count| *count > 2),
         "sorted rows do not limit the classes"
     );
     assert_eq!(load(""), whole);
+    let edges = load("evaluate = \"edges\"");
+    assert_eq!((edges.train.len(), edges.test), (100, None), "every row is there to train on");
 }

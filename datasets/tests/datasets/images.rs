@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use partway_datasets::{
-    DatasetError, Pixels,
+    DatasetError, Halves, Pixels,
     own::{Format, Loaded, Reading, load},
 };
 use proptest::prelude::*;
@@ -17,7 +17,7 @@ fn grey(folder: &Path, name: &str, width: u32, height: u32, value: u8) {
 }
 
 fn read(folder: &Path, reading: &Reading) -> Result<Loaded, DatasetError> {
-    load(Format::Images, folder, None, reading)
+    load(Format::Images, folder, None, Halves::Both, reading)
 }
 
 /// Why the pictures in `folder` are refused.

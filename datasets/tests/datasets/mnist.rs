@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use partway_datasets::{
     Dataset, DatasetError, Pixels, SamplesError, from_config,
     idx::{self, ValuesRef},
+    test_set,
 };
 
 use crate::config;
@@ -21,9 +22,10 @@ fn committed() -> &'static Path {
 #[test]
 fn the_committed_files_are_mnist() {
     let mnist = load("mnist", committed()).expect("the files are in the tree");
-    assert_eq!((mnist.train.len(), mnist.test.len()), (60_000, 10_000));
+    let test = mnist.test.expect("two of them are the test set");
+    assert_eq!((mnist.train.len(), test.len()), (60_000, 10_000));
     assert_eq!((mnist.train.shape(), mnist.train.classes()), ([1, 28, 28], 10));
-    assert_eq!((&mnist.train.labels()[..3], &mnist.test.labels()[..3]), (&[5, 0, 4][..], &[7, 2, 1][..]));
+    assert_eq!((&mnist.train.labels()[..3], &test.labels()[..3]), (&[5, 0, 4][..], &[7, 2, 1][..]));
     assert_eq!(
         mnist.train.label_counts(),
         [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
@@ -84,4 +86,39 @@ fn a_folder_without_the_files_says_how_to_get_them() {
         assert!(message.contains("holds neither `train-images-idx3-ubyte.gz`"), "{message}");
         assert!(message.ends_with(&format!("`partway data fetch {name}`")), "{message}");
     }
+}
+
+/// The committed files of one half, in a folder of their own.
+fn half(name: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for part in ["images-idx3-ubyte.gz", "labels-idx1-ubyte.gz"] {
+        let file = format!("{name}-{part}");
+        fs::copy(committed().join(&file), folder.path().join(&file)).expect("copied");
+    }
+    folder
+}
+
+#[test]
+fn without_a_test_set_the_edges_can_evaluate() {
+    let folder = half("train");
+    let error = load("mnist", folder.path()).expect_err("nothing to test on").to_string();
+    assert!(error.contains("holds neither `t10k-images-idx3-ubyte.gz`"), "{error}");
+    assert!(error.contains("`partway data fetch mnist`"), "{error}");
+    assert!(error.ends_with("`data.evaluate = \"edges\"`"), "{error}");
+    let path = folder.path().display();
+    let edges = config(&format!("dataset = \"mnist\"\npath = \"{path}\"\nevaluate = \"edges\""));
+    let dataset = from_config(&edges).expect("there is what it trains on");
+    assert_eq!((dataset.train.len(), dataset.test), (60_000, None));
+    assert_eq!(test_set(&edges).expect("none is needed"), None);
+}
+
+#[test]
+fn a_coordinator_needs_the_test_set_alone() {
+    let folder = half("t10k");
+    let path = folder.path().display();
+    let cloud = config(&format!("dataset = \"mnist\"\npath = \"{path}\"\ntest_limit = 7\npad = 2"));
+    let test = test_set(&cloud).expect("it is there").expect("the cloud evaluates");
+    assert_eq!((test.len(), test.shape(), test.classes()), (7, [1, 32, 32], 10));
+    let error = from_config(&cloud).expect_err("nothing to train on").to_string();
+    assert!(error.contains("`train-images-idx3-ubyte.gz`") && !error.contains("edges"), "{error}");
 }

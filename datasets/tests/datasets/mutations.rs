@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use partway_datasets::own::{Format, Reading, load};
+use partway_datasets::{
+    Halves,
+    own::{Format, Reading, load},
+};
 use proptest::prelude::*;
 
 use crate::{folder, npz, put};
@@ -44,7 +47,7 @@ proptest! {
     ) {
         let folder = folder();
         let (path, file) = whole(format, folder.path());
-        prop_assert!(load(format, &path, None, &Reading::default()).is_ok(), "it is whole before");
+        prop_assert!(load(format, &path, None, Halves::Both, &Reading::default()).is_ok(), "it is whole before");
         let mut bytes = fs::read(&file).expect("it was written");
         for (at, value) in flips {
             let at = at.index(bytes.len());
@@ -59,7 +62,7 @@ proptest! {
             }
         }
         fs::write(&file, bytes).expect("the folder is writable");
-        if let Err(error) = load(format, &path, None, &Reading::default()) {
+        if let Err(error) = load(format, &path, None, Halves::Both, &Reading::default()) {
             let message = error.to_string();
             prop_assert!(message.contains(&folder.path().display().to_string()), "no place: {message}");
         }

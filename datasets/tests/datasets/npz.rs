@@ -6,7 +6,7 @@ use std::{
 };
 
 use partway_datasets::{
-    DatasetError, Pixels,
+    DatasetError, Halves, Pixels,
     own::{Format, Loaded, Reading, load},
 };
 use proptest::prelude::*;
@@ -40,7 +40,7 @@ pub(crate) fn npz(folder: &Path, arrays: &[(&str, Vec<u8>)], compress: bool) -> 
 
 fn read(arrays: &[(&str, Vec<u8>)]) -> Result<Loaded, DatasetError> {
     let folder = folder();
-    load(Format::Npz, &npz(folder.path(), arrays, true), None, &Reading::default())
+    load(Format::Npz, &npz(folder.path(), arrays, true), None, Halves::Both, &Reading::default())
 }
 
 /// Two labels.
@@ -59,7 +59,7 @@ fn arrays_for_training_and_testing_are_halves() {
     ];
     for compress in [false, true] {
         let path = npz(folder.path(), &arrays, compress);
-        let loaded = load(Format::Npz, &path, None, &Reading::default()).expect("four arrays");
+        let loaded = load(Format::Npz, &path, None, Halves::Both, &Reading::default()).expect("four arrays");
         assert_eq!((loaded.train.shape(), loaded.train.labels()), ([1, 1, 3], &[4, 0][..]));
         let test = loaded.test.expect("there is one");
         assert_eq!((test.pixels(), test.labels(), test.classes()), (&Pixels::U8(vec![7, 8, 9]), &[2][..], 5));
@@ -129,7 +129,8 @@ fn what_cannot_be_trained_on_is_named() {
         read(&[("x", nan), y()]).expect_err("NaN").to_string().contains("sample 1 has a pixel that is NaN")
     );
     let folder = folder();
-    let error = load(Format::Npz, &put(folder.path(), "a.npz", "no"), None, &Reading::default());
+    let error =
+        load(Format::Npz, &put(folder.path(), "a.npz", "no"), None, Halves::Both, &Reading::default());
     assert!(error.expect_err("no archive").to_string().contains("is no .npz file that can be read"));
 }
 

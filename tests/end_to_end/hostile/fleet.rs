@@ -89,7 +89,7 @@ impl Fleet {
                 .expect("it fits"),
             init: None,
             config: config.clone(),
-            test: Some(dataset.test),
+            test: dataset.test,
             profile: DeviceProfile::default(),
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             identity: authority.issue(&["localhost".to_owned()]).expect("issued"),

@@ -8,7 +8,7 @@ use super::{
     Clock, Config,
     data::{Dataset, EvaluateAt},
     error::Fault,
-    plan::{FixedCut, PlanConfig},
+    plan::{FixedCut, OnStraggler, PlanConfig},
     setting::{Faults, Setting, shown},
     training::{Algorithm, LabelsAt},
 };
@@ -32,6 +32,7 @@ pub(super) fn contradictions(config: &Config) -> Faults {
     check_data(config, &mut faults);
     check_rounds(config, &mut faults);
     check_labels(config, &mut faults);
+    check_stragglers(config, &mut faults);
     check_cuts(config, &mut faults);
     check_edges(config, &mut faults);
     check_clock(config, &mut faults);
@@ -41,13 +42,21 @@ pub(super) fn contradictions(config: &Config) -> Faults {
 fn check_data(config: &Config, faults: &mut Faults) {
     let data = &config.data;
     // A coordinator alone needs no more than what it tests on.
-    let needs_path = data.dataset.is_own() && (data.test_path.is_none() || !config.edge.is_empty());
+    let is_tested = data.evaluate == EvaluateAt::Cloud;
+    let needs_path =
+        data.dataset.is_own() && (!config.edge.is_empty() || is_tested && data.test_path.is_none());
     if data.dataset == Dataset::Synthetic && data.path.is_some() {
         let allowed = "no path with `data.dataset = \"synthetic\"`, which is generated";
         faults.push(contradiction("data.path", &data.path, allowed));
     }
     if needs_path && data.path.is_none() {
-        let allowed = format!("the path of the {} data, which has no default", data.dataset);
+        let alone = if config.edge.is_empty() {
+            "; or `data.test_path` alone, if the edges bring data of their own; or `data.evaluate = \"edges\"`, \
+             which needs neither"
+        } else {
+            ""
+        };
+        let allowed = format!("the path of the {} data, which has no default{alone}", data.dataset);
         faults.push(("data.path".into(), Fault::Missing { allowed }));
     }
     if data.dataset != Dataset::Synthetic && data.synthetic.is_some() {
@@ -58,9 +67,18 @@ fn check_data(config: &Config, faults: &mut Faults) {
         faults.push(contradiction("data.synthetic", &data.synthetic, allowed));
     }
     check_own_data(config, faults);
-    if data.evaluate == EvaluateAt::Edges && data.test_limit.is_some() {
-        let allowed = "no test_limit with `data.evaluate = \"edges\"`: it shortens the cloud's test set, which is not used then";
-        faults.push(contradiction("data.test_limit", &data.test_limit, allowed));
+    let of_the_test_set = [
+        ("test_path", data.test_path.write()),
+        ("test_share", data.test_share.write()),
+        ("test_limit", data.test_limit.write()),
+    ];
+    for (key, value) in of_the_test_set {
+        if let (false, Some(value)) = (is_tested, value) {
+            let allowed = format!(
+                "no {key} with `data.evaluate = \"edges\"`: it is about the cloud's test set, which is not used then"
+            );
+            faults.push((format!("data.{key}"), Fault::NotAllowed { value: shown(&value), allowed }));
+        }
     }
     if data.evaluate == EvaluateAt::Edges && data.min_samples.get() < 2 {
         let allowed =
@@ -116,6 +134,25 @@ fn check_rounds(config: &Config, faults: &mut Faults) {
             training.batch_size
         );
         faults.push(contradiction("wire.in_flight", &wire.in_flight, allowed));
+    }
+}
+
+fn check_stragglers(config: &Config, faults: &mut Faults) {
+    let Config { training, plan, fleet, .. } = config;
+    if plan.on_straggler != OnStraggler::Drop {
+        return;
+    }
+    let algorithm = training.algorithm;
+    let fault = |allowed: String| contradiction("plan.on_straggler", &plan.on_straggler, allowed);
+    if matches!(algorithm, Algorithm::SplitFedV2 | Algorithm::Centralized) {
+        faults.push(fault(format!(
+            "\"wait\" with `training.algorithm = \"{algorithm}\"`, where every step waits for the edges before it"
+        )));
+    } else if fleet.quorum.get() >= 1.0 {
+        faults.push(fault(
+            "\"wait\" with `fleet.quorum = 1.0`, with which a round needs every edge; or a smaller quorum"
+                .into(),
+        ));
     }
 }
 

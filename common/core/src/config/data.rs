@@ -20,13 +20,13 @@ section! {
         /// `csv`, `images` and `npz`, unless nothing but a test set is needed (a coordinator whose edges
         /// are not described); not allowed for `synthetic`. Example: `path = "datasets/mnist"`.
         pub path: Option<PathBuf>,
-        /// A test set of its own for `csv`, `images` or `npz`, in the same format. Default: the data's own
-        /// (`test/` beside `train/`, `x_test` beside `x_train`), or else `test_share`. Example:
-        /// `test_path = "flowers-test.csv"`.
+        /// A test set of its own for `csv`, `images` or `npz`, in the same format; with `evaluate = "cloud"`
+        /// only. Default: the data's own (`test/` beside `train/`, `x_test` beside `x_train`), or else
+        /// `test_share`. Example: `test_path = "flowers-test.csv"`.
         pub test_path: Option<PathBuf>,
         /// The share of each class that is held out to test on, above 0 and below 1, where `csv`, `images`
-        /// or `npz` data has no test set; the seed says which samples. Default 0.2. Example:
-        /// `test_share = 0.1`.
+        /// or `npz` data has no test set; the seed says which samples. With `evaluate = "cloud"` only.
+        /// Default 0.2. Example: `test_share = 0.1`.
         pub test_share: Option<Fraction>,
         /// The label column of a `csv`, by its name in the header or its number from 0. Default: the one
         /// called `label`, `class` or `target`, or else the last. Example: `label = "species"`.
@@ -42,7 +42,8 @@ section! {
         pub synthetic: Option<SyntheticConfig>,
         /// Only the first so many training samples, at least 1. Default: all. Example: `train_limit = 12000`.
         pub train_limit: Option<AtLeastOne>,
-        /// Only the first so many test samples, at least 1. Default: all. Example: `test_limit = 2000`.
+        /// Only the first so many test samples, at least 1; with `evaluate = "cloud"` only. Default: all.
+        /// Example: `test_limit = 2000`.
         pub test_limit: Option<AtLeastOne>,
         /// Zero pixels added on each side of each image, from 0 to 256. Default 0. Example: `pad = 2`.
         pub pad: Whole<0, 256> = literal(Whole::new(0)),

@@ -93,10 +93,10 @@ impl Config {
         Ok(ModelSpec { frozen, ..spec })
     }
 
-    /// The error of a `model.init` that cannot be used, for this reason.
-    pub fn refuse_init(&self, reason: String) -> ConfigError {
-        let value = self.model.init.write().as_ref().map(shown).unwrap_or_default();
-        self.origin.error(vec![("model.init".into(), Fault::Unusable { value, reason })])
+    /// The error of a file or folder that `key` names and that cannot be used, for this reason.
+    pub fn refuse_path(&self, key: &str, path: &Path, reason: String) -> ConfigError {
+        let value = shown(&path.to_owned().to_value());
+        self.origin.error(vec![(key.into(), Fault::Unusable { value, reason })])
     }
 
     /// The error of a model of which nothing is left for the cloud where the labels stay on the edge.

@@ -28,7 +28,9 @@ pub(super) fn refusals(config: &Config) -> Faults {
     let mut all = Refusals(Faults::new());
 
     let (is_virtual, cpu) = (*clock == Clock::Virtual, "\"cpu\" with `clock = \"virtual\"`");
-    all.refuse(plan.on_straggler != OnStraggler::Wait, "plan.on_straggler", &plan.on_straggler, "\"wait\"");
+
+    let deferred = plan.on_straggler == OnStraggler::Defer;
+    all.refuse(deferred, "plan.on_straggler", &plan.on_straggler, "\"wait\" or \"drop\"");
 
     all.refuse(wire.in_flight.get() > 1, "wire.in_flight", &wire.in_flight, "1");
 

@@ -269,9 +269,13 @@ impl Coordinator {
     }
 
     /// Attaches an edge's new connection, closing the one before.
-    pub(super) fn attach(&mut self, edge: &str, connection: ConnectionId) {
+    pub(super) fn attach(&mut self, now: Duration, edge: &str, connection: ConnectionId) {
         self.connections.insert(connection, Caller::Edge(edge.to_owned()));
         let Some(member) = self.fleet.get_mut(edge) else { return };
+        if let (Some(lost_at), Some(round)) = (member.lost_at, member.round.as_mut()) {
+            let away = now.saturating_sub(lost_at);
+            round.begun_at = round.begun_at.map(|begun_at| begun_at + away);
+        }
         (member.lost_at, member.refused) = (None, None);
         if let Some(old) = member.connection.replace(connection)
             && old != connection

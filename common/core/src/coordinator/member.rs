@@ -87,6 +87,10 @@ pub(super) struct Arrived {
 pub(super) struct MemberRound {
     pub(super) plan: RoundPlan,
     pub(super) prediction: Prediction,
+    /// When the edge got its plan, later by the time for which it was away.
+    pub(super) begun_at: Option<Duration>,
+    /// It has taken longer than it may.
+    pub(super) late: bool,
     /// The replica at the start of the round; unknown until moved layers have come.
     pub(super) start: Option<Slice>,
     /// The layers that the cloud sends to the edge at the start, a tensor each.
@@ -119,6 +123,8 @@ impl MemberRound {
         Self {
             plan,
             prediction,
+            begun_at: None,
+            late: false,
             start: None,
             blocks: Vec::new(),
             moved: None,

@@ -55,7 +55,7 @@ impl Coordinator {
         let prepared = ours.is_some_and(|resume| resume.prepared);
         member.request = TrainingRequest { resume: ours, ..request };
         member.ready &= prepared;
-        self.attach(&name, from);
+        self.attach(now, &name, from);
         if matches!(self.phase, Phase::Gather) {
             return;
         }
@@ -183,17 +183,28 @@ impl Coordinator {
         if lost.is_empty() {
             return;
         }
-        let mut stories = Vec::new();
-        for edge in &lost {
-            let Some(member) = self.fleet.get_mut(edge) else { continue };
-            (member.out, member.round, member.came_back) = (true, None, false);
+        let stories = lost.into_iter().map(|edge| {
             let mut reason = format!("did not come back within {window:?} (fleet.rejoin_window)");
-            if let Some(refused) = &member.refused {
+            if let Some(refused) = &self.fleet[&edge].refused {
                 reason = format!("{reason} after it was turned away because {refused}");
             }
+            (edge, reason)
+        });
+        let stories = stories.collect();
+        self.leave_out(now, stories);
+    }
+
+    /// Leaves edges out until the next aggregation, for these reasons, and goes on without them.
+    pub(super) fn leave_out(&mut self, now: Duration, edges: Vec<(String, String)>) {
+        let mut stories = Vec::new();
+        let mut names = Vec::new();
+        for (edge, reason) in edges {
+            let Some(member) = self.fleet.get_mut(&edge) else { continue };
+            (member.out, member.round, member.came_back) = (true, None, false);
             stories.push(format!("edge `{edge}` {reason}"));
             let reason = format!("it {reason}");
             self.emit(now, EventKind::EdgeDropped { round: self.round + 1, edge: edge.clone(), reason });
+            names.push(edge);
         }
         let (all, left) = (self.fleet.len(), self.fleet.values().filter(|member| !member.out).count());
         if left == 0 || (left as f64) < self.settings.quorum * all as f64 {
@@ -213,7 +224,7 @@ impl Coordinator {
             Phase::Train { .. } => match self.settings.topology {
                 Topology::ReplicaPerEdge => self.end_round_when_complete(now),
                 Topology::Shared => self.restart_everyone(now),
-                Topology::HandedOn => self.pass_over(now, &lost),
+                Topology::HandedOn => self.pass_over(now, &names),
             },
             _ => {}
         }

@@ -129,8 +129,10 @@ impl Coordinator {
     /// ready gets them, as another attempt, once it says that it is.
     pub(super) fn begin_attempt(&mut self, now: Duration, edge: &str) {
         self.place(edge);
-        let Some(member) = self.fleet.get(edge).filter(|member| member.ready) else { return };
-        let Some(plan) = member.round.as_ref().map(|round| round.plan) else { return };
+        let Some(member) = self.fleet.get_mut(edge).filter(|member| member.ready) else { return };
+        let Some(round) = member.round.as_mut() else { return };
+        round.begun_at = Some(now);
+        let plan = round.plan;
         self.send(edge, CloudMessage::Round(plan));
         self.send_blocks(now, edge);
     }
@@ -218,11 +220,19 @@ impl Coordinator {
         }
         let bytes = tensor.wire_bytes();
         let state = match decode_state(&self.settings.spec, self.settings.moments(), tensor) {
-            Ok(state) if state.is_finite() => state,
-            Ok(_) => {
+            Ok(state) if !state.is_finite() => {
                 self.refuse_edge(now, edge, &diverged(header.round));
                 return;
             }
+            Ok(state) if !state.keeps_frozen(&self.settings.spec, &self.global) => {
+                let reason = format!(
+                    "its layers {:?} are not those that it was given, of which the first {} are frozen",
+                    state.layers, self.settings.spec.frozen
+                );
+                self.refuse_edge(now, edge, &reason);
+                return;
+            }
+            Ok(state) => state,
             Err(error) => {
                 self.refuse_edge(now, edge, &error.to_string());
                 return;
@@ -329,6 +339,7 @@ impl Coordinator {
 
     /// The barrier: goes on once every edge that takes part is complete.
     pub(super) fn end_round_when_complete(&mut self, now: Duration) {
+        self.leave_out_the_late(now);
         if !matches!(self.phase, Phase::Train { .. }) {
             return;
         }

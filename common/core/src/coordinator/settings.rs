@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::member::Slice;
+use super::stragglers::Stragglers;
 use crate::codec::{ActivationCodec, Codec};
 use crate::config::{
-    self, AggregateMoments, Algorithm, Config, ConfigError, FixedCut, LabelsAt, StandardizeMethod,
+    self, AggregateMoments, Algorithm, Config, ConfigError, FixedCut, LabelsAt, OnStraggler,
+    StandardizeMethod,
 };
 use crate::holdout;
 use crate::model::{LayerState, ModelCost, ModelSpec};
@@ -108,6 +110,8 @@ pub struct Settings {
     pub objective: Objective,
     /// Relative reserve on predicted latencies.
     pub margin: f64,
+    /// What happens to edges that take too long.
+    pub stragglers: Stragglers,
     /// Edges to wait for.
     pub min_edges: usize,
     /// How long to wait for them.
@@ -216,6 +220,10 @@ impl Settings {
                 config::Objective::Fastest => Objective::Fastest,
             },
             margin: config.plan.margin.get(),
+            stragglers: match config.plan.on_straggler {
+                OnStraggler::Wait | OnStraggler::Defer => Stragglers::Wait,
+                OnStraggler::Drop => Stragglers::Drop { factor: config.plan.straggler_factor.get() },
+            },
             min_edges: config.fleet.min_edges.get(),
             gather_timeout: config.fleet.gather_timeout,
             quorum: config.fleet.quorum.get(),

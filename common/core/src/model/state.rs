@@ -171,6 +171,18 @@ impl LayerState {
         self.values.iter().all(|value| value.is_finite())
     }
 
+    /// Whether those of these layers that are frozen are what they are in the whole model `global`, which has as
+    /// many moments.
+    pub fn keeps_frozen(&self, spec: &ModelSpec, global: &Self) -> bool {
+        let frozen = self.layers.start..self.layers.end.min(spec.frozen);
+        if frozen.is_empty() {
+            return true;
+        }
+        let before = state_len(spec, 0..frozen.start, self.moments);
+        let len = state_len(spec, frozen, self.moments);
+        self.values[..len] == global.values[before..before + len]
+    }
+
     /// A copy of weights and buffers, without the moments.
     #[must_use]
     pub fn without_moments(&self, spec: &ModelSpec) -> Self {
@@ -229,6 +241,26 @@ mod tests {
         let bare = LayerState { layers: 0..3, moments: 0, values: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0] };
         assert_eq!(state.without_moments(&spec), bare);
         assert_eq!(bare.without_moments(&spec), bare);
+    }
+
+    #[test]
+    fn frozen_layers_are_compared_wherever_a_state_begins() {
+        let spec = builtin("lenet5", [1, 28, 28], 10).expect("it is built in");
+        let spec = ModelSpec { frozen: 4, ..spec };
+        let global = LayerState::initial(&spec, 0..spec.len(), 1, 1);
+        for layers in [0..2, 0..8, 3..4, 3..12, 4..12, 9..12] {
+            let mut state = global.slice(&spec, layers.clone());
+            assert!(state.keeps_frozen(&spec, &global));
+            let last = state.values.len() - 1;
+            state.values[last] += 1.0;
+            assert_eq!(
+                state.keeps_frozen(&spec, &global),
+                layers.end > 4,
+                "{layers:?}: what is trained may change"
+            );
+            state.values[0] += 1.0;
+            assert_eq!(state.keeps_frozen(&spec, &global), layers.start >= 4, "{layers:?}");
+        }
     }
 
     #[test]

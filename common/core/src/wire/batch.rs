@@ -3,7 +3,8 @@
 
 use rand::Rng;
 
-use super::tensor::{Decoded, HEADER_BYTES, TensorError, TensorHeader, TensorMessage, body_bytes};
+use super::header::{HEADER_BYTES, TensorHeader};
+use super::tensor::{Decoded, TensorError, TensorMessage, body_bytes};
 use crate::codec::{ActivationCodec, BatchShape, Codec, Selection, TopK};
 
 /// Activations as the cloud gets them.

@@ -2,7 +2,8 @@
 
 use thiserror::Error;
 
-use super::tensor::{TensorError, TensorHeader, TensorKind, TensorMessage};
+use super::header::{TensorHeader, TensorKind};
+use super::tensor::{TensorError, TensorMessage};
 use crate::codec::Codec;
 use crate::model::state::StateLengthError;
 use crate::model::{LayerState, ModelSpec};

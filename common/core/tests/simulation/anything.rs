@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use partway_core::coordinator::{Cuts, Outcome};
+use partway_core::coordinator::{Cuts, Outcome, Stragglers};
 use partway_core::standardize::Method;
 
 use crate::network::Dice;
@@ -36,6 +36,7 @@ fn drawn(dice: &mut Dice, seed: u64) -> Scenario {
         evaluation_ms: (1, 1 + 2000 * dice.below(2)),
         holdout: dice.chance(0.3).then_some(0.1),
         standardization: if dice.chance(0.3) { Method::Log } else { Method::Zscore },
+        stragglers: if dice.chance(0.3) { Stragglers::Drop { factor: 2.0 } } else { Stragglers::Wait },
         ..base
     }
 }
@@ -75,6 +76,7 @@ fn whatever_happens_to_anybody_the_run_ends() {
                     let restart = dice.chance(0.7).then(|| dice.ms(0, 90_000));
                     Fault::Crash { edge, restart, folder_lost: dice.chance(0.4) }
                 }
+                4 => Fault::Slow { edge, slowness: 1 << dice.below(9) },
                 _ => Fault::Cut { edge, unreachable: dice.ms(0, 70_000) },
             };
             scenario = scenario.fault(dice.between(Duration::ZERO, ends * 2), fault);

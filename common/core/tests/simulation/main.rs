@@ -33,6 +33,7 @@ mod operations;
 mod participant_alone;
 mod silence;
 mod standardization;
+mod stragglers;
 mod strangers;
 mod undisturbed;
 mod vanished;

@@ -6,7 +6,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use partway_core::codec::Codec;
-use partway_core::coordinator::{Checkpoint, Cuts, Evaluation, Outcome, Replan, Settings, Topology};
+use partway_core::coordinator::{
+    Checkpoint, Cuts, Evaluation, Outcome, Replan, Settings, Stragglers, Topology,
+};
 use partway_core::event::{Event, EventKind, Recovery};
 use partway_core::holdout::held_out;
 use partway_core::model::LayerState;
@@ -38,6 +40,8 @@ pub(crate) enum Fault {
     Cut { edge: usize, unreachable: Duration },
     /// An edge's process dies; it may come back, and its folder with it.
     Crash { edge: usize, restart: Option<Duration>, folder_lost: bool },
+    /// An edge computes so many times as slowly as the fastest from here on.
+    Slow { edge: usize, slowness: u32 },
     /// An edge is started, if it does not run.
     Start { edge: usize },
     /// The coordinator's process dies and continues from its last checkpoint.
@@ -70,6 +74,7 @@ pub(crate) struct Scenario {
     pub(crate) aggregate_every: u32,
     pub(crate) steps: u32,
     pub(crate) reset_moments: bool,
+    pub(crate) stragglers: Stragglers,
     pub(crate) quorum: f64,
     pub(crate) min_edges: usize,
     pub(crate) workers: usize,
@@ -126,6 +131,7 @@ impl Scenario {
             aggregate_every: 3,
             steps: 3,
             reset_moments: false,
+            stragglers: Stragglers::Wait,
             quorum: 1.0,
             min_edges: 3,
             workers: 2,
@@ -259,6 +265,7 @@ impl Scenario {
             deadline: Deadline::Auto,
             objective: Objective::Deepest,
             margin: 0.15,
+            stragglers: self.stragglers,
             min_edges: self.min_edges,
             gather_timeout: Duration::from_secs(30),
             quorum: self.quorum,

@@ -33,10 +33,10 @@ pub(super) fn inverted_residual(
 
     let (mut x, mut rest) = (input.clone(), tensors);
     if expansion != 1 {
-        x = relu6(normed_conv(x, rest, pointwise(in_channels, hidden), pass));
+        x = relu6(normed_conv(x, rest, pointwise(in_channels, hidden), false, pass));
         rest = &rest[NORMED_CONV..];
     }
-    let x = relu6(normed_conv(x, rest, depthwise, pass));
-    let x = normed_conv(x, &rest[NORMED_CONV..], pointwise(hidden, out_channels), pass);
+    let x = relu6(normed_conv(x, rest, depthwise, false, pass));
+    let x = normed_conv(x, &rest[NORMED_CONV..], pointwise(hidden, out_channels), false, pass);
     if inverted_residual_adds(in_channels, out_channels, stride) { x + input } else { x }
 }

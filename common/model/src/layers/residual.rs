@@ -1,10 +1,11 @@
 //! The basic block of `ResNet` (He et al. 2016, arXiv 1512.03385).
 
-use burn::tensor::{Tensor, activation::relu};
+use burn::tensor::Tensor;
 use partway_core::model::tensors::residual_projects;
 
 use super::Pass;
 use super::conv::{Convolution, NORMED_CONV, normed_conv};
+use super::relu::add_relu;
 
 /// `relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x))`, where the shortcut is a 1x1 convolution with
 /// batch norm if the shape changes and `x` itself otherwise.
@@ -22,12 +23,12 @@ pub(super) fn residual(
     let second = Convolution { in_channels: out_channels, stride: 1, ..first };
     let projection = Convolution { kernel: 1, padding: 0, ..first };
 
-    let x = relu(normed_conv(input.clone(), tensors, first, pass));
-    let x = normed_conv(x, &tensors[NORMED_CONV..], second, pass);
+    let x = normed_conv(input.clone(), tensors, first, true, pass);
+    let x = normed_conv(x, &tensors[NORMED_CONV..], second, false, pass);
     let shortcut = if residual_projects(in_channels, out_channels, stride) {
-        normed_conv(input, &tensors[2 * NORMED_CONV..], projection, pass)
+        normed_conv(input, &tensors[2 * NORMED_CONV..], projection, false, pass)
     } else {
         input
     };
-    relu(x + shortcut)
+    add_relu(x, shortcut, pass.kernels)
 }

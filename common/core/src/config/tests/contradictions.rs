@@ -60,12 +60,31 @@ fn a_contradiction_about_data_names_the_other_key() {
              allowed: one of `data.test_share` and `data.test_path`, not both",
         ),
         (
+            &["plan.on_straggler=drop"],
+            "--set plan.on_straggler=drop: `plan.on_straggler = \"drop\"` is not allowed; \
+             allowed: \"wait\" with `fleet.quorum = 1.0`",
+        ),
+        (
+            &["plan.on_straggler=drop", "fleet.quorum=0.5", "training.algorithm=splitfed-v2"],
+            "allowed: \"wait\" with `training.algorithm = \"splitfed-v2\"`, where every step waits",
+        ),
+        (
             &["data.dataset=csv", "data.path=x", "data.pad=2"],
             "--set data.pad=2: `data.pad = 2` is not allowed; allowed: 0 with `data.dataset = \"csv\"`",
         ),
         (
             &["data.dataset=csv", "data.test_path=y"],
             "`data.path` is missing; allowed: the path of the csv data",
+        ),
+        (
+            &["data.dataset=csv", "data.path=x", "data.test_share=0.5", "data.evaluate=edges"],
+            "--set data.test_share=0.5: `data.test_share = 0.5` is not allowed; \
+             allowed: no test_share with `data.evaluate = \"edges\"`",
+        ),
+        (
+            &["data.dataset=npz", "data.path=x", "data.test_path=y", "data.evaluate=edges"],
+            "--set data.test_path=y: `data.test_path = \"y\"` is not allowed; \
+             allowed: no test_path with `data.evaluate = \"edges\"`",
         ),
         (
             &["data.evaluate=edges", "data.test_limit=5"],

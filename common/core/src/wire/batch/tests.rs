@@ -25,8 +25,23 @@ fn header(kind: TensorKind, codec: Codec) -> TensorHeader {
     TensorHeader { round: 1, attempt: 2, step: 3, ..TensorHeader::new(kind, codec) }
 }
 
+/// What crosses a cut, and what returns: at the first one, and at that before the layers that stay with the labels.
+const CUTS: [[TensorKind; 2]; 2] = [
+    [TensorKind::Activations, TensorKind::CutGradient],
+    [TensorKind::TailActivations, TensorKind::TailGradient],
+];
+
 fn up(codec: ActivationCodec, shape: BatchShape, values: &[f32]) -> (TensorMessage, Option<Selection>) {
-    let header = header(TensorKind::Activations, codec.values);
+    encoded(TensorKind::Activations, codec, shape, values)
+}
+
+fn encoded(
+    kind: TensorKind,
+    codec: ActivationCodec,
+    shape: BatchShape,
+    values: &[f32],
+) -> (TensorMessage, Option<Selection>) {
+    let header = header(kind, codec.values);
     let labels: Vec<u32> = (0..shape.samples as u32).collect();
     encode_activations(header, codec, values.to_vec(), shape, &labels, &mut ChaCha12Rng::seed_from_u64(1))
 }
@@ -43,8 +58,11 @@ fn received(tensor: &TensorMessage) -> Result<TensorMessage, TensorError> {
 
 proptest! {
     #[test]
-    fn both_sides_agree_on_what_travels(codec in codecs(), gradients in codecs(), (shape, values) in batches()) {
-        let (sent, selection) = up(codec, shape, &values);
+    fn both_sides_agree_on_what_travels(
+        [activations, gradient] in proptest::sample::select(&CUTS[..]),
+        codec in codecs(), gradients in codecs(), (shape, values) in batches(),
+    ) {
+        let (sent, selection) = encoded(activations, codec, shape, &values);
         prop_assert_eq!(sent.wire_bytes(), activation_bytes(codec, shape, shape.samples));
         let here = decode_activations(received(&sent).expect("sound"), shape).expect("sound");
         prop_assert_eq!(&here.selection, &selection);
@@ -56,7 +74,7 @@ proptest! {
         }
 
         let reply = encode_gradient(
-            header(TensorKind::CutGradient, gradients.values), values.clone(), shape, here.selection.as_ref(),
+            header(gradient, gradients.values), values.clone(), shape, here.selection.as_ref(),
         );
         prop_assert_eq!(reply.wire_bytes(), gradient_bytes(gradients.values, codec.top_k, shape));
         let back = decode_gradient(received(&reply).expect("sound"), selection.as_ref()).expect("sound");
@@ -152,7 +170,7 @@ fn the_gradient_of_raw_inputs_is_a_bare_header() {
 
 #[test]
 fn states_and_probes_are_exact() {
-    for kind in [TensorKind::State, TensorKind::Probe, TensorKind::CutGradient] {
+    for kind in [TensorKind::State, TensorKind::Probe, TensorKind::Model, TensorKind::CutGradient] {
         let mut bytes = header(kind, Codec::F32).encode();
         assert!(TensorHeader::decode(&bytes).is_ok());
         bytes[7] = 1;

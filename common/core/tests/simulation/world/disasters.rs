@@ -26,6 +26,7 @@ impl World {
                     self.schedule(self.now + after, Happening::Start { edge });
                 }
             }
+            Fault::Slow { edge, slowness } => self.slowness[edge] = slowness,
             Fault::Start { edge } => self.start_edge(edge),
             Fault::CrashCloud { restart } if self.cloud.is_some() => {
                 self.cloud = None;

@@ -1,0 +1,108 @@
+//! A convolution's three directions, on slices: images outermost, then channels, rows, columns.
+//!
+//! They work on the rayon workers of the thread that calls them, and panic if a slice is not as long as a
+//! valid shape says.
+
+use pulp::{Arch, NullaryFnOnce};
+use rayon::prelude::*;
+
+use super::correlate::Correlate;
+use super::geometry::ConvShape;
+use super::lanes::Lanes;
+
+pub use super::weight_gradient::weight_gradient;
+
+/// Weights that are worth a thread of their own when they are reordered.
+const WEIGHTS_PER_THREAD: usize = 1 << 16;
+
+/// The output, from the input, the weights `[out, in / groups, kernel, kernel]` and the bias `[out]`.
+///
+/// # Panics
+/// If a slice is not as long as the shape says.
+pub fn output(shape: &ConvShape, input: &[f32], weights: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+    output_of(shape, input, weights, bias, false)
+}
+
+/// As [`output`], rectified if asked.
+pub(super) fn output_of(
+    shape: &ConvShape,
+    input: &[f32],
+    weights: &[f32],
+    bias: Option<&[f32]>,
+    rectify: bool,
+) -> Vec<f32> {
+    let mut output = vec![0.0; shape.lens()[2]];
+    Correlate { correlation: &shape.forward(), source: input, weights, bias, rectify }.run(&mut output);
+    output
+}
+
+/// The input's gradient, from the weights and the output's gradient.
+///
+/// # Panics
+/// If a slice is not as long as the shape says.
+pub fn input_gradient(shape: &ConvShape, weights: &[f32], gradient: &[f32]) -> Vec<f32> {
+    let [input_len, weight_len, _] = shape.lens();
+    assert_eq!(weights.len(), weight_len, "the weights' length");
+    let mut result = vec![0.0; input_len];
+    for (correlation, taps) in shape.backward() {
+        let weights = &turned(shape, weights, &taps);
+        Correlate { correlation: &correlation, source: gradient, weights, bias: None, rectify: false }
+            .run(&mut result);
+    }
+    result
+}
+
+/// Weights of some taps with input and output channels swapped:
+/// `[in, out / groups, taps]` of `[out, in / groups, kernel, kernel]`.
+fn turned(shape: &ConvShape, weights: &[f32], taps: &[usize]) -> Vec<f32> {
+    let (inputs, outputs) = (shape.in_channels / shape.groups, shape.out_channels / shape.groups);
+    let row = outputs * taps.len();
+    let mut result = vec![0.0; shape.in_channels * row];
+    let rows = result.par_chunks_mut(row).with_min_len(WEIGHTS_PER_THREAD.div_ceil(row)).enumerate();
+    rows.for_each(|(channel, row)| {
+        let (group, input) = (channel / inputs, channel % inputs);
+        for (output, result) in row.chunks_exact_mut(taps.len()).enumerate() {
+            let kernel = ((group * outputs + output) * inputs + input) * shape.taps();
+            let kernel = &weights[kernel..][..shape.taps()];
+            for (result, tap) in result.iter_mut().zip(taps) {
+                *result = kernel[*tap];
+            }
+        }
+    });
+    result
+}
+
+/// The bias's gradient: the sum of the output's gradient over images and places, channel by channel.
+///
+/// # Panics
+/// If the slice is not as long as the shape says.
+pub fn bias_gradient(shape: &ConvShape, gradient: &[f32]) -> Vec<f32> {
+    let [height, width] = shape.output();
+    let plane = height * width;
+    assert_eq!(gradient.len(), shape.lens()[2], "the gradient's length");
+    let arch = Arch::new();
+    let channels = (0..shape.out_channels).into_par_iter().with_min_len(8);
+    channels.map(|channel| arch.dispatch(BiasGradient { shape, plane, gradient, channel })).collect()
+}
+
+/// One channel's bias.
+struct BiasGradient<'a> {
+    shape: &'a ConvShape,
+    plane: usize,
+    gradient: &'a [f32],
+    channel: usize,
+}
+
+impl NullaryFnOnce for BiasGradient<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn call(self) -> f32 {
+        let Self { shape, plane, gradient, channel } = self;
+        let mut sum = Lanes::ZERO;
+        for image in 0..shape.batch {
+            sum.add(&gradient[(image * shape.out_channels + channel) * plane..][..plane], |value| value);
+        }
+        sum.total()
+    }
+}

@@ -1,0 +1,194 @@
+//! What a convolution reads where: the forward pass and the input gradient are the same kind of sum over
+//! displaced maps.
+
+use thiserror::Error;
+
+/// Sizes of a convolution with a square kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvShape {
+    /// Images.
+    pub batch: usize,
+    /// Channels of the input.
+    pub in_channels: usize,
+    /// Channels of the output.
+    pub out_channels: usize,
+    /// Side of the kernel.
+    pub kernel: usize,
+    /// Pixels from one place of the kernel to the next, in both directions.
+    pub stride: usize,
+    /// Zeros on each side of the input.
+    pub padding: usize,
+    /// Groups, of which each takes its own share of the input's channels to its own of the output's.
+    pub groups: usize,
+    /// Height and width of the input's planes.
+    pub input: [usize; 2],
+}
+
+/// There is no such convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ConvShapeError {
+    /// A size of zero.
+    #[error("a convolution needs sizes above zero: {0:?}")]
+    Zero(ConvShape),
+    /// Channels that cannot be divided into the groups.
+    #[error("{0:?}: the groups must divide both numbers of channels")]
+    Groups(ConvShape),
+    /// A kernel that does not fit.
+    #[error("{0:?}: the kernel must fit into the padded input")]
+    Kernel(ConvShape),
+}
+
+impl ConvShape {
+    /// The same sizes, if there is such a convolution.
+    pub fn checked(self) -> Result<Self, ConvShapeError> {
+        let Self { batch, in_channels, out_channels, kernel, stride, padding, groups, input } = self;
+        let sizes = [batch, in_channels, out_channels, kernel, stride, groups, input[0], input[1]];
+        if sizes.contains(&0) {
+            return Err(ConvShapeError::Zero(self));
+        }
+        if in_channels % groups != 0 || out_channels % groups != 0 {
+            return Err(ConvShapeError::Groups(self));
+        }
+        if input.iter().any(|side| side + 2 * padding < kernel) {
+            return Err(ConvShapeError::Kernel(self));
+        }
+        Ok(self)
+    }
+
+    /// Height and width of the output's planes: `(side + 2 padding - kernel) / stride + 1`.
+    pub fn output(&self) -> [usize; 2] {
+        self.input.map(|side| (side + 2 * self.padding - self.kernel) / self.stride + 1)
+    }
+
+    pub(super) fn taps(&self) -> usize {
+        self.kernel * self.kernel
+    }
+
+    /// Values in the input, the weights and the output.
+    pub fn lens(&self) -> [usize; 3] {
+        let plane = |[height, width]: [usize; 2]| height * width;
+        [
+            self.batch * self.in_channels * plane(self.input),
+            self.out_channels * (self.in_channels / self.groups) * self.taps(),
+            self.batch * self.out_channels * plane(self.output()),
+        ]
+    }
+
+    /// The forward pass: input to output.
+    pub(super) fn forward(&self) -> Correlation {
+        let displacement = |tap: usize| tap as isize - self.padding as isize;
+        Correlation {
+            batch: self.batch,
+            groups: self.groups,
+            sources: self.in_channels / self.groups,
+            results: self.out_channels / self.groups,
+            source: self.input,
+            result: self.output(),
+            grid: self.output(),
+            stride: self.stride,
+            taps: (0..self.taps())
+                .map(|tap| [displacement(tap / self.kernel), displacement(tap % self.kernel)])
+                .collect(),
+            spread: 1,
+            first: [0, 0],
+        }
+    }
+
+    /// The input gradient: output's gradient to input's. With a stride, input pixels fall into
+    /// `stride * stride` classes, each of which meets taps of its own; each is returned with these.
+    pub(super) fn backward(&self) -> impl Iterator<Item = (Correlation, Vec<usize>)> {
+        let shape = *self;
+        (0..shape.stride * shape.stride).filter_map(move |class| {
+            let first = [class / shape.stride, class % shape.stride];
+            let grid =
+                [0, 1].map(|axis| shape.input[axis].saturating_sub(first[axis]).div_ceil(shape.stride));
+            // Input pixel y meets output pixel (y + padding - tap) / stride, where that is whole.
+            let displacement = |axis: usize, tap: usize| {
+                let (distance, stride) =
+                    ((first[axis] + shape.padding) as isize - tap as isize, shape.stride as isize);
+                (distance.rem_euclid(stride) == 0).then(|| distance.div_euclid(stride))
+            };
+            let met: Vec<(usize, [isize; 2])> = (0..shape.taps())
+                .filter_map(|tap| {
+                    let [y, x] = [tap / shape.kernel, tap % shape.kernel];
+                    Some((tap, [displacement(0, y)?, displacement(1, x)?]))
+                })
+                .collect();
+            if grid.contains(&0) || met.is_empty() {
+                return None;
+            }
+            let (indices, taps) = met.into_iter().unzip();
+            let correlation = Correlation {
+                batch: shape.batch,
+                groups: shape.groups,
+                sources: shape.out_channels / shape.groups,
+                results: shape.in_channels / shape.groups,
+                source: shape.output(),
+                result: shape.input,
+                grid,
+                stride: 1,
+                taps,
+                spread: shape.stride,
+                first,
+            };
+            Some((correlation, indices))
+        })
+    }
+}
+
+/// For every group, image, result channel and place `(y, x)` of a grid:
+///
+/// ```text
+/// result[first + spread * (y, x)] = sum over channels, taps of weight * source[stride * (y, x) + tap]
+/// ```
+///
+/// with zeros around the source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Correlation {
+    pub(super) batch: usize,
+    pub(super) groups: usize,
+    /// Channels of the source per group.
+    pub(super) sources: usize,
+    /// Channels of the result per group.
+    pub(super) results: usize,
+    /// Height and width of the source's planes.
+    pub(super) source: [usize; 2],
+    /// Height and width of the result's planes.
+    pub(super) result: [usize; 2],
+    /// Places to compute.
+    pub(super) grid: [usize; 2],
+    pub(super) stride: usize,
+    pub(super) taps: Vec<[isize; 2]>,
+    pub(super) spread: usize,
+    pub(super) first: [usize; 2],
+}
+
+impl Correlation {
+    /// Factors of each sum.
+    pub(super) fn depth(&self) -> usize {
+        self.sources * self.taps.len()
+    }
+
+    /// Places of the grid.
+    pub(super) fn places(&self) -> usize {
+        self.grid[0] * self.grid[1]
+    }
+
+    pub(super) fn source_plane(&self) -> usize {
+        self.source[0] * self.source[1]
+    }
+
+    pub(super) fn result_plane(&self) -> usize {
+        self.result[0] * self.result[1]
+    }
+
+    /// Values of one image, all groups.
+    pub(super) fn source_image(&self) -> usize {
+        self.groups * self.sources * self.source_plane()
+    }
+
+    /// As [`Correlation::source_image`].
+    pub(super) fn result_image(&self) -> usize {
+        self.groups * self.results * self.result_plane()
+    }
+}
