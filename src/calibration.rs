@@ -82,7 +82,7 @@ pub(crate) fn calibrate(
 }
 
 /// The batch itself, half of it and a quarter, where these are different.
-fn batch_sizes(batch: usize) -> Vec<usize> {
+pub(crate) fn batch_sizes(batch: usize) -> Vec<usize> {
     let mut sizes: Vec<usize> = [batch, batch / 2, batch / 4].into_iter().filter(|size| *size >= 1).collect();
     sizes.dedup();
     sizes

@@ -1,12 +1,14 @@
 //! Everything about an experiment that is known, and can be wrong, before anything is started.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use partway_cloud::model_file;
-use partway_core::config::{Config, ConfigError, EvaluateAt, SampleShape, Whole};
+use partway_core::config::{Config, ConfigError, DeviceFile, EvaluateAt, LinkTrace, SampleShape, Whole};
 use partway_core::coordinator::Settings;
 use partway_core::model::{LayerState, ModelCost, ModelSpec};
 use partway_core::profile::DeviceProfile;
@@ -15,6 +17,8 @@ use thiserror::Error;
 
 /// No configuration or model file is longer than this.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
+/// No trace is longer than this.
+const MAX_TRACE_BYTES: u64 = 64 << 20;
 
 /// Which experiment, on the command line.
 #[derive(Clone, Debug, Args)]
@@ -39,6 +43,10 @@ pub(crate) struct Experiment {
     pub(crate) dataset: Dataset,
     /// Which training samples each edge gets, in name order.
     pub(crate) parts: Vec<(String, Vec<usize>)>,
+    /// The devices of the virtual clock, by the paths of their files.
+    pub(crate) devices: BTreeMap<PathBuf, Arc<DeviceFile>>,
+    /// The rates over time of links, by the paths of their files.
+    pub(crate) traces: BTreeMap<PathBuf, Arc<LinkTrace>>,
 }
 
 /// Why an experiment cannot be started.
@@ -86,6 +94,8 @@ impl Experiment {
     pub(crate) fn load(args: &ExperimentArgs) -> Result<Self, ExperimentError> {
         let file = &args.config;
         let mut config = read_config(file, &args.sets)?;
+        config.apply_links(read_text)?;
+        let (devices, traces) = (config.apply_devices(read_text)?, config.traces(read_trace)?);
         let dataset = partway_datasets::from_config(&config).map_err(|source| {
             let dataset = config.data.dataset.to_string();
             ExperimentError::Data { file: file.clone(), dataset, source: Box::new(source) }
@@ -98,7 +108,7 @@ impl Experiment {
         }
         let parts = partway_datasets::partition_for(&config, &dataset.train)
             .map_err(|source| ExperimentError::Partition { file: file.clone(), source })?;
-        let experiment = Self { cost: ModelCost::of(&spec), config, spec, dataset, parts };
+        let experiment = Self { cost: ModelCost::of(&spec), config, spec, dataset, parts, devices, traces };
         // Depths are checked there; no profile changes that.
         experiment.settings(DeviceProfile::default())?;
         Ok(experiment)
@@ -136,6 +146,19 @@ pub(crate) fn read_model(file: &Path) -> io::Result<String> {
     read_limited(file, MAX_CONFIG_BYTES)?.ok_or_else(|| {
         io::Error::other(format!("it is longer than {MAX_CONFIG_BYTES} bytes: give a TOML file of layers"))
     })
+}
+
+/// Reads a link's or a device's file.
+fn read_text(file: &Path) -> io::Result<String> {
+    let too_long =
+        || io::Error::other(format!("it is longer than {MAX_CONFIG_BYTES} bytes: give a TOML file"));
+    read_limited(file, MAX_CONFIG_BYTES)?.ok_or_else(too_long)
+}
+
+/// Reads a trace.
+pub(crate) fn read_trace(file: &Path) -> io::Result<String> {
+    let too_long = || io::Error::other(format!("it is longer than {MAX_TRACE_BYTES} bytes: give a CSV file"));
+    read_limited(file, MAX_TRACE_BYTES)?.ok_or_else(too_long)
 }
 
 /// The file's text, unless it is longer than `most` bytes.

@@ -1,7 +1,8 @@
 //! Partway: the experiment runner.
 //!
 //! `partway run` is the whole experiment on one machine: it reads the configuration ([`experiment`]),
-//! calibrates ([`calibration`]) and starts itself again as a coordinator and as edges ([`run`]).
+//! calibrates ([`calibration`]) and starts itself again as a coordinator and as edges ([`run`]); under the
+//! virtual clock all of them are in this process ([`virtual_fleet`]).
 //! `partway plan` prints what such a run would be planned as ([`plan`]), `partway report` makes a page of
 //! what it left behind ([`report`]), `partway compare` puts several side by side ([`compare`]). `partway data`
 //! looks at data, deals it out and downloads it ([`data`]).
@@ -22,6 +23,7 @@ mod report;
 mod run;
 mod statistics;
 mod table;
+mod virtual_fleet;
 
 use std::process::ExitCode;
 

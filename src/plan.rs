@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use partway_core::config::{Clock, Config, ConfigError, DeviceKind, EdgeConfig, Mbps};
+use partway_core::config::{Clock, Config, ConfigError, DeviceFile, DeviceKind, EdgeConfig, Mbps};
 use partway_core::coordinator::{Cuts, Outlook, Settings, forecast_edges};
 use partway_core::link::ASSUMED_BYTES_PER_S;
 use partway_core::plan::{Plan, PlanError};
@@ -186,7 +186,10 @@ fn read_profile(key: &str, path: &Path) -> Result<DeviceProfile, PlanningError> 
         Ok(text) => text,
         Err(source) => return Err(PlanningError::Read { key, path, source }),
     };
-    toml::from_str(&text).map_err(|error| PlanningError::Profile { key, path, reason: error.to_string() })
+    match DeviceFile::parse(&text, &path.display().to_string()) {
+        Ok(device) => Ok(device.profile),
+        Err(error) => Err(PlanningError::Profile { key, path, reason: error.to_string() }),
+    }
 }
 
 #[cfg(test)]

@@ -5,15 +5,15 @@ mod emulation;
 mod folder;
 pub(crate) mod layout;
 pub(crate) mod processes;
-mod progress;
+pub(crate) mod progress;
 mod summary;
-mod supervise;
-mod tracker;
+pub(crate) mod supervise;
+pub(crate) mod tracker;
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use partway_core::config::{Config, ConfigError, Fraction, ModelSource, Share};
+use partway_core::config::{Clock, Config, ConfigError, Fraction, ModelSource, Share};
 use partway_core::holdout::held_out;
 
 use self::folder::RunFolder;
@@ -23,7 +23,7 @@ use self::supervise::{End, supervise};
 use crate::calibration::{calibrate, devices};
 use crate::experiment::{Experiment, ExperimentArgs};
 use crate::failure::Failure;
-use crate::{output, report};
+use crate::{output, report, virtual_fleet};
 
 /// With more classes than this their names are only in the outputs.
 const NAMED_CLASSES: usize = 20;
@@ -39,12 +39,25 @@ pub(crate) struct RunArgs {
     /// Continue the run in that folder from its last checkpoint
     #[arg(long)]
     pub(crate) resume: bool,
+    /// Virtual clock: threads that compute tensors; results are the same for any number [default: all that
+    /// this machine has]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
 }
 
 /// Runs the experiment.
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let experiment = Experiment::load(&args.experiment).map_err(Failure::wrong)?;
-    let devices = devices(&experiment.config).map_err(Failure::wrong)?;
+    let clock = experiment.config.clock;
+    if clock == Clock::Wall && args.threads.is_some() {
+        let reason =
+            "--threads is for `clock = \"virtual\"` only; set `cloud.threads` and `edge.threads` instead";
+        return Err(Failure::Wrong(reason.into()));
+    }
+    let devices = match clock {
+        Clock::Wall => devices(&experiment.config).map_err(Failure::wrong)?,
+        Clock::Virtual => Vec::new(),
+    };
     let name = experiment.config.name.as_str();
     let root = args.out.clone().unwrap_or_else(|| Path::new("runs").join(name));
     let config = experiment.config.to_toml();
@@ -65,13 +78,22 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         Ok((device.kind(), profile))
     });
     let profiles = profiles.collect::<Result<Vec<_>, _>>()?;
-    folder.fill(&experiment, init.as_ref(), &profiles).map_err(Failure::failed)?;
-
     let target = experiment.config.training.target_accuracy.map(Share::get);
-    let edges = experiment.parts.iter().map(|(name, _)| name.clone()).collect();
-    // The processes have read their own parts; this one needs no samples and weights any more.
-    drop((experiment, init));
-    let ended = supervise(&folder.layout, edges, args.resume);
+    folder.describe(&experiment).map_err(Failure::failed)?;
+    let ended = match clock {
+        Clock::Wall => {
+            folder.fill(&experiment, init.as_ref(), &profiles).map_err(Failure::failed)?;
+            let edges = experiment.parts.iter().map(|(name, _)| name.clone()).collect();
+            // The processes have read their own parts; this one needs no samples and weights any more.
+            drop((experiment, init));
+            supervise(&folder.layout, edges, args.resume)
+        }
+        Clock::Virtual => {
+            let threads = args.threads.map_or_else(processors, usize::from);
+            let interrupted = virtual_fleet::watch_for_interrupts()?;
+            virtual_fleet::run(experiment, init, &folder.layout, args.resume, threads, &interrupted)
+        }
+    };
     write_report(&folder.layout);
     let ended = ended.map_err(|failure| match failure {
         Failure::Failed(reason) if folder.is_resumable() => Failure::Failed(format!(
@@ -104,11 +126,16 @@ fn keep_inputs(config: &Config, layout: &Layout) -> Result<(), ConfigError> {
         ModelSource::Arch(_) => None,
     };
     let data = &config.data;
-    let inputs = [
-        ("model.file", model),
-        ("data.path", data.path.as_ref()),
-        ("data.test_path", data.test_path.as_ref()),
+    let mut inputs = vec![
+        ("model.file".to_owned(), model),
+        ("data.path".to_owned(), data.path.as_ref()),
+        ("data.test_path".to_owned(), data.test_path.as_ref()),
+        ("cloud.profile".to_owned(), config.cloud.profile.as_ref()),
     ];
+    for (index, edge) in config.edge.iter().enumerate() {
+        let files = [("profile", &edge.profile), ("link", &edge.link), ("trace", &edge.trace)];
+        inputs.extend(files.map(|(key, path)| (format!("edge[{index}].{key}"), path.as_ref())));
+    }
     for (key, path) in inputs {
         if let Some(path) = path.filter(|path| layout.replaces(path)) {
             let reason = format!(
@@ -116,7 +143,7 @@ fn keep_inputs(config: &Config, layout: &Layout) -> Result<(), ConfigError> {
                  or choose another folder with --out",
                 layout.root().display()
             );
-            return Err(config.refuse_path(key, path, reason));
+            return Err(config.refuse_path(&key, path, reason));
         }
     }
     Ok(())
@@ -134,7 +161,7 @@ fn write_report(layout: &Layout) {
 
 /// Says what is about to run, and what this machine cannot do for it.
 fn introduce(experiment: &Experiment) {
-    let Experiment { config, spec, cost, dataset, parts } = experiment;
+    let Experiment { config, spec, cost, dataset, parts, .. } = experiment;
     let training = &config.training;
     let model = match &config.model.source {
         ModelSource::Arch(arch) => arch.to_string(),
@@ -169,10 +196,15 @@ fn introduce(experiment: &Experiment) {
         output::print(&format!("classes: {}", numbered.collect::<Vec<_>>().join(", ")));
     }
     output::print(&partway_datasets::partition::table(&names, &indices, labels, classes));
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    for warning in emulation::warnings(config, processors) {
-        output::note(&format!("warning: {warning}"));
+    if config.clock == Clock::Wall {
+        for warning in emulation::warnings(config, processors()) {
+            output::note(&format!("warning: {warning}"));
+        }
     }
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// How many samples the edges evaluate on, all together.
@@ -214,6 +246,7 @@ mod tests {
             },
             out: Some("runs/a b".into()),
             resume: false,
+            threads: None,
         };
         assert_eq!(
             resume_command(&args),

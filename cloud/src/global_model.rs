@@ -10,10 +10,10 @@ use partway_model::{Compute, Half};
 use std::sync::Arc;
 
 /// Samples that are evaluated at once.
-const CHUNK: usize = 250;
+pub const CHUNK: usize = 250;
 
-/// Averages full models, each given in parts.
-pub(crate) fn aggregate(
+/// Averages full models, each given in parts: the answer to `Job::Aggregate`.
+pub fn aggregate(
     spec: &ModelSpec,
     round: u32,
     models: Vec<(f64, Vec<LayerState>)>,
@@ -31,17 +31,21 @@ pub(crate) fn aggregate(
 }
 
 /// What evaluates the global model: the cloud's test set and a thread of its own.
-#[derive(Clone)]
-pub(crate) struct Evaluator {
-    pub(crate) spec: Arc<ModelSpec>,
-    pub(crate) optimizer: Optimizer,
-    pub(crate) test: Arc<Samples>,
-    pub(crate) compute: Compute,
+#[derive(Clone, Debug)]
+pub struct Evaluator {
+    /// The model.
+    pub spec: Arc<ModelSpec>,
+    /// Says how many moments a state has.
+    pub optimizer: Optimizer,
+    /// The test set.
+    pub test: Arc<Samples>,
+    /// What computes.
+    pub compute: Compute,
 }
 
 impl Evaluator {
     /// Accuracy and loss of the global model that round `round` ended with.
-    pub(crate) fn evaluate(&self, round: u32, state: &LayerState, standardizer: &Standardizer) -> Computed {
+    pub fn evaluate(&self, round: u32, state: &LayerState, standardizer: &Standardizer) -> Computed {
         self.score(round, state, standardizer).unwrap_or_else(|error| Computed::Failed {
             reason: format!("evaluation after round {}: {error}", round + 1),
         })

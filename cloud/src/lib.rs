@@ -1,15 +1,19 @@
 //! The coordinator daemon: drives the coordinator's state machine with a real clock, QUIC and tensors,
 //! and keeps the run's record.
 //!
-//! [`serve`] is the event loop, [`record`] what a run leaves behind.
+//! [`serve`] is the event loop, [`record`] what a run leaves behind. Apart from it stand the parts that a
+//! virtual clock drives as well: [`replica`] and [`global_model`] compute, [`outputs`] writes.
 
 mod atomic_file;
 pub mod checkpoint;
-mod global_model;
+pub mod global_model;
 pub mod model_file;
+pub mod outputs;
 pub mod record;
+pub mod replica;
 mod serve;
 pub mod state_folder;
 mod workers;
 
-pub use serve::{Ended, ServeError, ServeOptions, serve};
+pub use outputs::Ended;
+pub use serve::{ServeError, ServeOptions, serve};

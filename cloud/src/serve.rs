@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,6 @@ use partway_core::standardize::Standardizer;
 use partway_core::wire::{EdgeMessage, MessageError, message};
 use partway_core::workload;
 use partway_datasets::Samples;
-use partway_model::memory::peak_rss_bytes;
 use partway_model::{Compute, ComputeError};
 use partway_net::peer::{BodyLimit, Peer, PeerEvent};
 use partway_net::timer::expired;
@@ -28,10 +27,10 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::checkpoint::{self, CheckpointError};
 use crate::global_model::{self, Evaluator};
-use crate::record::{RecordError, RunFacts, RunRecord, Summary};
-use crate::workers::{Blueprint, Done, Workers};
+use crate::outputs::{Begun, Ended, Outputs, OutputsError};
+use crate::replica::Blueprint;
+use crate::workers::{Done, Workers};
 
 /// Events that may wait for the loop.
 const QUEUE: usize = 1024;
@@ -65,20 +64,6 @@ pub struct ServeOptions {
     pub resume: bool,
 }
 
-/// How it ended.
-#[derive(Debug)]
-pub enum Ended {
-    /// The target was met or the rounds are done.
-    Finished(Box<Summary>),
-    /// The run failed.
-    Aborted {
-        /// Why and what to do.
-        reason: String,
-    },
-    /// It was interrupted and can be resumed.
-    Interrupted,
-}
-
 /// The coordinator could not start, or lost its own disk or threads.
 #[derive(Debug, Error)]
 pub enum ServeError {
@@ -91,21 +76,12 @@ pub enum ServeError {
     /// The workers cannot be started.
     #[error(transparent)]
     Compute(#[from] ComputeError),
-    /// A checkpoint cannot be read or written.
+    /// The run's outputs cannot be read or written.
     #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// The run's record cannot be written.
-    #[error(transparent)]
-    Record(#[from] RecordError),
+    Outputs(#[from] OutputsError),
     /// What is to be said does not fit a control message.
     #[error("a message to an edge cannot be sent: {0}")]
     Message(#[from] MessageError),
-    /// `resume` was asked for and there is nothing to resume.
-    #[error("{}: there is no checkpoint to resume from; leave out --resume to start anew", out.display())]
-    NothingToResume {
-        /// The folder.
-        out: PathBuf,
-    },
 }
 
 /// What the loop waits for, beside its peers.
@@ -160,7 +136,7 @@ pub async fn serve(
         }
     };
     let peers = std::mem::take(&mut driver.peers);
-    let ended = outcome.and_then(|outcome| driver.end(outcome));
+    let ended = outcome.and_then(|outcome| Ok(driver.outputs.end(outcome)?));
     // After a full disk, as after an interruption, edges wait for the coordinator's return.
     say_goodbye(&peers, !matches!(ended, Ok(Ended::Finished(_) | Ended::Aborted { .. }))).await;
     drop(stop_listening);
@@ -186,10 +162,8 @@ struct Driver<E> {
     next_evaluation: Option<(u32, Arc<LayerState>, Standardizer)>,
     spec: Arc<ModelSpec>,
     inputs: mpsc::Sender<Input>,
-    record: RunRecord,
+    outputs: Outputs,
     on_event: E,
-    out: PathBuf,
-    keep: usize,
 }
 
 impl<E: FnMut(&Event)> Driver<E> {
@@ -214,8 +188,10 @@ impl<E: FnMut(&Event)> Driver<E> {
         };
         let CloudConfig { device, workers, threads, .. } = &config.cloud;
         let workers = Workers::start(*device, workers.get(), threads.get(), &blueprint, done)?;
-        let restored = if resume { Some(restore(&out, &spec, moments)?) } else { None };
-        let record = begin_record(&out, &config, &settings, restored.as_ref())?;
+        let Begun { outputs, checkpoint, warnings } = Outputs::begin(&out, &config, &settings, resume)?;
+        for warning in warnings {
+            eprintln!("warning: {warning}");
+        }
         let given =
             init.map(|weights| Checkpoint::before_training(weights.with_zero_moments(&spec, moments)));
         let body_limit = workload::largest_body_bytes(&spec, settings.batch_size, moments) as usize;
@@ -228,7 +204,7 @@ impl<E: FnMut(&Event)> Driver<E> {
         };
         let begun = Instant::now();
         Ok(Self {
-            coordinator: Coordinator::new(begun.elapsed(), settings, restored.or(given)),
+            coordinator: Coordinator::new(begun.elapsed(), settings, checkpoint.or(given)),
             begun,
             timer: None,
             peers: BTreeMap::new(),
@@ -241,10 +217,8 @@ impl<E: FnMut(&Event)> Driver<E> {
             next_evaluation: None,
             spec,
             inputs,
-            record,
+            outputs,
             on_event,
-            out,
-            keep: config.fleet.keep.get(),
         })
     }
 
@@ -253,7 +227,7 @@ impl<E: FnMut(&Event)> Driver<E> {
     }
 
     fn record(&mut self, event: &Event) -> Result<(), ServeError> {
-        self.record.write(event)?;
+        self.outputs.write(event)?;
         (self.on_event)(event);
         Ok(())
     }
@@ -280,9 +254,7 @@ impl<E: FnMut(&Event)> Driver<E> {
                 }
                 Action::Compute(job) => self.compute(job),
                 Action::SetTimer(at) => self.timer = at,
-                Action::Checkpoint(checkpoint) => {
-                    checkpoint::write(&self.out, &checkpoint, self.keep, &self.spec)?;
-                }
+                Action::Checkpoint(checkpoint) => self.outputs.checkpoint(&checkpoint)?,
                 Action::Emit(event) => self.record(&event)?,
                 Action::Finish(outcome) => return Ok(Some(outcome)),
             }
@@ -398,53 +370,6 @@ impl<E: FnMut(&Event)> Driver<E> {
             }
         }
     }
-
-    /// Completes the record.
-    fn end(self, outcome: Option<Outcome>) -> Result<Ended, ServeError> {
-        let state = match &outcome {
-            Some(Outcome::Finished { state, .. }) => Some(&**state),
-            _ => None,
-        };
-        let summary = self.record.finish(state, &self.spec, peak_rss_bytes())?;
-        Ok(match outcome {
-            Some(Outcome::Finished { .. }) => Ended::Finished(Box::new(summary)),
-            Some(Outcome::Aborted { reason }) => Ended::Aborted { reason },
-            None => Ended::Interrupted,
-        })
-    }
-}
-
-/// The newest checkpoint.
-fn restore(out: &Path, spec: &ModelSpec, moments: usize) -> Result<Checkpoint, ServeError> {
-    let latest = checkpoint::read_latest(out, spec, moments)?;
-    for warning in &latest.skipped {
-        eprintln!("warning: {warning}");
-    }
-    latest.checkpoint.ok_or_else(|| ServeError::NothingToResume { out: out.to_owned() })
-}
-
-fn begin_record(
-    out: &Path,
-    config: &Config,
-    settings: &Settings,
-    restored: Option<&Checkpoint>,
-) -> Result<RunRecord, ServeError> {
-    let facts = RunFacts {
-        name: config.name.as_str().to_owned(),
-        clock: config.clock,
-        seed: settings.seed,
-        batch_size: settings.batch_size,
-        topology: settings.topology,
-    };
-    let Some(checkpoint) = restored else {
-        checkpoint::clear(out)?;
-        return Ok(RunRecord::create(out, facts)?);
-    };
-    let resumed = RunRecord::resume(out, facts, checkpoint.rounds)?;
-    if resumed.unreadable > 0 {
-        eprintln!("warning: {} earlier events cannot be read and are missing", resumed.unreadable);
-    }
-    Ok(resumed.record)
 }
 
 /// Lets edges read the last words; a run that can be resumed has none, so that they wait for its return.

@@ -1,6 +1,7 @@
 //! An edge's layers as states: those before the cut and, where the labels stay there, the last ones.
 
 use partway_core::model::{LayerState, ModelSpec};
+use partway_model::Half;
 
 /// What an edge has of a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,6 +13,11 @@ pub(crate) struct ClientModel {
 }
 
 impl ClientModel {
+    /// A copy of what is trained.
+    pub(crate) fn of(head: &Half, tail: Option<&Half>) -> Self {
+        Self { head: head.state(), tail: tail.map(Half::state) }
+    }
+
     /// What the cloud has sent, in any order; without anything, a client-side model of no layers.
     pub(crate) fn received(blocks: Vec<LayerState>, moments: usize) -> Self {
         let (mut heads, mut tails): (Vec<_>, Vec<_>) =

@@ -1,18 +1,23 @@
 //! The edge worker: drives the participant's state machine with a real clock, QUIC and tensors.
 //!
-//! [`join`] is the whole worker. `session` is its event loop, `worker` its compute thread, and
-//! `state_folder` what it keeps across a crash.
+//! [`join`] is the whole worker. `session` is its event loop, [`Worker`] what its compute thread does, and
+//! `state_folder` what it keeps across a crash. A virtual clock drives [`Worker::in_memory`].
 
 mod client_model;
 mod emulation;
 mod evaluation;
 pub mod profile;
 mod reading;
+mod rounds;
 mod session;
 mod state_folder;
+mod tapes;
+mod training;
 mod worker;
 
 pub use emulation::Emulation;
 pub use reading::ReadingArgs;
 pub use session::{JoinError, JoinOptions, join};
 pub use state_folder::FolderError;
+pub use tapes::TapeBudget;
+pub use worker::Worker;

@@ -53,7 +53,7 @@ pub fn calibrate_device(kind: DeviceKind) -> Result<Calibration, CalibrationErro
         measurements.extend(measure(&Arc::new(spec), optimizer, &batches, BUDGET, &compute)?);
     }
     let mut profile = fit(&measurements)?;
-    profile.source = format!("calibrated on this device: {}, one thread", compute.name());
+    profile.source = format!("calibrated on {}", compute.name());
     Ok(Calibration { errors: profile.fit_errors(&measurements), profile })
 }
 

@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::Emulation;
+use crate::emulation::Speed;
 use crate::state_folder::{FolderError, StateFolder};
 use crate::worker::Worker;
 
@@ -131,7 +132,7 @@ pub async fn join(
         None => None,
     };
     let request = training_request(&options, &shard);
-    let speed = options.emulation.as_ref().map(|emulation| emulation.speed);
+    let speed = options.emulation.as_ref().map(Speed::starting);
     let restored = folder.restore();
     let worker = Worker::new(options.name.clone(), shard, folder, compute, speed);
     let (inputs, mut input) = mpsc::channel(QUEUE);

@@ -1,11 +1,11 @@
-//! The compute thread: the participant's jobs on real tensors, one after the other.
+//! An edge's jobs on real tensors, one after the other.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use partway_core::codec::{BatchShape, Selection, TopK};
+use partway_core::codec::{BatchShape, TopK};
 use partway_core::holdout::ShardSplit;
-use partway_core::model::{LayerState, ModelSpec};
+use partway_core::model::LayerState;
 use partway_core::participant::{Completed, Computed, Job};
 use partway_core::standardize::{Standardizer, Transform};
 use partway_core::statistics::{self, ChannelStatistics};
@@ -15,49 +15,27 @@ use partway_core::wire::{
 };
 use partway_datasets::{BatchOrder, Samples};
 use partway_model::memory::peak_rss_bytes;
-use partway_model::{Compute, Half, Outcome, Pending, Spent, StepContext, StepError};
+use partway_model::{Compute, Half, Outcome, Spent, StepContext, StepError};
 
 use crate::client_model::ClientModel;
-use crate::emulation::stretched;
+use crate::emulation::{Speed, stretched};
 use crate::evaluation::HeldOut;
+use crate::rounds::Rounds;
 use crate::state_folder::StateFolder;
+use crate::tapes::TapeBudget;
+use crate::training::{Training, Waiting};
 
 /// What an edge computes with.
-pub(crate) struct Worker {
+pub struct Worker {
     name: String,
     shard: Arc<Samples>,
-    folder: StateFolder,
+    rounds: Rounds,
     compute: Compute,
     /// Emulated speed, if any.
-    speed: Option<f64>,
+    speed: Option<Speed>,
+    /// What bounds the forward passes that wait, if anything.
+    tapes: Option<TapeBudget>,
     training: Option<Training>,
-}
-
-/// What there is once the model is known.
-struct Training {
-    session: u64,
-    seed: u64,
-    spec: Arc<ModelSpec>,
-    assignment: Box<Assignment>,
-    standardizer: Standardizer,
-    /// Which samples are trained on, and which are evaluated on.
-    split: ShardSplit,
-    order: BatchOrder,
-    /// Layers `[0, c)`.
-    head: Option<Half>,
-    /// Where the labels stay here: the last layers.
-    tail: Option<Half>,
-    /// The step that waits for the cloud.
-    waiting: Option<Waiting>,
-}
-
-/// A forward pass that waits for its gradient.
-struct Waiting {
-    step: u32,
-    pending: Pending,
-    labels: Vec<u32>,
-    /// Which activations travelled, if not all.
-    selection: Option<Selection>,
 }
 
 impl Worker {
@@ -66,13 +44,30 @@ impl Worker {
         shard: Arc<Samples>,
         folder: StateFolder,
         compute: Compute,
-        speed: Option<f64>,
+        speed: Option<Speed>,
     ) -> Self {
-        Self { name, shard, folder, compute, speed, training: None }
+        let rounds = Rounds::Folder(folder);
+        Self { name, shard, rounds, compute, speed, tapes: None, training: None }
+    }
+
+    /// An edge that lives as long as this process, which it may share with others: it keeps its rounds in
+    /// memory, and nothing is emulated.
+    pub fn in_memory(name: String, shard: Arc<Samples>, compute: Compute, tapes: TapeBudget) -> Self {
+        let rounds = Rounds::Memory(Box::default());
+        Self { name, shard, rounds, compute, speed: None, tapes: Some(tapes), training: None }
+    }
+
+    /// Computes on the workers of `compute` from now on, which must be of the same device.
+    pub fn move_to(&mut self, compute: &Compute) {
+        self.compute = compute.clone();
+        if let Some(training) = &mut self.training {
+            let halves = training.head.iter_mut().chain(&mut training.tail);
+            halves.for_each(|half| half.move_to(compute));
+        }
     }
 
     /// Does a job. What cannot be done is an answer too.
-    pub(crate) fn handle(&mut self, job: Job) -> Computed {
+    pub fn handle(&mut self, job: Job) -> Computed {
         self.compute_job(job).unwrap_or_else(|reason| Computed::Failed { reason })
     }
 
@@ -113,7 +108,7 @@ impl Worker {
         assignment: Box<Assignment>,
         standardizer: Standardizer,
     ) -> Result<Computed, String> {
-        self.folder.begin_session(assignment.session).map_err(|error| error.to_string())?;
+        self.rounds.begin_session(assignment.session).map_err(|error| error.to_string())?;
         let split = self.split(&assignment);
         let order = BatchOrder::new(assignment.seed, &self.name, split.training.len())
             .map_err(|error| error.to_string())?;
@@ -162,8 +157,7 @@ impl Worker {
             let load = || {
                 let before = plan.round.checked_sub(1);
                 let before = before.ok_or("there is no round before the first to go back to")?;
-                let loaded = self.folder.load_round(training.session, before, moments);
-                loaded.map_err(|error| error.to_string())
+                self.rounds.load(training.session, before, moments)
             };
             let blocks = blocks
                 .into_iter()
@@ -201,14 +195,22 @@ impl Worker {
             training.head = Some(half(model.head)?);
             training.tail = model.tail.map(half).transpose()?;
         }
+        self.rounds.begin_round(plan.round, matches!(plan.start, StartFrom::Own { .. }));
         Ok(Computed::Begun { round: plan.round, attempt: plan.attempt, moved })
     }
 
     fn forward(&mut self, plan: RoundPlan, step: u32) -> Result<Computed, String> {
+        let tapes = self.tapes.clone();
         let (result, seconds) = self.emulated(|name, shard, training| {
-            let (values, labels, context) = training.batch(name, shard, &plan, step)?;
+            let (pending, activations, labels, context) = training.forward(name, shard, &plan, step)?;
+            let pending = match tapes {
+                None => Some((pending, None)),
+                Some(tapes) => {
+                    let reserved = tapes.reserve(training.tape_bytes(plan.cut as usize));
+                    reserved.map(|reserved| (pending, Some(reserved)))
+                }
+            };
             let head = training.head.as_ref().ok_or("a step began before its round")?;
-            let (pending, activations) = head.forward(values, &context).map_err(|error| error.to_string())?;
             let sent = if training.tail.is_some() { &[][..] } else { &labels };
             let header = TensorHeader {
                 round: plan.round,
@@ -254,10 +256,14 @@ impl Worker {
     }
 
     fn backward(&mut self, plan: RoundPlan, step: u32, gradient: TensorMessage) -> Result<Computed, String> {
-        let ((), seconds) = self.emulated(|name, _, training| {
+        let ((), seconds) = self.emulated(|name, shard, training| {
             let Some(Waiting { pending, selection, .. }) = training.waiting.take_if(|it| it.step == step)
             else {
                 return Err(format!("the gradient of step {} has no forward pass", step + 1));
+            };
+            let pending = match pending {
+                Some((pending, _)) => pending,
+                None => training.forward(name, shard, &plan, step)?.0,
             };
             let gradient =
                 decode_gradient(gradient, selection.as_ref()).map_err(|error| error.to_string())?;
@@ -294,10 +300,16 @@ impl Worker {
         let training = self.training.as_mut().ok_or("a round ended before there was a model")?;
         let RoundPlan { round, attempt, cut, aggregate, steps, .. } = plan;
         let completed = Completed { round, attempt, cut, aggregate, steps };
-        let head = training.head.as_ref().ok_or("a round ended before it began")?.state();
-        let model = ClientModel { head, tail: training.tail.as_ref().map(Half::state) };
-        self.folder.save_round(training.session, completed, &model).map_err(|error| error.to_string())?;
-        let uploads = if aggregate { encoded(model, round, attempt, steps) } else { Vec::new() };
+        let head = training.head.as_ref().ok_or("a round ended before it began")?;
+        let tail = training.tail.as_ref();
+        let copied = self.rounds.save(training.session, completed, head, tail);
+        let copied = copied.map_err(|error| error.to_string())?;
+        let uploads = if aggregate {
+            let model = copied.unwrap_or_else(|| ClientModel::of(head, tail));
+            encoded(model, round, attempt, steps)
+        } else {
+            Vec::new()
+        };
         Ok(Computed::RoundEnded { round, attempt, uploads, peak_rss_bytes: peak_rss_bytes().unwrap_or(0) })
     }
 
@@ -306,8 +318,7 @@ impl Worker {
         let Completed { round, attempt, aggregate, steps, .. } = completed;
         let uploads = if aggregate {
             let moments = training.assignment.optimizer.moments().len();
-            let model = self.folder.load_round(training.session, round, moments);
-            encoded(model.map_err(|error| error.to_string())?, round, attempt, steps)
+            encoded(self.rounds.load(training.session, round, moments)?, round, attempt, steps)
         } else {
             Vec::new()
         };
@@ -339,9 +350,10 @@ impl Worker {
     ) -> Result<(R, f64), String> {
         let training = self.training.as_mut().ok_or("a step was asked for before there was a model")?;
         let (name, shard) = (self.name.as_str(), self.shard.as_ref());
+        let speed = self.speed.as_ref().map(Speed::now);
         let (result, spent) = self.compute.timed(|| work(name, shard, training));
         let Spent { wall, .. } = spent;
-        let takes = self.speed.map_or(wall, |speed| stretched(spent, speed));
+        let takes = speed.map_or(wall, |speed| stretched(spent, speed));
         let rest = takes.saturating_sub(wall);
         if rest > Duration::ZERO {
             std::thread::sleep(rest);
@@ -369,33 +381,4 @@ fn encoded(model: ClientModel, round: u32, attempt: u32, steps: u32) -> Vec<Tens
     let head = (!model.head.layers.is_empty()).then_some(model.head);
     let states = head.into_iter().chain(model.tail);
     states.map(|state| encode_state(round, attempt, steps, state)).collect()
-}
-
-impl Training {
-    fn context<'a>(&self, name: &'a str, plan: &RoundPlan, step: u32) -> StepContext<'a> {
-        let steps_per_round = u64::from(self.assignment.steps_per_round);
-        StepContext {
-            seed: self.seed,
-            edge: name,
-            step: u64::from(plan.round) * steps_per_round + u64::from(step),
-            optimizer_step: plan.optimizer_steps + u64::from(step) + 1,
-            batch: self.assignment.batch_size as usize,
-        }
-    }
-
-    /// The step's samples, standardized, and their labels.
-    fn batch<'a>(
-        &mut self,
-        name: &'a str,
-        shard: &Samples,
-        plan: &RoundPlan,
-        step: u32,
-    ) -> Result<(Vec<f32>, Vec<u32>, StepContext<'a>), String> {
-        let context = self.context(name, plan, step);
-        let indices = self.order.indices(context.step, context.batch);
-        let indices: Vec<usize> = indices.into_iter().map(|index| self.split.training[index]).collect();
-        let (values, labels) =
-            shard.standardized(&indices, &self.standardizer).map_err(|error| error.to_string())?;
-        Ok((values, labels, context))
-    }
 }

@@ -89,6 +89,7 @@ async fn run_one(
         experiment: args.clone(),
         out: Some(folder.to_owned()),
         resume: standing == Standing::Begun,
+        threads: None,
     };
     let arguments = RunProcessArgs { parent: getpid().as_raw_pid(), run }.to_command_line();
     let program = std::env::current_exe()

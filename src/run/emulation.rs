@@ -2,23 +2,44 @@
 
 use std::time::Duration;
 
-use partway_core::config::{Config, DeviceKind, EdgeConfig};
+use partway_core::config::{Config, DeviceKind, EdgeConfig, LinkTrace, TraceStep};
 use partway_core::random;
 use partway_edge::Emulation;
 use partway_net::LinkProfile;
 
 /// What of the edge is emulated, `elapsed` after the start of the run; `None` if it is this machine as
-/// it is.
-pub(crate) fn emulation(edge: &EdgeConfig, seed: u64, elapsed: Duration) -> Option<Emulation> {
-    let emulation = Emulation { speed: edge.speed.get(), link: link(edge, seed, elapsed) };
+/// it is. `trace` is that of `edge.trace`.
+pub(crate) fn emulation(
+    edge: &EdgeConfig,
+    trace: Option<&LinkTrace>,
+    seed: u64,
+    elapsed: Duration,
+) -> Option<Emulation> {
+    let slow = edge.slow.iter().filter(|slow| slow.until() > elapsed).map(|slow| {
+        (slow.from().saturating_sub(elapsed), slow.until().saturating_sub(elapsed), slow.factor())
+    });
+    let link = link(edge, trace, seed, elapsed);
+    let emulation = Emulation { speed: edge.speed.get(), slow: slow.collect(), link };
     let plain = LinkProfile { seed: emulation.link.seed, ..LinkProfile::default() };
-    let is_plain = emulation.link == plain && edge.speed.get().to_bits() == 1f64.to_bits();
+    let is_plain =
+        emulation.link == plain && emulation.slow.is_empty() && edge.speed.get().to_bits() == 1f64.to_bits();
     (!is_plain).then_some(emulation)
 }
 
-/// The edge's link. Outages are counted from the start of the run in the configuration, and from the start
+/// Rates over time from `elapsed` on.
+fn later(
+    trace: &LinkTrace,
+    elapsed: Duration,
+    rate: impl Fn(&TraceStep) -> Option<f64>,
+) -> Option<Vec<(Duration, f64)>> {
+    let begun = trace.steps().partition_point(|step| step.at <= elapsed);
+    let rest = &trace.steps()[begun.saturating_sub(1)..];
+    rest.iter().map(|step| Some((step.at.saturating_sub(elapsed), rate(step)?))).collect()
+}
+
+/// The edge's link. Times are counted from the start of the run in the configuration, and from the start
 /// of the link, which is `elapsed` later, here.
-fn link(edge: &EdgeConfig, seed: u64, elapsed: Duration) -> LinkProfile {
+fn link(edge: &EdgeConfig, trace: Option<&LinkTrace>, seed: u64, elapsed: Duration) -> LinkProfile {
     let outages = edge.down.iter().filter(|outage| outage.until() > elapsed);
     LinkProfile {
         up_mbps: edge.uplink_mbps.map(partway_core::config::Mbps::get),
@@ -26,6 +47,8 @@ fn link(edge: &EdgeConfig, seed: u64, elapsed: Duration) -> LinkProfile {
         rtt: edge.rtt,
         jitter: edge.jitter,
         loss: edge.loss.get(),
+        trace: trace.and_then(|trace| later(trace, elapsed, |step| Some(step.up_mbps))),
+        down_trace: trace.and_then(|trace| later(trace, elapsed, |step| step.down_mbps)),
         down: outages
             .map(|outage| (outage.from().saturating_sub(elapsed), outage.until().saturating_sub(elapsed)))
             .collect(),
@@ -119,19 +142,19 @@ mod tests {
     #[test]
     fn an_edge_like_this_machine_is_not_emulated() {
         let edge = &config("[[edge]]\nname = \"a\"\n").edges()[0];
-        assert_eq!(emulation(edge, 1, Duration::ZERO), None);
+        assert_eq!(emulation(edge, None, 1, Duration::ZERO), None);
         let slow = &config("[[edge]]\nname = \"a\"\nspeed = 0.25\n").edges()[0];
-        assert!(emulation(slow, 1, Duration::ZERO).is_some_and(|it| it.speed < 0.26));
+        assert!(emulation(slow, None, 1, Duration::ZERO).is_some_and(|it| it.speed < 0.26));
         assert!((slowdown(slow) - 4.0).abs() < 1e-12);
         let far = &config("[[edge]]\nname = \"a\"\nrtt = \"20ms\"\nuplink_mbps = 8\n").edges()[0];
-        let link = emulation(far, 1, Duration::ZERO).expect("it is far").link;
+        let link = emulation(far, None, 1, Duration::ZERO).expect("it is far").link;
         assert_eq!((link.rtt, link.up_mbps, link.down_mbps), (Duration::from_millis(20), Some(8.0), None));
     }
 
     #[test]
     fn each_edge_has_its_own_luck_and_keeps_it_over_a_restart() {
         let edges = config("[[edge]]\nname = \"a\"\ncount = 2\nloss = 0.1\n").edges();
-        let seed = |edge, seconds| link(edge, 7, Duration::from_secs(seconds)).seed;
+        let seed = |edge, seconds| link(edge, None, 7, Duration::from_secs(seconds)).seed;
         assert_ne!(seed(&edges[0], 0), seed(&edges[1], 0));
         assert_eq!(seed(&edges[0], 0), seed(&edges[0], 9));
     }
@@ -139,11 +162,25 @@ mod tests {
     #[test]
     fn outages_stay_where_they_are_when_an_edge_starts_later() {
         let edges = config("[[edge]]\nname = \"a\"\ndown = [[\"1s\", \"3s\"], [\"5s\", \"6s\"]]\n").edges();
-        let down = |millis| link(&edges[0], 1, Duration::from_millis(millis)).down;
+        let down = |millis| link(&edges[0], None, 1, Duration::from_millis(millis)).down;
         let millis = Duration::from_millis;
         assert_eq!(down(0), [(millis(1000), millis(3000)), (millis(5000), millis(6000))]);
         assert_eq!(down(2000), [(millis(0), millis(1000)), (millis(3000), millis(4000))]);
         assert_eq!(down(3000), [(millis(2000), millis(3000))]);
         assert_eq!(down(7000), []);
+    }
+
+    #[test]
+    fn traces_and_slowdowns_stay_where_they_are_when_an_edge_starts_later() {
+        let edge = &config("[[edge]]\nname = \"a\"\nslow = [[\"1s\", \"3s\", 10], [\"5s\", \"6s\", 2]]\n")
+            .edges()[0];
+        let trace = LinkTrace::parse("0,8,80\n2,4,40\n9,1,10", "x.csv").expect("it is right");
+        let second = Duration::from_secs(1);
+        let found = emulation(edge, Some(&trace), 1, 4 * second).expect("it is emulated");
+        assert_eq!(found.link.trace, Some(vec![(Duration::ZERO, 4.0), (5 * second, 1.0)]));
+        assert_eq!(found.link.down_trace, Some(vec![(Duration::ZERO, 40.0), (5 * second, 10.0)]));
+        assert_eq!(found.slow, [(second, 2 * second, 2.0)]);
+        let up_only = LinkTrace::parse("0,8", "x.csv").expect("it is right");
+        assert_eq!(link(edge, Some(&up_only), 1, second).down_trace, None);
     }
 }

@@ -118,7 +118,17 @@ impl RunFolder {
         Ok(Self { layout, _marker: marker })
     }
 
-    /// Writes everything that the processes read. A run that is resumed keeps the edges' states.
+    /// Writes what the run is: its configuration, and the names of its classes.
+    pub(crate) fn describe(&self, experiment: &Experiment) -> Result<(), FolderError> {
+        write(&self.layout.config(), &experiment.config.to_toml())?;
+        let names = experiment.dataset.train.class_names();
+        if !names.is_empty() {
+            write(&self.layout.class_names(), &(names.join("\n") + "\n"))?;
+        }
+        Ok(())
+    }
+
+    /// Writes everything else that the processes read. A run that is resumed keeps the edges' states.
     pub(crate) fn fill(
         &self,
         experiment: &Experiment,
@@ -126,7 +136,6 @@ impl RunFolder {
         profiles: &[(DeviceKind, DeviceProfile)],
     ) -> Result<(), FolderError> {
         let layout = &self.layout;
-        write(&layout.config(), &experiment.config.to_toml())?;
         for (device, profile) in profiles {
             let path = layout.calibration(*device);
             let calibration = toml::to_string(profile).map_err(|error| FolderError::Calibration {
@@ -141,10 +150,6 @@ impl RunFolder {
         let authority = Authority::generate()?;
         authority.save(&layout.authority())?;
         authority.issue(&SERVER_NAMES.map(str::to_owned))?.save(&layout.certificate(), &layout.key())?;
-        let names = experiment.dataset.train.class_names();
-        if !names.is_empty() {
-            write(&layout.class_names(), &(names.join("\n") + "\n"))?;
-        }
         if let Some(test) = &experiment.dataset.test {
             shard::write(&layout.test_set(), test)?;
         }

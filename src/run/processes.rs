@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
@@ -21,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::emulation;
 use super::folder::{self, SERVER_NAMES};
 use super::layout::Layout;
-use crate::experiment::{read_config, read_model};
+use crate::experiment::{read_config, read_model, read_trace};
 use crate::failure::Failure;
 
 /// Threads of the runtime; tensors are computed on others.
@@ -84,11 +85,12 @@ impl CloudArgs {
 impl RunProcessArgs {
     /// As a command line.
     pub(crate) fn to_command_line(&self) -> Vec<OsString> {
-        let super::RunArgs { experiment, out: folder, resume } = &self.run;
+        let super::RunArgs { experiment, out: folder, resume, threads } = &self.run;
         let mut line = vec!["run-process".into(), option("parent", self.parent)];
         line.extend(experiment.sets.iter().map(|set| option("set", set)));
         line.extend(folder.as_deref().map(out));
         line.extend(resume.then(|| "--resume".into()));
+        line.extend(threads.map(|threads| option("threads", threads)));
         line.extend(["--".into(), experiment.config.clone().into_os_string()]);
         line
     }
@@ -196,6 +198,8 @@ pub(crate) fn edge(args: &EdgeArgs) -> Result<(), Failure> {
         Failure::Failed(format!("`{}` describes no edge `{}`", layout.config().display(), args.name))
     })?;
     let profile = folder::read_calibration(&layout, edge.device).map_err(Failure::failed)?;
+    let traces = config.traces(read_trace).map_err(Failure::failed)?;
+    let trace = edge.trace.as_ref().and_then(|path| traces.get(path));
     let elapsed = Duration::from_millis(unix_ms().saturating_sub(args.started_ms));
     let options = JoinOptions {
         address: args.address,
@@ -215,7 +219,7 @@ pub(crate) fn edge(args: &EdgeArgs) -> Result<(), Failure> {
         keep_labels: config.training.labels == LabelsAt::Edge,
         idle_timeout: config.fleet.idle_timeout,
         patience: config.fleet.rejoin_window.max(config.fleet.gather_timeout),
-        emulation: emulation::emulation(&edge, config.seed, elapsed),
+        emulation: emulation::emulation(&edge, trace.map(Arc::as_ref), config.seed, elapsed),
     };
     let joined =
         async { partway_edge::join(options, |_| {}, std::future::pending()).await.map_err(Failure::failed) };
@@ -271,13 +275,13 @@ mod tests {
         assert_eq!((read.name.as_str(), read.address, read.started_ms), ("-edge", address, 123));
 
         let experiment = ExperimentArgs { config: "-x.toml".into(), sets: vec!["-a=b c".into()] };
-        let run = RunArgs { experiment, out: Some("--runs/a b".into()), resume: true };
+        let run = RunArgs { experiment, out: Some("--runs/a b".into()), resume: true, threads: Some(2) };
         let line = RunProcessArgs { parent: 7, run }.to_command_line();
         let line = std::iter::once("partway".into()).chain(line);
         let Command::RunProcess(read) = Cli::parse_from(line).command else { panic!("another command") };
-        let RunArgs { experiment, out, resume } = read.run;
+        let RunArgs { experiment, out, resume, threads } = read.run;
         assert_eq!((experiment.config, experiment.sets), ("-x.toml".into(), vec!["-a=b c".to_owned()]));
-        assert_eq!((read.parent, out, resume), (7, Some("--runs/a b".into()), true));
+        assert_eq!((read.parent, out, resume, threads), (7, Some("--runs/a b".into()), true, Some(2)));
     }
 
     #[test]

@@ -14,3 +14,4 @@ mod models;
 mod outputs;
 mod own_data;
 mod recovery;
+mod virtual_clock;

@@ -31,12 +31,16 @@ mod cloud;
 mod codec;
 mod cpus;
 mod data;
+mod device_file;
 mod document;
 mod edge;
 mod error;
 mod evaluation;
+mod files;
 mod fleet;
 mod label;
+mod link_file;
+mod link_trace;
 mod model;
 mod model_file;
 mod number;
@@ -49,6 +53,7 @@ mod setting;
 mod support;
 #[cfg(test)]
 mod tests;
+mod text;
 mod training;
 mod units;
 mod wire;
@@ -61,10 +66,13 @@ pub use self::{
     cloud::{CloudConfig, DeviceKind},
     cpus::CpuList,
     data::{DataConfig, Dataset, EvaluateAt, StandardizeMethod, SyntheticConfig},
-    edge::{EdgeConfig, Outage},
+    device_file::DeviceFile,
+    edge::{EdgeConfig, Outage, Slowdown},
     error::{ConfigError, Fault, Place, Problem},
     fleet::FleetConfig,
     label::{ClassNames, Column},
+    link_file::LinkFile,
+    link_trace::{LinkTrace, TraceError, TraceStep},
     model::{ImageSize, ModelConfig, ModelSource, SampleShape},
     model_file::ModelFit,
     number::{
@@ -73,6 +81,7 @@ pub use self::{
     partition::Partition,
     plan::{Deadline, Depth, FixedCut, Objective, OnStraggler, PlanConfig, Replan},
     setting::Name,
+    text::Text,
     training::{AggregateMoments, Algorithm, LabelsAt, TrainingConfig},
     units::ByteSize,
     wire::WireConfig,

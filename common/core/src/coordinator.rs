@@ -7,6 +7,7 @@
 
 mod action;
 mod aggregation;
+mod blocks;
 mod connections;
 mod evaluation;
 mod forecast;
@@ -99,6 +100,7 @@ pub struct Coordinator {
     shared_start: Option<member::Slice>,
     shared_end: Option<LayerState>,
     turns: Turns,
+    last_block: Option<blocks::LastBlock>,
     started_at: Duration,
     timer: Option<Duration>,
     actions: VecDeque<Action>,
@@ -142,6 +144,7 @@ impl Coordinator {
             shared_start: None,
             shared_end: None,
             turns: Turns::default(),
+            last_block: None,
             started_at: now,
             timer: None,
             actions: VecDeque::new(),

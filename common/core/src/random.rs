@@ -5,6 +5,9 @@ use rand::Rng;
 use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng};
 use sha2::{Digest, Sha256};
 
+/// A stream of random numbers.
+pub type Stream = ChaCha12Rng;
+
 /// The stream for `purpose` under `seed`: the same on every machine, independent of all others.
 ///
 /// ```
@@ -12,7 +15,7 @@ use sha2::{Digest, Sha256};
 /// let draw = || unit_f32(&mut stream(42, &["batch order", "camera-0", "3"]));
 /// assert_eq!(draw(), draw());
 /// ```
-pub fn stream(seed: u64, purpose: &[&str]) -> ChaCha12Rng {
+pub fn stream(seed: u64, purpose: &[&str]) -> Stream {
     let mut hash = Sha256::new();
     hash.update(seed.to_le_bytes());
     for part in purpose {

@@ -251,6 +251,10 @@ fn check_edges(config: &Config, faults: &mut Faults) {
             let allowed = "times in order, each after the end of the one before";
             faults.push(contradiction(format!("edge[{index}].down"), &edge.down, allowed));
         }
+        if edge.slow.windows(2).any(|pair| pair[1].from() < pair[0].until()) {
+            let allowed = "times in order, each after the end of the one before";
+            faults.push(contradiction(format!("edge[{index}].slow"), &edge.slow, allowed));
+        }
     }
 }
 

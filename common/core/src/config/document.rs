@@ -81,6 +81,11 @@ impl Origin {
         self.sets.iter().any(|(path, _)| path == key)
     }
 
+    /// Whether the file or an override gave this key a value.
+    pub(super) fn is_given(&self, key: &str) -> bool {
+        self.lines.contains_key(key) || self.is_set(key)
+    }
+
     /// Says what the items of `list` are called, in place of the edges.
     pub(super) fn name_items(&mut self, list: &'static str, names: impl Iterator<Item = String>) {
         self.named = (list, names.map(Some).collect());

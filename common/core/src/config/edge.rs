@@ -7,7 +7,7 @@ use toml::Value;
 use super::{
     cloud::DeviceKind,
     cpus::CpuList,
-    number::{Mbps, Probability, Speed, Whole, literal},
+    number::{Factor, Mbps, Probability, Speed, Whole, literal},
     reader::section,
     setting::{Name, Plain},
     units::{ByteSize, duration_text, parse_duration},
@@ -31,6 +31,9 @@ section! {
         /// Virtual clock: a file with its seconds per layer kind. Default: none. Example:
         /// `profile = "configs/devices/pi4.toml"`.
         pub profile: Option<PathBuf>,
+        /// A file that describes its link; what is given here counts before what is given there. Default:
+        /// none. Example: `link = "configs/links/lte-good.toml"`.
+        pub link: Option<PathBuf>,
         /// Rate towards the cloud in Mbit/s, from 0.001 to 1000000. Default: not limited. Example:
         /// `uplink_mbps = 20`.
         pub uplink_mbps: Option<Mbps>,
@@ -45,13 +48,18 @@ section! {
         /// Share of packets that is lost per direction, at least 0 and below 1. Default 0. Example:
         /// `loss = 0.01`.
         pub loss: Probability = literal(Probability::new(0.0)),
-        /// A file of `seconds,mbps` lines that the rate follows. Default: none. Example:
+        /// A file of `seconds,mbps` lines that the rate towards the cloud follows, or of
+        /// `seconds,up_mbps,down_mbps` lines, both rates. Default: none. Example:
         /// `trace = "configs/links/lte.csv"`.
         pub trace: Option<PathBuf>,
         /// When it is out of reach, from the start of the run, in order and without overlap. Default:
         /// never. Example: `down = [["120s", "180s"]]`.
         pub down: Vec<Outage>,
-        /// The memory that it may use, above 0. Default: not limited. Example: `memory = "256MiB"`.
+        /// When it computes slower, from the start of the run, and how many times, at least 1; in order and
+        /// without overlap. Default: never. Example: `slow = [["60s", "120s", 10]]`.
+        pub slow: Vec<Slowdown>,
+        /// The memory that it may use, above 0. Default: not limited, or the profile's under the virtual
+        /// clock. Example: `memory = "256MiB"`.
         pub memory: Option<ByteSize>,
         /// Threads that compute, from 1 to 1024. Default 1. Example: `threads = 2`.
         pub threads: Whole<1, 1024> = literal(Whole::new(1)),
@@ -99,6 +107,49 @@ impl Plain for Outage {
 
     fn to_value(&self) -> Value {
         Value::Array(vec![duration_text(self.from).into(), duration_text(self.until).into()])
+    }
+}
+
+/// A time during which an edge computes slower, counted from the start of the run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Slowdown {
+    during: Outage,
+    factor: f64,
+}
+
+impl Slowdown {
+    /// Its first moment.
+    pub fn from(self) -> Duration {
+        self.during.from
+    }
+
+    /// Its end.
+    pub fn until(self) -> Duration {
+        self.during.until
+    }
+
+    /// How many times longer everything takes.
+    pub fn factor(self) -> f64 {
+        self.factor
+    }
+}
+
+impl Plain for Slowdown {
+    fn allowed() -> String {
+        "[from, until, times], two times with units in quotes, the first the earlier, and a number of at least 1, \
+         such as [\"60s\", \"120s\", 10]"
+            .into()
+    }
+
+    fn parse(value: &Value) -> Option<Self> {
+        let [from, until, factor] = &value.as_array()?[..] else { return None };
+        let during = Outage::new(parse_duration(from.as_str()?)?, parse_duration(until.as_str()?)?)?;
+        Some(Self { during, factor: Factor::parse(factor)?.get() })
+    }
+
+    fn to_value(&self) -> Value {
+        let times = [self.during.from, self.during.until].map(|time| Value::from(duration_text(time)));
+        Value::Array(times.into_iter().chain([self.factor.into()]).collect())
     }
 }
 

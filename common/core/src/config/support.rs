@@ -3,7 +3,7 @@
 //! Whoever builds one of these deletes its line here.
 
 use super::{
-    Config,
+    Clock, Config, DeviceKind,
     error::Fault,
     plan::OnStraggler,
     setting::{Faults, Setting, shown},
@@ -27,18 +27,19 @@ pub(super) fn refusals(config: &Config) -> Faults {
     let absent = "leave it out";
     let mut all = Refusals(Faults::new());
 
-    all.refuse(*clock == super::Clock::Virtual, "clock", clock, "\"wall\"");
+    let (is_virtual, cpu) = (*clock == Clock::Virtual, "\"cpu\" with `clock = \"virtual\"`");
 
     let deferred = plan.on_straggler == OnStraggler::Defer;
     all.refuse(deferred, "plan.on_straggler", &plan.on_straggler, "\"wait\" or \"drop\"");
 
     all.refuse(wire.in_flight.get() > 1, "wire.in_flight", &wire.in_flight, "1");
 
+    all.refuse(is_virtual && cloud.device != DeviceKind::Cpu, "cloud.device", &cloud.device, cpu);
     all.refuse(cloud.cpus.is_some(), "cloud.cpus", &cloud.cpus, absent);
 
     for (index, edge) in edge.iter().enumerate() {
         let key = |key: &str| format!("edge[{index}].{key}");
-        all.refuse(edge.trace.is_some(), &key("trace"), &edge.trace, absent);
+        all.refuse(is_virtual && edge.device != DeviceKind::Cpu, &key("device"), &edge.device, cpu);
         all.refuse(edge.cpus.is_some(), &key("cpus"), &edge.cpus, absent);
     }
     all.0

@@ -2,6 +2,7 @@
 
 mod contradictions;
 mod evaluation;
+mod files;
 mod messages;
 mod overrides;
 mod roundtrip;

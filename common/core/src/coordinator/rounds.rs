@@ -9,7 +9,7 @@ use super::settings::Topology;
 use super::{Coordinator, Phase};
 use crate::event::{EventKind, Recovery};
 use crate::model::LayerState;
-use crate::wire::{CloudMessage, RoundPlan, StartFrom, TensorMessage, decode_state, encode_state};
+use crate::wire::{CloudMessage, RoundPlan, StartFrom, TensorMessage, decode_state};
 
 impl Coordinator {
     /// Plans round `round` and starts it for every edge that takes part.
@@ -147,19 +147,6 @@ impl Coordinator {
         let plan = round.plan;
         self.send(edge, CloudMessage::Round(plan));
         self.send_blocks(now, edge);
-    }
-
-    /// Sends the layers that an edge gets at the start of its round, if there are any.
-    pub(super) fn send_blocks(&mut self, now: Duration, edge: &str) {
-        let Some(member) = self.fleet.get(edge).filter(|member| member.connection.is_some()) else { return };
-        let Some(round) = member.round.as_ref() else { return };
-        let plan = round.plan;
-        for Slice { state, layers } in round.blocks.clone() {
-            let block = state.slice(&self.settings.spec, layers);
-            let tensor = encode_state(plan.round, plan.attempt, 0, block);
-            self.emit_state_moved(now, edge, tensor.header.round, tensor.wire_bytes(), "down");
-            self.send_tensor(edge, tensor);
-        }
     }
 
     pub(super) fn emit_state_moved(

@@ -27,6 +27,8 @@ pub struct LinkProfile {
     /// Uplink rates in megabits per second, each from its time on; the last holds. Before the first
     /// time `up_mbps` holds, or else the first rate. 0 stalls the link.
     pub trace: Option<Vec<(Duration, f64)>>,
+    /// Downlink rates, likewise.
+    pub down_trace: Option<Vec<(Duration, f64)>>,
     /// When the edge is out of reach, from and to: everything is dropped, both ways.
     pub down: Vec<(Duration, Duration)>,
     /// Seed of jitter and loss.
@@ -86,17 +88,13 @@ impl LinkProfile {
     /// The uplink of a checked profile.
     pub fn up_link(&self) -> Result<Link, ProfileError> {
         self.check()?;
-        let rate = match &self.trace {
-            None => self.up_mbps.map_or(Rate::Unlimited, Rate::constant_mbps),
-            Some(trace) => Rate::steps_mbps(self.up_mbps, trace),
-        };
-        Ok(Link::new(self, rate))
+        Ok(Link::new(self, rate(self.up_mbps, self.trace.as_deref())))
     }
 
     /// The downlink of a checked profile.
     pub fn down_link(&self) -> Result<Link, ProfileError> {
         self.check()?;
-        Ok(Link::new(self, self.down_mbps.map_or(Rate::Unlimited, Rate::constant_mbps)))
+        Ok(Link::new(self, rate(self.down_mbps, self.down_trace.as_deref())))
     }
 
     fn check(&self) -> Result<(), ProfileError> {
@@ -113,14 +111,15 @@ impl LinkProfile {
                 return Err(ProfileError::Delay { key, value });
             }
         }
-        if self.trace.as_ref().is_some_and(Vec::is_empty) {
-            return Err(ProfileError::EmptyTrace);
-        }
-        let trace = self.trace.as_deref().unwrap_or_default();
-        for (index, &(at, mbps)) in trace.iter().enumerate() {
-            let increases = index == 0 || trace[index - 1].0 < at;
-            if !increases || !mbps.is_finite() || mbps < 0.0 {
-                return Err(ProfileError::Trace { index, at, mbps });
+        for trace in [&self.trace, &self.down_trace].into_iter().flatten() {
+            if trace.is_empty() {
+                return Err(ProfileError::EmptyTrace);
+            }
+            for (index, &(at, mbps)) in trace.iter().enumerate() {
+                let increases = index == 0 || trace[index - 1].0 < at;
+                if !increases || !mbps.is_finite() || mbps < 0.0 {
+                    return Err(ProfileError::Trace { index, at, mbps });
+                }
             }
         }
         for (index, &(from, to)) in self.down.iter().enumerate() {
@@ -129,6 +128,14 @@ impl LinkProfile {
             }
         }
         Ok(())
+    }
+}
+
+/// A constant rate, or one that follows a trace.
+fn rate(mbps: Option<f64>, trace: Option<&[(Duration, f64)]>) -> Rate {
+    match trace {
+        None => mbps.map_or(Rate::Unlimited, Rate::constant_mbps),
+        Some(trace) => Rate::steps_mbps(mbps, trace),
     }
 }
 
@@ -155,6 +162,7 @@ mod tests {
         assert!(matches!(refused(|p| p.loss = f64::NAN), Some(ProfileError::Loss(_))));
         assert!(matches!(refused(|p| p.rtt = Duration::MAX), Some(ProfileError::Delay { key: "rtt", .. })));
         assert_eq!(refused(|p| p.trace = Some(vec![])), Some(ProfileError::EmptyTrace));
+        assert_eq!(refused(|p| p.down_trace = Some(vec![])), Some(ProfileError::EmptyTrace));
         let same_time = vec![(second, 1.0), (second, 2.0)];
         assert!(matches!(refused(|p| p.trace = Some(same_time)), Some(ProfileError::Trace { index: 1, .. })));
         assert!(matches!(refused(|p| p.down = vec![(second, second)]), Some(ProfileError::Down { .. })));

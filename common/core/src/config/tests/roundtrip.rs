@@ -111,6 +111,8 @@ fn all_keys() -> Vec<BoxedStrategy<String>> {
         time("edge.0.jitter"),
         set("edge.0.loss", 0.0..1.0f64),
         one_of("edge.1.trace", &["a.csv"]),
+        one_of("edge.0.link", &["a.toml"]),
+        one_of("edge.1.slow", &["[]", "[[\"0s\", \"1ms\", 10], [\"1ms\", \"2h\", 1.5]]"]),
         one_of("edge.0.down", &["[]", "[[\"0s\", \"1ms\"], [\"1ms\", \"2h\"]]"]),
         set("edge.0.memory", (1..1u64 << 40).prop_map(|bytes| format!("\"{bytes}B\""))),
         set("edge.1.threads", 1..=1024usize),
