@@ -29,6 +29,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Edge-cloud split-learning training: part of the model runs on the edge, part in the cloud.
 #[derive(Debug, Parser)]
 #[command(name = "partway", version)]

@@ -99,7 +99,7 @@ fn make(experiment: &Experiment) -> Result<Planned, PlanningError> {
     let settings = experiment.settings(machine.cloud_profile()?)?;
     let mut outlooks = Vec::with_capacity(edges.len());
     for edge in &edges {
-        outlooks.push(outlook(edge, machine.edge_profile(edge)?, settings.cuts));
+        outlooks.push(outlook(edge, machine.edge_profile(edge)?, &settings));
     }
     let plan = forecast_edges(&settings, &outlooks)?;
     Ok(Planned { sources: sources(experiment, &edges), settings, plan })
@@ -142,7 +142,7 @@ impl Machine<'_> {
 }
 
 /// What is known of an edge with this profile from the configuration alone.
-fn outlook(edge: &EdgeConfig, profile: DeviceProfile, cuts: Cuts) -> Outlook {
+fn outlook(edge: &EdgeConfig, profile: DeviceProfile, settings: &Settings) -> Outlook {
     let rate = |mbps: Option<Mbps>| mbps.map_or(ASSUMED_BYTES_PER_S, |mbps| mbps.get() * 1e6 / 8.0);
     Outlook {
         name: edge.name.as_str().to_owned(),
@@ -151,9 +151,10 @@ fn outlook(edge: &EdgeConfig, profile: DeviceProfile, cuts: Cuts) -> Outlook {
         up: rate(edge.uplink_mbps),
         down: rate(edge.downlink_mbps),
         rtt_s: edge.rtt.as_secs_f64(),
+        margin: settings.margin,
         memory_limit: edge.memory.map(partway_core::config::ByteSize::bytes),
         current_cut: None,
-        fixed_cut: match cuts {
+        fixed_cut: match settings.cuts {
             Cuts::Fixed(cut) => Some(cut),
             Cuts::Planned | Cuts::Random => None,
         },
@@ -228,6 +229,27 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_met_is_reported_with_what_could() {
+        let plan = |sets: &[&str]| planned(sets).expect("it can be planned").plan;
+        let late = plan(&["plan.deadline=1us"]);
+        let could = late.common_deadline_s.expect("computed");
+        assert!(late.edges.iter().all(|edge| !edge.feasible && edge.fixes.is_some()), "{late:?}");
+        let met = format!("plan.deadline={}us", (1e6 * could).ceil());
+        assert!(plan(&[met.as_str()]).edges.iter().all(|edge| edge.feasible));
+        let missed = format!("plan.deadline={}us", (1e6 * could * 0.99).floor());
+        assert!(plan(&[missed.as_str()]).edges.iter().any(|edge| !edge.feasible));
+
+        let small = plan(&["edge.camera.memory=1KiB"]);
+        let bytes = small.edges[0].fixes.and_then(|fixes| fixes.memory_bytes).expect("computed");
+        assert!(!small.edges[0].feasible && bytes > 1024, "{small:?}");
+        let memory = format!("edge.camera.memory={bytes}B");
+        assert!(plan(&[memory.as_str()]).edges[0].feasible);
+
+        let error = planned(&["cloud.capacity_mbps=0"]).expect_err("nothing can be sent");
+        assert!(error.contains("cloud.capacity_mbps"), "{error}");
+    }
+
+    #[test]
     fn what_the_edges_share_is_planned_and_said() {
         let plan = |sets: &[&str]| planned(sets).expect("it can be planned").plan;
         let common = plan(&["training.algorithm=splitfed-v2"]);
@@ -250,7 +272,8 @@ mod tests {
             Machine { experiment: &experiment, measured: vec![(DeviceKind::Cpu, machine.clone())] };
         let profile = this.edge_profile(edge).expect("it is measured");
         assert_eq!(profile, machine.scaled(4.0));
-        let outlook = outlook(edge, profile, Cuts::Planned);
+        let settings = experiment.settings(machine.clone()).expect("it is right");
+        let outlook = outlook(edge, profile, &settings);
         assert_eq!((outlook.up.to_bits(), outlook.fixed_cut), (ASSUMED_BYTES_PER_S.to_bits(), None));
     }
 

@@ -190,8 +190,9 @@ fn introduce(experiment: &Experiment) {
     ));
     let (names, indices): (Vec<_>, Vec<_>) = parts.iter().cloned().unzip();
     let (labels, classes) = (dataset.train.labels(), dataset.train.classes());
-    if !dataset.class_names.is_empty() && classes <= NAMED_CLASSES {
-        let numbered = dataset.class_names.iter().enumerate().map(|(class, name)| format!("{class} {name}"));
+    if !dataset.train.class_names().is_empty() && classes <= NAMED_CLASSES {
+        let numbered =
+            dataset.train.class_names().iter().enumerate().map(|(class, name)| format!("{class} {name}"));
         output::print(&format!("classes: {}", numbered.collect::<Vec<_>>().join(", ")));
     }
     output::print(&partway_datasets::partition::table(&names, &indices, labels, classes));

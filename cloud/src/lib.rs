@@ -12,6 +12,7 @@ pub mod outputs;
 pub mod record;
 pub mod replica;
 mod serve;
+pub mod state_folder;
 mod workers;
 
 pub use outputs::Ended;

@@ -1,6 +1,7 @@
 //! `partway-cloud`: the coordinator daemon.
 
 use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,15 +9,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use partway_cloud::state_folder::{self, StateFolder};
 use partway_cloud::{Ended, ServeOptions, model_file, serve};
-use partway_core::config::Config;
+use partway_core::config::{ClassNames, Config};
 use partway_core::coordinator::Settings;
 use partway_core::event::{Event, EventKind};
 use partway_core::model::ModelSpec;
 use partway_core::profile::{DeviceProfile, fit};
+use partway_datasets::Samples;
 use partway_model::{Compute, measure};
 use partway_net::{Authority, ServerIdentity};
 use tokio::signal::unix::{SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// How long the calibration takes, about.
 const CALIBRATION: Duration = Duration::from_secs(1);
@@ -84,6 +90,7 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
     let text = fs::read_to_string(&arguments.config)
         .map_err(|error| wrong(format!("cannot read {file}: {error}")))?;
     let config = Config::parse(&text, &file, &arguments.sets).map_err(wrong)?;
+    let _folder = StateFolder::claim(&arguments.state, arguments.resume).map_err(wrong)?;
     let read_model = |path: &Path| fs::read_to_string(path);
     let test_set = partway_datasets::test_set(&config).map_err(|error| wrong(format!("{file}: {error}")))?;
     let spec = match &test_set {
@@ -103,6 +110,7 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
     let device = config.cloud.device;
     let compute = Compute::new(device, 1)
         .map_err(|error| wrong(format!("{file}: `cloud.device = \"{device}\"`: {error}")))?;
+    describe(&arguments.state, &config, &spec, test_set.as_ref()).map_err(failed)?;
     let identity = identity(arguments)?;
     eprintln!("calibrating this machine: {}", compute.name());
     let profile = calibrate(&spec, &config, &compute)?;
@@ -118,6 +126,10 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
         resume: arguments.resume,
     };
     let ca = ca_file(&arguments.state);
+    let awaited = format!(
+        "waiting for {} edges, {:?} at most (fleet.min_edges, fleet.gather_timeout)",
+        options.config.fleet.min_edges, options.config.fleet.gather_timeout
+    );
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -131,7 +143,7 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
                 _ = terminate.recv() => {}
             }
         };
-        serve(options, |event| report(event, &ca), interrupt).await.map_err(failed)
+        serve(options, |event| report(event, &ca, &awaited), interrupt).await.map_err(failed)
     })?;
     match ended {
         Ended::Finished(summary) => {
@@ -146,10 +158,19 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
         }
         Ended::Aborted { reason } => Err(failed(reason)),
         Ended::Interrupted => {
-            eprintln!("interrupted: continue with --resume");
+            eprintln!("interrupted: {}", state_folder::what_to_do(&arguments.state));
             Ok(ExitCode::from(130))
         }
     }
+}
+
+/// What the outputs are of, beside them: the whole configuration, the layers, the classes' names.
+fn describe(state: &Path, config: &Config, spec: &ModelSpec, test: Option<&Samples>) -> io::Result<()> {
+    fs::write(state.join("config.toml"), config.to_toml())?;
+    fs::write(state.join("model.toml"), spec.to_toml())?;
+    let listed = config.data.class_names.as_ref().map(ClassNames::get);
+    let names = test.map(Samples::class_names).filter(|names| !names.is_empty()).or(listed);
+    names.map_or(Ok(()), |names| fs::write(state.join("classes.txt"), names.join("\n") + "\n"))
 }
 
 fn ca_file(state: &Path) -> PathBuf {
@@ -186,10 +207,10 @@ fn calibrate(spec: &ModelSpec, config: &Config, compute: &Compute) -> Result<Dev
 }
 
 /// Tells the operator what happens, a line each; steps are in the record.
-fn report(event: &Event, ca: &Path) {
+fn report(event: &Event, ca: &Path, awaited: &str) {
     match &event.kind {
         EventKind::Listening { address } => {
-            println!("listening on {address}; edges need the CA file {}", ca.display());
+            println!("listening on {address}; edges need the CA file {}\n{awaited}", ca.display());
         }
         EventKind::EdgeJoined { edge, samples, held_out: 0, .. } => {
             println!("{edge} joined with {samples} samples");

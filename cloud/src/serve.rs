@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use partway_core::classes::fingerprint;
 use partway_core::config::{CloudConfig, Config, ConfigError};
 use partway_core::coordinator::{
     Action, Checkpoint, Computed, ConnectionId, Coordinator, Job, Outcome, Received, Settings,
@@ -173,7 +174,10 @@ impl<E: FnMut(&Event)> Driver<E> {
         done: &mpsc::Sender<Done>,
     ) -> Result<Self, ServeError> {
         let ServeOptions { config, spec, init, test, profile, out, resume, .. } = options;
-        let settings = Settings::from_config(&config, spec, session_id(), profile)?;
+        let mut settings = Settings::from_config(&config, spec, session_id(), profile)?;
+        if let Some(test) = &test {
+            settings.class_names = fingerprint(test.class_names());
+        }
         let spec = Arc::new(settings.spec.clone());
         let (moments, optimizer) = (settings.moments(), settings.optimizer);
         let blueprint = Blueprint {

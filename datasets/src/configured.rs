@@ -44,7 +44,6 @@ pub fn from_config(config: &Config) -> Result<Dataset, DatasetError> {
     Ok(Dataset {
         train: finished(dataset.train, data.train_limit, data.pad.get())?,
         test: dataset.test.map(|test| finished(test, data.test_limit, data.pad.get())).transpose()?,
-        ..dataset
     })
 }
 
@@ -153,22 +152,21 @@ fn own_data(config: &Config) -> Result<Dataset, DatasetError> {
     };
     let halves = halves(config);
     let loaded = own::load(format, path, data.test_path.as_deref(), halves, &reading(config))?;
-    let Loaded { train, test, class_names, .. } = loaded;
+    let Loaded { train, test, .. } = loaded;
     if train.classes() < 2 {
         return Err(DatasetError::OneClass { path: path.clone() });
     }
-    let dataset = match test {
+    match test {
         Some(test) => {
-            Dataset::new(in_random_order(&train, "train", seed), Some(in_random_order(&test, "test", seed)))?
+            Dataset::new(in_random_order(&train, "train", seed), Some(in_random_order(&test, "test", seed)))
         }
-        None if halves == Halves::Training => Dataset::new(in_random_order(&train, "train", seed), None)?,
+        None if halves == Halves::Training => Dataset::new(in_random_order(&train, "train", seed), None),
         None => {
             let share = data.test_share.map_or(0.0, Fraction::get);
             let (kept, held_out) = held_out::split(train.labels(), share, seed);
-            Dataset::new(train.take(&kept), Some(train.take(&held_out)))?
+            Dataset::new(train.take(&kept), Some(train.take(&held_out)))
         }
-    };
-    Ok(Dataset { class_names, ..dataset })
+    }
 }
 
 fn in_random_order(samples: &Samples, half: &str, seed: u64) -> Samples {

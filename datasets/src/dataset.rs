@@ -169,12 +169,10 @@ pub struct Dataset {
     pub train: Samples,
     /// What the cloud measures accuracy on; none where nobody asked for it.
     pub test: Option<Samples>,
-    /// The classes' names in the order of their numbers; none if the data has numbers only.
-    pub class_names: Vec<String>,
 }
 
 impl Dataset {
-    /// Both halves, neither of them empty; classes without names.
+    /// Both halves, neither of them empty.
     pub fn new(train: Samples, test: Option<Samples>) -> Result<Self, DatasetError> {
         for (half, samples) in [("training", Some(&train)), ("test", test.as_ref())] {
             if samples.is_some_and(Samples::is_empty) {
@@ -191,6 +189,6 @@ impl Dataset {
                 test_classes: test.classes(),
             });
         }
-        Ok(Self { train, test, class_names: Vec::new() })
+        Ok(Self { train, test })
     }
 }

@@ -138,15 +138,13 @@ pub struct Loaded {
     pub train: Samples,
     /// The data's own test set.
     pub test: Option<Samples>,
-    /// The classes' names in the order of their numbers; none if labels are numbers.
-    pub class_names: Vec<String>,
     /// A table's columns.
     pub columns: Option<Columns>,
 }
 
 impl Loaded {
     fn of(train: Samples, test: Option<Samples>) -> Self {
-        Self { train, test, class_names: Vec::new(), columns: None }
+        Self { train, test, columns: None }
     }
 
     /// With every sample changed in the same way.
@@ -283,11 +281,10 @@ fn label(train: Unlabelled, test: Option<Unlabelled>, reading: &Reading) -> Resu
             Found::Numbers(labels) => labels,
         };
         Samples::new(half.shape, half.pixels, labels, classes.count.max(1))
+            .map(|samples| samples.named(classes.names.clone()))
             .map_err(|source| DatasetError::Samples { path: half.path, source })
     };
-    let mut loaded = Loaded::of(samples(train)?, test.map(samples).transpose()?);
-    loaded.class_names = classes.names;
-    Ok(loaded)
+    Ok(Loaded::of(samples(train)?, test.map(samples).transpose()?))
 }
 
 /// Data that one edge alone sees, and that its labels keep from being trained on with others'.
@@ -323,8 +320,10 @@ pub fn load_for_edge(path: &Path, reading: &Reading) -> Result<Samples, EdgeData
     if loaded.train.is_empty() {
         return Err(DatasetError::Empty { half: "training" }.into());
     }
-    if reading.class_names.is_none() && !loaded.class_names.is_empty() {
-        return Err(EdgeDataError::Unlisted { path: path.to_owned(), names: loaded.class_names });
+    let names = loaded.train.class_names();
+    // A shard's were numbered when it was dealt out.
+    if reading.class_names.is_none() && format != Format::Shard && !names.is_empty() {
+        return Err(EdgeDataError::Unlisted { path: path.to_owned(), names: names.to_vec() });
     }
     Ok(loaded.train)
 }

@@ -1,5 +1,7 @@
 //! Images with their labels, in memory.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 /// Most pixel values that one set of samples may hold: forty times MNIST's, and 8 GiB as `f32`.
@@ -108,6 +110,8 @@ pub struct Samples {
     pixels: Pixels,
     labels: Vec<u32>,
     classes: usize,
+    /// In the order of the classes' numbers; none if labels are numbers.
+    class_names: Arc<[String]>,
 }
 
 /// Values of `count` samples of `shape`, if they are within [`MAX_VALUES`].
@@ -146,7 +150,13 @@ impl Samples {
             let index = at / shape.iter().product::<usize>();
             return Err(SamplesError::NotFinite { index, value: values[at] });
         }
-        Ok(Self { shape, pixels, labels, classes })
+        Ok(Self { shape, pixels, labels, classes, class_names: Arc::default() })
+    }
+
+    /// The same with names for the classes, in the order of their numbers.
+    #[must_use]
+    pub fn named(self, class_names: Vec<String>) -> Self {
+        Self { class_names: class_names.into(), ..self }
     }
 
     /// How many samples.
@@ -184,6 +194,11 @@ impl Samples {
         self.classes
     }
 
+    /// The classes' names in the order of their numbers; none if labels are numbers.
+    pub fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+
     /// How many samples each class has; as long as there are classes.
     pub fn label_counts(&self) -> Vec<usize> {
         label_counts(self.labels.iter().copied(), self.classes)
@@ -211,6 +226,7 @@ impl Samples {
             },
             labels: indices.iter().map(|index| self.labels[*index]).collect(),
             classes: self.classes,
+            class_names: self.class_names.clone(),
         }
     }
 
@@ -252,7 +268,8 @@ impl Samples {
             Pixels::U8(values) => Pixels::U8(padded_planes(values, [height, width], pad)),
             Pixels::F32(values) => Pixels::F32(padded_planes(values, [height, width], pad)),
         };
-        Ok(Self { shape, pixels, labels: self.labels.clone(), classes: self.classes })
+        let (labels, class_names) = (self.labels.clone(), self.class_names.clone());
+        Ok(Self { shape, pixels, labels, classes: self.classes, class_names })
     }
 
     /// Appends the sample at `index` to `out` as `C * H * W` values; a byte `v` becomes `v / 255`.

@@ -1,7 +1,8 @@
 //! One edge's samples in a folder of its own: the only data that an edge ever opens.
 //!
 //! `images.idx` (bytes or floats, `[N, C, H, W]`) and `labels.idx` (32-bit integers, `[N]`) are plain IDX
-//! files. `shard.toml` is one line, `classes = 10`; it is written last, so a folder that has it is whole.
+//! files. `shard.toml` says `classes = 10` and, if they have any, the classes' names in the order of their
+//! numbers; it is written last, so a folder that has it is whole.
 
 use std::{
     fs::{self, File},
@@ -9,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
@@ -22,7 +24,19 @@ const LABELS: &str = "labels.idx";
 pub(crate) const INFO: &str = "shard.toml";
 
 /// No `shard.toml` is longer than this.
-const MAX_INFO_BYTES: u64 = 256;
+const MAX_INFO_BYTES: u64 = 16 << 20;
+
+/// What an error shows of another file.
+const SHOWN_CHARS: usize = 200;
+
+/// `shard.toml`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Info {
+    classes: usize,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    class_names: Vec<String>,
+}
 
 /// A shard that cannot be written or read.
 #[derive(Debug, Error)]
@@ -43,8 +57,11 @@ pub enum ShardError {
         /// What the system said.
         source: io::Error,
     },
-    /// The line that says how many classes there are.
-    #[error("`{}` holds {found:?}, expected one line such as `classes = 10`: write the shard again", path.display())]
+    /// The file that says how many classes there are.
+    #[error(
+        "`{}` holds {found:?}, expected `classes = 10` and perhaps as many `class_names`: write the shard again",
+        path.display()
+    )]
     Info {
         /// The file.
         path: PathBuf,
@@ -110,12 +127,14 @@ pub fn write(folder: &Path, samples: &Samples) -> Result<(), ShardError> {
     };
     replace(folder, IMAGES, |out| idx::encode(out, &[samples.len(), channels, height, width], pixels))?;
     replace(folder, LABELS, |out| idx::encode(out, &[labels.len()], ValuesRef::I32(&labels)))?;
-    replace(folder, INFO, |out| writeln!(out, "classes = {}", samples.classes()))
+    let about = Info { classes: samples.classes(), class_names: samples.class_names().to_vec() };
+    let about = toml::to_string(&about).map_err(|error| io_error("write", &info)(io::Error::other(error)))?;
+    replace(folder, INFO, |out| out.write_all(about.as_bytes()))
 }
 
 /// Reads the shard in `folder`.
 pub fn read(folder: &Path) -> Result<Samples, ShardError> {
-    let classes = read_classes(folder)?;
+    let Info { classes, class_names } = read_info(folder)?;
     let (images_path, labels_path) = (folder.join(IMAGES), folder.join(LABELS));
     let images = idx::read::<4>(&images_path)?;
     let pixels = match images.values {
@@ -139,11 +158,11 @@ pub fn read(folder: &Path) -> Result<Samples, ShardError> {
         })
         .collect::<Result<Vec<u32>, _>>()?;
     Samples::new([channels, height, width], pixels, labels, classes)
+        .map(|samples| samples.named(class_names))
         .map_err(|source| ShardError::Samples { folder: folder.to_owned(), source })
 }
 
-/// The classes that `shard.toml` names.
-fn read_classes(folder: &Path) -> Result<usize, ShardError> {
+fn read_info(folder: &Path) -> Result<Info, ShardError> {
     let path = folder.join(INFO);
     let file = match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -153,11 +172,10 @@ fn read_classes(folder: &Path) -> Result<usize, ShardError> {
     };
     let mut bytes = Vec::new();
     file.take(MAX_INFO_BYTES).read_to_end(&mut bytes).map_err(io_error("read", &path))?;
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    let number = text.trim().strip_prefix("classes").and_then(|rest| rest.trim_start().strip_prefix('='));
-    match number.map(|number| number.trim().parse()) {
-        Some(Ok(classes)) => Ok(classes),
-        _ => Err(ShardError::Info { path, found: text }),
+    let text = String::from_utf8_lossy(&bytes);
+    match toml::from_str::<Info>(&text) {
+        Ok(info) if info.class_names.is_empty() || info.class_names.len() == info.classes => Ok(info),
+        _ => Err(ShardError::Info { path, found: text.chars().take(SHOWN_CHARS).collect() }),
     }
 }
 

@@ -8,8 +8,17 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use partway_core::config::DeviceKind;
 use partway_core::participant::{Outcome, Progress};
-use partway_edge::profile::{CalibrationError, calibrate_device};
+use partway_datasets::own::Format;
+use partway_edge::profile::{CalibrationError, cache_profile, cached_profile, calibrate_device};
 use partway_edge::{JoinOptions, ReadingArgs, join};
+use partway_net::TrustedAuthority;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What a shell reports of a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
 #[command(name = "partway-edge", version, about = "The edge worker of Partway")]
@@ -99,10 +108,26 @@ fn fail_to_calibrate(error: &CalibrationError) -> ExitCode {
 }
 
 fn run_profile(device: Device, json: bool) -> ExitCode {
-    let profile = match calibrate_device(device.into()) {
-        Ok(profile) => profile,
+    let calibration = match calibrate_device(device.into()) {
+        Ok(calibration) => calibration,
         Err(error) => return fail_to_calibrate(&error),
     };
+    let profile = calibration.profile;
+    eprintln!("median error of the fit, forward and backward:");
+    for (kind, error) in &calibration.errors {
+        eprintln!(
+            "  {:<20} {:5.1} % {:5.1} %  ({} layers)",
+            kind.to_string(),
+            100.0 * error.forward,
+            100.0 * error.backward,
+            error.measurements,
+        );
+    }
+    match cache_profile(device.into(), &profile) {
+        Ok(Some(file)) => eprintln!("kept as {}", file.display()),
+        Ok(None) => eprintln!("not kept: there is no cache folder that can be written"),
+        Err(error) => return fail_to_calibrate(&error),
+    }
     let printed = if json {
         serde_json::to_string_pretty(&profile).map_err(|error| error.to_string())
     } else {
@@ -122,6 +147,13 @@ fn run_join(arguments: Join) -> ExitCode {
         Ok(resolved) => resolved,
         Err(reason) => return fail(&reason, 2),
     };
+    // What is quickly seen to be wrong is said before the calibration.
+    if let Err(error) = TrustedAuthority::from_pem_file(&arguments.ca) {
+        return fail(&error.to_string(), 2);
+    }
+    if let Err(error) = Format::detect(&arguments.data) {
+        return fail(&error.to_string(), 2);
+    }
     let named = arguments.name.or_else(|| {
         let data = arguments.data.canonicalize().ok()?;
         let name = if data.is_dir() { data.file_name() } else { data.file_stem() };
@@ -133,8 +165,8 @@ fn run_join(arguments: Join) -> ExitCode {
             2,
         );
     };
-    eprintln!("calibrating this device");
-    let profile = match calibrate_device(arguments.device.into()) {
+    eprintln!("calibrating this device, or taking what `partway-edge profile` kept");
+    let profile = match cached_profile(arguments.device.into()) {
         Ok(profile) => profile,
         Err(error) => return fail_to_calibrate(&error),
     };
@@ -161,19 +193,34 @@ fn run_join(arguments: Join) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("no event loop can be started: {error}"), 1),
     };
-    match runtime.block_on(join(options, report)) {
-        Ok(Outcome::Finished { reason }) => {
+    let joined = async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+        let interrupt = async {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        join(options, report, interrupt).await.map_err(|error| error.to_string())
+    };
+    match runtime.block_on(joined) {
+        Ok(Some(Outcome::Finished { reason })) => {
             eprintln!("training is over: {reason}");
             ExitCode::SUCCESS
         }
-        Ok(Outcome::Failed { reason }) => fail(&reason, 1),
-        Err(error) => fail(&error.to_string(), 2),
+        Ok(Some(Outcome::Failed { reason })) => fail(&reason, 1),
+        Ok(None) => {
+            eprintln!("interrupted: the same command goes on, as long as the coordinator waits");
+            ExitCode::from(INTERRUPTED)
+        }
+        Err(reason) => fail(&reason, 2),
     }
 }
 
 fn report(progress: &Progress) {
     match progress {
         Progress::Asked => eprintln!("asked to take part"),
+        Progress::Waiting { reason } => eprintln!("waiting: {reason}; it is tried again"),
         Progress::Assigned { model } => eprintln!("assigned model {model}"),
         Progress::Round { round, cut, deadline_s } => {
             eprintln!("round {round}: cut {cut}, deadline {:.1} ms", deadline_s * 1e3);

@@ -110,7 +110,7 @@ mod tests {
             Half::from_state(&spec, SGD, state, &compute).expect("the state fits")
         };
         let folder = tempfile::tempdir().expect("a folder");
-        let folder = StateFolder::open(folder.path()).expect("it can be opened");
+        let folder = StateFolder::open(folder.path(), "camera").expect("it can be opened");
         for mut rounds in [Rounds::Memory(Box::default()), Rounds::Folder(folder)] {
             rounds.begin_session(7).expect("it begins");
             for round in 4..7 {

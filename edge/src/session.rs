@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc as thread_mpsc};
 use std::time::{Duration, Instant};
 
+use partway_core::classes::fingerprint;
 use partway_core::config::DeviceKind;
 use partway_core::participant::{Action, Computed, Job, Outcome, Participant, Progress};
 use partway_core::profile::DeviceProfile;
@@ -34,6 +35,9 @@ const QUEUE: usize = 256;
 
 /// Largest tensor before the model is known: the downlink probe.
 const FIRST_LIMIT: usize = 1 << 20;
+
+/// A connection is tried for at least so long, however little patience there is.
+const LEAST_HANDSHAKE: Duration = Duration::from_secs(1);
 
 /// How long the coordinator may take to read this edge's last words.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -109,16 +113,18 @@ enum Input {
     Computed(Computed),
 }
 
-/// Takes part in a training until it ends.
+/// Takes part in a training until it ends, or until `interrupt` completes: then there is no outcome, and the
+/// coordinator knows at once that this edge is gone.
 ///
 /// # Errors
 /// If the worker cannot start. What happens later is an [`Outcome`].
 pub async fn join(
     options: JoinOptions,
     mut on_progress: impl FnMut(&Progress) + Send,
-) -> Result<Outcome, JoinError> {
+    interrupt: impl Future<Output = ()> + Send,
+) -> Result<Option<Outcome>, JoinError> {
     let shard = Arc::new(load_for_edge(&options.data, &options.reading)?);
-    let folder = StateFolder::open(&options.state)?;
+    let folder = StateFolder::open(&options.state, &options.name)?;
     let authority = Arc::new(TrustedAuthority::from_pem_file(&options.ca)?);
     let compute = Compute::new(options.device, options.threads)?;
     let link = match &options.emulation {
@@ -142,6 +148,7 @@ pub async fn join(
     let mut peer: Option<Peer> = None;
     let mut connection_number = 0;
     let mut timer: Option<Duration> = None;
+    tokio::pin!(interrupt);
     loop {
         while let Some(action) = participant.poll_action() {
             match action {
@@ -168,11 +175,18 @@ pub async fn join(
                     if let Some(peer) = peer {
                         say_goodbye(&peer, &outcome).await;
                     }
-                    return Ok(outcome);
+                    return Ok(Some(outcome));
                 }
             }
         }
         tokio::select! {
+            () = &mut interrupt => {
+                if let Some(peer) = &peer {
+                    let gone = peer.connection().shutdown(0, "the edge was interrupted, and may come back");
+                    let _ = timeout(FAREWELL, gone).await;
+                }
+                return Ok(None);
+            }
             Some(arrived) = input.recv() => match arrived {
                 Input::Computed(computed) => participant.handle_computed(now(), computed),
                 Input::Connected(Ok(connection)) => {
@@ -182,7 +196,7 @@ pub async fn join(
                 }
                 Input::Connected(Err(error)) => {
                     if is_final(&error) {
-                        return Ok(Outcome::Failed { reason: error.to_string() });
+                        return Ok(Some(Outcome::Failed { reason: error.to_string() }));
                     }
                     participant.handle_disconnect(now(), &error.to_string());
                 }
@@ -220,6 +234,7 @@ fn training_request(options: &JoinOptions, shard: &Samples) -> TrainingRequest {
         name: options.name.clone(),
         samples: shard.len() as u64,
         labels: shard.label_counts().into_iter().map(|count| count as u64).collect(),
+        class_names: fingerprint(shard.class_names()),
         shape: shard.shape(),
         profile: options.profile.clone(),
         memory_limit: options.memory,
@@ -260,6 +275,9 @@ fn connect(
         keep_alive: options.idle_timeout / 3,
         ..TransportOptions::default()
     };
+    // An attempt takes no longer than there is patience for.
+    let handshake_timeout = transport.handshake_timeout.min(options.patience.max(LEAST_HANDSHAKE));
+    let transport = TransportOptions { handshake_timeout, ..transport };
     tokio::spawn(async move {
         let connected =
             partway_net::connect(address, &server_name, &authority, &transport, link.as_ref()).await;

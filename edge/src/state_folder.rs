@@ -3,12 +3,13 @@
 //! `session` names the training session. `round-0` and `round-1` hold the edge's layers at the end of
 //! the last two completed rounds, the even and the odd one: where edges share a server-side model a round
 //! may start again for an edge that has ended it. All are replaced as a whole, by renaming, so that a
-//! crash leaves the old or the new one.
+//! crash leaves the old or the new one. `edge` holds the edge's name, and is locked while a worker uses the folder.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use partway_core::model::LayerState;
 use partway_core::participant::{Completed, Restored};
@@ -18,6 +19,7 @@ use thiserror::Error;
 use crate::client_model::ClientModel;
 
 const MAGIC: &[u8; 8] = b"PWROUND2";
+const OWNER: &str = "edge";
 const ROUNDS: [&str; 2] = ["round-0", "round-1"];
 const HEADER_WORDS: usize = 11;
 const DIGEST_BYTES: usize = 32;
@@ -35,6 +37,28 @@ pub enum FolderError {
         /// What the system said.
         source: io::Error,
     },
+    /// Another worker uses it.
+    #[error("state folder {}: another worker is using it: end that one, or give this one a folder of its own with --state", path.display())]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// It is another edge's.
+    #[error("state folder {}: it is of the edge `{owner}`, not of `{name}`: every edge needs a folder of its own", path.display())]
+    Owned {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is.
+        owner: String,
+        /// Who wants it.
+        name: String,
+    },
+    /// It holds something else.
+    #[error("state folder {}: it is not empty, and no edge's state: give a new or empty folder with --state", path.display())]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The model of a completed round is asked for, and there is none.
     #[error("state folder {}: the model of round {} is missing or damaged; empty the folder and join again", path.display(), round + 1)]
     Lost {
@@ -49,13 +73,36 @@ pub enum FolderError {
 #[derive(Clone, Debug)]
 pub(crate) struct StateFolder {
     path: PathBuf,
+    /// Locked until it is closed.
+    _owner: Arc<File>,
 }
 
 impl StateFolder {
-    /// Opens the folder, making it if it does not exist.
-    pub(crate) fn open(path: &Path) -> Result<Self, FolderError> {
+    /// Opens the folder of the edge `name`, making it if it does not exist.
+    pub(crate) fn open(path: &Path, name: &str) -> Result<Self, FolderError> {
         fs::create_dir_all(path).map_err(|source| Self::io("make", path, source))?;
-        Ok(Self { path: path.to_owned() })
+        let marker = path.join(OWNER);
+        if !marker.exists() && path.read_dir().is_ok_and(|mut files| files.next().is_some()) {
+            return Err(FolderError::Foreign { path: path.to_owned() });
+        }
+        let io = |what, source| Self::io(what, &marker, source);
+        let mut open = OpenOptions::new();
+        let opened = open.read(true).write(true).create(true).truncate(false).open(&marker);
+        let mut owner = opened.map_err(|source| io("open", source))?;
+        match owner.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(FolderError::Busy { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(io("lock", source)),
+            Ok(()) => {}
+        }
+        let mut found = String::new();
+        owner.read_to_string(&mut found).map_err(|source| io("read", source))?;
+        if found.is_empty() {
+            owner.write_all(name.as_bytes()).map_err(|source| io("write", source))?;
+        } else if found != name {
+            let (path, name) = (path.to_owned(), name.to_owned());
+            return Err(FolderError::Owned { path, owner: found, name });
+        }
+        Ok(Self { path: path.to_owned(), _owner: Arc::new(owner) })
     }
 
     fn io(what: &'static str, path: &Path, source: io::Error) -> FolderError {
@@ -203,18 +250,35 @@ mod tests {
     #[test]
     fn a_round_comes_back_bit_for_bit() {
         let folder = tempfile::tempdir().expect("a folder");
-        let opened = StateFolder::open(folder.path()).expect("it can be opened");
+        let opened = StateFolder::open(folder.path(), "camera").expect("it can be opened");
         opened.begin_session(u64::MAX - 7).expect("it can be written");
         opened.save_round(u64::MAX - 7, COMPLETED, &model()).expect("it can be written");
-        let again = StateFolder::open(folder.path()).expect("it can be opened");
+        drop(opened);
+        let again = StateFolder::open(folder.path(), "camera").expect("it can be opened");
         assert_eq!(again.restore(), Some(Restored { session: u64::MAX - 7, completed: Some(COMPLETED) }));
         assert_eq!(again.load_round(u64::MAX - 7, 6, 1).expect("it is there"), model());
     }
 
     #[test]
+    fn a_folder_is_one_workers_and_one_edges() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let open = |name| StateFolder::open(folder.path(), name).map_err(|error| error.to_string());
+        let first = open("camera").expect("it is empty");
+        assert!(open("camera").expect_err("it is in use").contains("another worker is using it"));
+        drop(first);
+        let error = open("gateway").expect_err("it is another edge's");
+        assert!(error.contains("it is of the edge `camera`, not of `gateway`"), "{error}");
+        drop(open("camera").expect("it is free again"));
+        let foreign = tempfile::tempdir().expect("a folder");
+        fs::write(foreign.path().join("thesis.tex"), "").expect("it can be written");
+        let error = StateFolder::open(foreign.path(), "camera").expect_err("somebody's work").to_string();
+        assert!(error.contains("it is not empty, and no edge's state"), "{error}");
+    }
+
+    #[test]
     fn the_last_layers_come_back_with_the_first() {
         let folder = tempfile::tempdir().expect("a folder");
-        let opened = StateFolder::open(folder.path()).expect("it can be opened");
+        let opened = StateFolder::open(folder.path(), "camera").expect("it can be opened");
         opened.begin_session(1).expect("it can be written");
         let tail = Some(LayerState { layers: 9..11, moments: 1, values: vec![-7.0, 8.5] });
         for head in [model().head, LayerState { layers: 0..0, moments: 1, values: Vec::new() }] {
@@ -228,7 +292,7 @@ mod tests {
     #[test]
     fn the_round_before_is_still_there_however_often_a_round_ends() {
         let folder = tempfile::tempdir().expect("a folder");
-        let opened = StateFolder::open(folder.path()).expect("it can be opened");
+        let opened = StateFolder::open(folder.path(), "camera").expect("it can be opened");
         opened.begin_session(1).expect("it can be written");
         let of = |round: u32, attempt: u32| {
             let values = vec![round as f32, attempt as f32];
@@ -250,7 +314,7 @@ mod tests {
     #[test]
     fn another_session_removes_the_rounds_of_this_one() {
         let folder = tempfile::tempdir().expect("a folder");
-        let opened = StateFolder::open(folder.path()).expect("it can be opened");
+        let opened = StateFolder::open(folder.path(), "camera").expect("it can be opened");
         opened.begin_session(1).expect("it can be written");
         opened.save_round(1, COMPLETED, &model()).expect("it can be written");
         opened.begin_session(2).expect("it can be written");
@@ -261,7 +325,7 @@ mod tests {
     #[test]
     fn a_damaged_round_counts_as_none() {
         let folder = tempfile::tempdir().expect("a folder");
-        let opened = StateFolder::open(folder.path()).expect("it can be opened");
+        let opened = StateFolder::open(folder.path(), "camera").expect("it can be opened");
         opened.begin_session(1).expect("it can be written");
         opened.save_round(1, COMPLETED, &model()).expect("it can be written");
         let path = folder.path().join("round-0");

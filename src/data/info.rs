@@ -37,7 +37,6 @@ struct Found {
     what: String,
     train: Samples,
     test: Option<Samples>,
-    class_names: Vec<String>,
     columns: Option<Columns>,
 }
 
@@ -53,7 +52,6 @@ pub(crate) fn info(args: &InfoArgs) -> Result<(), Failure> {
             what: format!("{}: {format}", args.path.display()),
             train: loaded.train,
             test: loaded.test,
-            class_names: loaded.class_names,
             columns: loaded.columns,
         }
     };
@@ -72,7 +70,6 @@ fn of_experiment(args: &InfoArgs) -> Result<Found, Failure> {
         what: format!("{}: {}{place}", args.path.display(), config.data.dataset),
         train: dataset.train,
         test: dataset.test,
-        class_names: dataset.class_names,
         columns: None,
     })
 }
@@ -116,7 +113,7 @@ impl Found {
         let mut columns = vec![("class", Align::Right), ("name", Align::Left), ("samples", Align::Right)];
         columns.extend(test.is_some().then_some(("to test on", Align::Right)));
         let rows = train.iter().enumerate().map(|(class, count)| {
-            let name = self.class_names.get(class).cloned().unwrap_or_default();
+            let name = self.train.class_names().get(class).cloned().unwrap_or_default();
             let mut row = vec![class.to_string(), name, count.to_string()];
             row.extend(test.as_ref().map(|counts| counts[class].to_string()));
             row
@@ -152,9 +149,8 @@ mod tests {
         let train = Samples::new([2, 1, 1], Pixels::F32(vec![-1.5, 2.0, 0.0, 0.25]), vec![1, 1], 2);
         let found = Found {
             what: "a.csv: a table (CSV)".into(),
-            train: train.expect("two samples"),
+            train: train.expect("two samples").named(vec!["cat".into(), "dog".into()]),
             test: None,
-            class_names: vec!["cat".into(), "dog".into()],
             columns: Some(Columns { label: "species".into(), features: vec!["a".into(), "b".into()] }),
         };
         assert_eq!(
@@ -175,13 +171,7 @@ mod tests {
     fn many_classes_are_summed_up() {
         let train =
             Samples::new([1, 1, 1], Pixels::U8(vec![3, 9]), vec![300, 300], 301).expect("two samples");
-        let found = Found {
-            what: String::new(),
-            test: Some(train.clone()),
-            train,
-            class_names: Vec::new(),
-            columns: None,
-        };
+        let found = Found { what: String::new(), test: Some(train.clone()), train, columns: None };
         let text = found.text();
         assert!(text.contains("2 to train on, 2 to test on") && text.contains("3 to 9 (bytes"), "{text}");
         assert!(text.ends_with("each class has 0 to 2 samples to train on\n"), "{text}");

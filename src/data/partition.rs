@@ -100,9 +100,9 @@ fn deal(args: &PartitionArgs) -> Result<String, DealError> {
     for (name, part) in &parts {
         shard::write(&args.out.join(name), &train.take(part))?;
     }
-    if !dataset.class_names.is_empty() {
+    if !dataset.train.class_names().is_empty() {
         let path = args.out.join(CLASS_NAMES);
-        let text = dataset.class_names.join("\n") + "\n";
+        let text = dataset.train.class_names().join("\n") + "\n";
         fs::write(&path, text).map_err(io_error("write", &path))?;
     }
     let indices: Vec<Vec<usize>> = parts.into_iter().map(|(_, part)| part).collect();

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use partway_core::config::Deadline;
 use partway_core::coordinator::{Cuts, Topology};
-use partway_core::plan::EdgePlan;
+use partway_core::plan::{EdgePlan, Objective};
 
 use super::Planned;
 use super::json::{mbps, terms_ms};
@@ -80,6 +80,8 @@ pub(super) fn edges(experiment: &Experiment, planned: &Planned) -> String {
         ("edge bwd", Align::Right),
         ("step", Align::Right),
         ("slack", Align::Right),
+        ("weights", Align::Right),
+        ("share", Align::Right),
         ("reserved up", Align::Right),
         ("reserved down", Align::Right),
         ("memory", Align::Right),
@@ -120,9 +122,27 @@ pub(super) fn edges(experiment: &Experiment, planned: &Planned) -> String {
     for edge in &plan.edges {
         let _ = writeln!(text, "{}: {}", edge.name, edge.reason);
     }
-    if plan.optimality_gap > 0.0 {
-        let _ = writeln!(text, "the best plan may be better by {:.1} % at most", 100.0 * plan.optimality_gap);
+    if let Some(seconds) = plan.common_deadline_s {
+        let late = plan.edges.iter().filter(|edge| !edge.feasible).count();
+        let _ = writeln!(
+            text,
+            "{late} of {} edges miss the deadline; the least that all with enough memory could meet is {:.1} ms",
+            plan.edges.len(),
+            1e3 * seconds,
+        );
     }
+    let (unit, scale) = match planned.settings.objective {
+        Objective::Deepest => ("MFLOP in the cloud per step of all edges", 1e-6),
+        Objective::Fastest => ("ms of all edges' steps together, with their margins", 1e3),
+    };
+    let _ = writeln!(
+        text,
+        "objective: {:.2} {unit}, and no plan under this deadline has less than {:.2}; the gap to the optimum, deadline \
+         included, is {:.2} % at most",
+        scale * plan.objective,
+        scale * plan.dual_bound,
+        100.0 * plan.optimality_gap,
+    );
     text += "\nseconds per layer from\n";
     for source in &planned.sources {
         let _ = writeln!(text, "  {source}");
@@ -143,6 +163,8 @@ fn edge_row(edge: &EdgePlan) -> Vec<String> {
         decimal(terms.edge_backward),
         decimal(1e3 * edge.step_s),
         decimal(1e3 * edge.slack_s),
+        decimal(1e3 * (edge.weights_s + edge.moving_s)),
+        format!("{:.2}", edge.share),
         decimal(mbps(edge.reserved_up)),
         decimal(mbps(edge.reserved_down)),
         format!("{:.1} MiB", edge.memory_bytes as f64 / f64::from(1 << 20)),

@@ -68,6 +68,7 @@ fn in_words(what: &What) -> String {
         What::Lost => "connection lost".to_owned(),
         What::Back(Recovery::Connection) => "back: it goes on where it was".to_owned(),
         What::Back(Recovery::RolledBack) => "back: it repeats the round from its start".to_owned(),
+        What::Back(Recovery::Readmitted) => "back: it takes part again, from the global model".to_owned(),
         What::Back(Recovery::StateLost) => {
             "back: its state was gone, it starts again from the global model".to_owned()
         }

@@ -121,7 +121,7 @@ impl RunFolder {
     /// Writes what the run is: its configuration, and the names of its classes.
     pub(crate) fn describe(&self, experiment: &Experiment) -> Result<(), FolderError> {
         write(&self.layout.config(), &experiment.config.to_toml())?;
-        let names = &experiment.dataset.class_names;
+        let names = experiment.dataset.train.class_names();
         if !names.is_empty() {
             write(&self.layout.class_names(), &(names.join("\n") + "\n"))?;
         }

@@ -221,9 +221,11 @@ pub(crate) fn edge(args: &EdgeArgs) -> Result<(), Failure> {
         patience: config.fleet.rejoin_window.max(config.fleet.gather_timeout),
         emulation: emulation::emulation(&edge, trace.map(Arc::as_ref), config.seed, elapsed),
     };
-    match block_on(async { partway_edge::join(options, |_| {}).await.map_err(Failure::failed) })? {
-        Outcome::Finished { .. } => Ok(()),
-        Outcome::Failed { reason } => Err(Failure::Failed(reason)),
+    let joined =
+        async { partway_edge::join(options, |_| {}, std::future::pending()).await.map_err(Failure::failed) };
+    match block_on(joined)? {
+        Some(Outcome::Failed { reason }) => Err(Failure::Failed(reason)),
+        Some(Outcome::Finished { .. }) | None => Ok(()),
     }
 }
 

@@ -224,6 +224,7 @@ fn in_words(how: Recovery) -> &'static str {
         Recovery::Connection => "it goes on where it was",
         Recovery::RolledBack => "it repeats the round from its start",
         Recovery::StateLost => "its state was gone, it starts again from the global model",
+        Recovery::Readmitted => "it takes part again, from the global model",
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use partway_cloud::global_model::Evaluator;
 use partway_cloud::replica::Blueprint;
+use partway_core::classes::fingerprint;
 use partway_core::config::{ByteSize, Config, ConfigError, DeviceFile, EdgeConfig, LabelsAt, LinkTrace};
 use partway_core::coordinator::{Checkpoint, Coordinator, Settings};
 use partway_core::model::ModelSpec;
@@ -169,6 +170,7 @@ fn training_request(edge: &EdgeConfig, shard: &Samples, profile: DeviceProfile) 
         name: edge.name.as_str().to_owned(),
         samples: shard.len() as u64,
         labels: shard.label_counts().into_iter().map(|count| count as u64).collect(),
+        class_names: fingerprint(shard.class_names()),
         shape: shard.shape(),
         profile,
         memory_limit: edge.memory.map(ByteSize::bytes),

@@ -222,11 +222,13 @@ async fn train(sets: &[&str], shards: &[(&str, Samples)], test: Option<Samples>)
             idle_timeout: Duration::from_secs(15),
             emulation: None,
         };
-        edges.push(tokio::spawn(async move { partway_edge::join(options, |_| {}).await }));
+        edges.push(tokio::spawn(
+            async move { partway_edge::join(options, |_| {}, std::future::pending()).await },
+        ));
     }
     for edge in edges {
         let outcome = edge.await.expect("no panic").expect("it can start");
-        assert!(matches!(outcome, Outcome::Finished { .. }), "{outcome:?}");
+        assert!(matches!(outcome, Some(Outcome::Finished { .. })), "{outcome:?}");
     }
     match serving.await.expect("no panic") {
         Ended::Finished(summary) => *summary,

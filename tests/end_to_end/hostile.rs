@@ -31,6 +31,7 @@ fn request(name: &str) -> TrainingRequest {
         name: name.to_owned(),
         samples: 1_000_000,
         labels: vec![250_000; 4],
+        class_names: None,
         shape: [1, 8, 8],
         profile: DeviceProfile::default(),
         memory_limit: None,

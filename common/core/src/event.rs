@@ -287,4 +287,6 @@ pub enum Recovery {
     RolledBack,
     /// Its state was gone: it starts again from the global model.
     StateLost,
+    /// It had been left out: it takes part again, from the global model.
+    Readmitted,
 }

@@ -5,6 +5,7 @@
 //! arguments. `clippy.toml` and the dependency check in `.ci/run` keep it so.
 
 pub mod aggregate;
+pub mod classes;
 pub mod codec;
 pub mod config;
 pub mod coordinator;

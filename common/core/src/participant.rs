@@ -45,6 +45,8 @@ pub struct Participant {
     attempts: u32,
     /// Why the coordinator closes this connection without an answer.
     put_off: Option<String>,
+    /// What was last said of why it waits.
+    waits: Option<String>,
     session: Option<u64>,
     completed: Option<Completed>,
     assignment: Option<Box<Assignment>>,
@@ -92,6 +94,7 @@ impl Participant {
             lost_at: now,
             attempts: 0,
             put_off: None,
+            waits: None,
             session: restored.map(|restored| restored.session),
             completed: restored.and_then(|restored| restored.completed),
             assignment: None,
@@ -180,6 +183,11 @@ impl Participant {
             };
             self.finish(Outcome::Failed { reason });
             return;
+        }
+        let why = put_off.as_deref().unwrap_or(reason);
+        if self.waits.as_deref() != Some(why) {
+            self.waits = Some(why.to_owned());
+            self.push(Action::Report(Progress::Waiting { reason: why.to_owned() }));
         }
         let pause = Duration::from_millis(100).saturating_mul(1 << self.attempts.min(10)).min(LONGEST_PAUSE);
         self.attempts += 1;

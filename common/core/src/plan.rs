@@ -7,32 +7,37 @@
 //! at aggregations, amortised over the steps between them, is charged against the deadline on top, but is
 //! no part of a step's latency.
 //!
-//! Rates come first (each link's estimate, max-min fair under the cloud's capacity), then the deadline,
-//! then the cuts: a multiple-choice knapsack over (share needed, cloud FLOPs) for
-//! [`Objective::Deepest`], a separable convex allotment for [`Objective::Fastest`].
+//! Where the cloud's network carries all links at once, every edge has its link's rate and the shares are all
+//! that is divided: the deadline comes first, then the cuts, a multiple-choice knapsack over (share needed, cloud
+//! FLOPs) for [`Objective::Deepest`], a separable convex allotment for [`Objective::Fastest`]. Where it
+//! does not, cuts, rates and shares depend on each other, and are found together by the prices of all three.
 
 mod budget;
 mod common_cut;
 mod deepest;
 mod explain;
 mod fastest;
+mod fixes;
 mod input;
+mod joint;
 mod options;
 mod rates;
 mod search;
+mod separate;
 mod shares;
 mod turns;
 
 use serde::{Deserialize, Serialize};
 
 pub use common_cut::plan_common_cut;
-pub use input::{CloudInput, EdgeInput, PlanError, PlanInput};
+pub use fixes::Fixes;
+pub use input::{CloudInput, DeviceInput, EdgeInput, PlanError, PlanInput};
 pub use turns::plan_turns;
 
-pub(crate) use input::{LEAST_RATE, MOST_RATE, MOST_SECONDS};
+pub(crate) use input::{LEAST_RATE, MOST_FACTOR, MOST_RATE, MOST_SECONDS};
 
 use budget::Standing;
-use options::EdgeOptions;
+use options::{LinkRates, Tables};
 
 /// Products of times and factors are rounded: deadlines are given, and budgets taken, this much apart, so
 /// that "meets" holds exactly.
@@ -68,10 +73,19 @@ pub struct Plan {
     pub deadline_s: f64,
     /// In the order of the input.
     pub edges: Vec<EdgePlan>,
-    /// Relative distance of the objective, with what hysteresis adds to it, to a proven bound: 0 where
-    /// the search was exact. Of total cloud FLOPs for [`Objective::Deepest`], of the sum of step times
-    /// for [`Objective::Fastest`] (whose largest step time is always exact).
+    /// By how much the plan may miss the optimum, relatively: the larger of the distances of `objective` to
+    /// `dual_bound` and of an automatic deadline to `deadline_bound_s`. 0 where the search was exact.
     pub optimality_gap: f64,
+    /// What is minimized under the deadline, over the edges that meet it, with what hysteresis adds: cloud FLOPs
+    /// per step for [`Objective::Deepest`], the sum of the steps' seconds with their margins for
+    /// [`Objective::Fastest`].
+    pub objective: f64,
+    /// No plan that meets the deadline has a lesser objective: the Lagrangian dual, or the optimum itself.
+    pub dual_bound: f64,
+    /// No plan for all edges with enough memory has a shorter deadline, seconds; 0 where it is given.
+    pub deadline_bound_s: f64,
+    /// The least deadline that all edges with enough memory could meet, seconds, where one misses this plan's.
+    pub common_deadline_s: Option<f64>,
 }
 
 /// The plan of one edge.
@@ -86,12 +100,21 @@ pub struct EdgePlan {
     /// Why this cut and not its neighbours; for an edge that is not feasible what is too large and what
     /// would fix it.
     pub reason: String,
+    /// The cuts next to it, at the same rates and share.
+    pub neighbours: Vec<Neighbour>,
+    /// What would let the edge meet the deadline; `None` where it does.
+    pub fixes: Option<Fixes>,
     /// The predicted terms of a step.
     pub terms: StepTerms,
     /// Their sum, seconds.
     pub step_s: f64,
     /// Transfer of the client-side model at aggregations, amortised, seconds per step.
     pub weights_s: f64,
+    /// Transfer of the layers that a new cut moves, amortised, seconds per step.
+    pub moving_s: f64,
+    /// Relative reserve for this edge's residuals: `(step_s + weights_s + moving_s) * (1 + margin)` is what
+    /// must meet the deadline.
+    pub margin: f64,
     /// `deadline_s - step_s`; negative if the step is longer.
     pub slack_s: f64,
     /// Share of the cloud's workers that the cloud term counts on; 0 without a cloud part.
@@ -102,6 +125,35 @@ pub struct EdgePlan {
     pub reserved_down: f64,
     /// What the client-side model needs at this cut.
     pub memory_bytes: u64,
+}
+
+/// A cut next to the one that an edge has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Neighbour {
+    /// Layers `[0, cut)` would run on the edge.
+    pub cut: usize,
+    /// What it breaks; `None` if it is possible and only not better.
+    pub obstacle: Option<Obstacle>,
+    /// The terms that a step would have.
+    pub terms: StepTerms,
+    /// What would be charged against the deadline: with amortised transfers and the margin, seconds.
+    pub charged_s: f64,
+    /// FLOPs per step that it would leave the cloud more; negative where it spares some.
+    pub cloud_flops_more: f64,
+    /// What the client-side model would need.
+    pub memory_bytes: u64,
+}
+
+/// What a cut breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Obstacle {
+    /// It is outside the cuts that are allowed.
+    Depth,
+    /// The edge has too little memory.
+    Memory,
+    /// Its step would be too long.
+    Deadline,
 }
 
 /// Predicted seconds of the five parts of a step.
@@ -144,81 +196,90 @@ struct Pick {
 /// not have one entry per layer or cut.
 pub fn plan(input: &PlanInput) -> Result<Plan, PlanError> {
     input.check()?;
+    let tables = Tables::of(input);
+    let solution = if joint::is_needed(input) { joint::solve(&tables) } else { separate::solve(&tables) };
     let capacity = input.cloud.capacity_bytes_per_s;
-    let up = rates::Rates::under(capacity, input.edges.iter().map(|edge| edge.up_bytes_per_s).collect());
-    let down = rates::Rates::under(capacity, input.edges.iter().map(|edge| edge.down_bytes_per_s).collect());
-    let edges = options::tabulate(input, &up.planned, &down.planned);
-
-    let common = || budget::least(&edges, input) * (1.0 + input.margin) * (1.0 + 10.0 * ROUNDING);
-    let deadline_s = match input.deadline {
-        Deadline::Auto => common(),
-        Deadline::Fixed(seconds) => seconds,
+    let reserved = |planned: fn(&Allotment) -> f64, estimate: fn(&EdgeInput) -> f64| {
+        let planned: Vec<f64> = solution.allotments.iter().map(planned).collect();
+        let estimates: Vec<f64> = input.edges.iter().map(estimate).collect();
+        rates::with_headroom(&planned, &estimates, capacity)
     };
-    let budget = deadline_s / (1.0 + input.margin) * (1.0 - ROUNDING);
-    let solution = solve(input, &edges, budget);
-    let common_deadline_s = solution.standings.contains(&Standing::Crowded).then(common);
-    let explainer = explain::Explainer { input, deadline_s, budget, common_deadline_s };
-    let plans = (0..edges.len()).map(|e| {
-        let (pick, standing) = (solution.picks[e], solution.standings[e]);
-        let option = &edges[e].options[pick.option];
-        let terms = option.terms_at(pick.share);
+    let up = reserved(|edge| edge.rates.up, |edge| edge.up_bytes_per_s);
+    let down = reserved(|edge| edge.rates.down, |edge| edge.down_bytes_per_s);
+    let explainer = explain::Explainer::new(&tables, &solution);
+    let edges = input.edges.iter().zip(&solution.allotments).zip(up.into_iter().zip(down));
+    let plans = edges.map(|((edge, allotment), (reserved_up, reserved_down))| {
+        let &Allotment { cut, rates, share, standing } = allotment;
+        let terms = tables.terms(edge, cut, rates, share);
         let step_s = terms.total();
         EdgePlan {
-            name: input.edges[e].name.clone(),
-            cut: option.cut,
+            name: edge.name.clone(),
+            cut,
             feasible: standing == Standing::Meets,
-            reason: explainer.reason(&input.edges[e], &edges[e], pick, standing),
+            reason: explainer.reason(edge, allotment),
+            neighbours: explainer.neighbours(edge, allotment),
+            fixes: explainer.fixes(edge, standing),
             terms,
             step_s,
-            weights_s: option.weights_s,
-            slack_s: deadline_s - step_s,
-            share: pick.share,
-            reserved_up: up.reserved[e],
-            reserved_down: down.reserved[e],
-            memory_bytes: option.memory_bytes,
+            weights_s: tables.weights_s(cut, rates),
+            moving_s: tables.moving_s(edge, cut, rates),
+            slack_s: solution.deadline_s - step_s,
+            margin: edge.margin,
+            share,
+            reserved_up,
+            reserved_down,
+            memory_bytes: input.memory_by_cut[cut],
         }
     });
-    Ok(Plan { deadline_s, edges: plans.collect(), optimality_gap: solution.gap })
-}
-
-struct Solution {
-    picks: Vec<Pick>,
-    standings: Vec<Standing>,
-    gap: f64,
-}
-
-/// Cuts and shares of which no edge that can takes longer than `budget` seconds.
-fn solve(input: &PlanInput, edges: &[EdgeOptions], budget: f64) -> Solution {
-    let workers = input.cloud.workers as f64;
-    let (standings, needed) = budget::divide(edges, budget, workers);
-    let mut picks = vec![Pick { option: 0, share: 0.0 }; edges.len()];
-
-    // What the edges that meet the deadline can spare makes the others as quick as it can.
-    let missing: Vec<usize> = (0..edges.len()).filter(|&e| standings[e] != Standing::Meets).collect();
-    let even = ((workers - needed) / missing.len().max(1) as f64).clamp(0.0, 1.0);
-    for &e in &missing {
-        picks[e] = edges[e].fastest_at(even);
-    }
-    let left = workers - missing.iter().map(|&e| picks[e].share).sum::<f64>();
-
-    let meeting: Vec<usize> = (0..edges.len()).filter(|&e| standings[e] == Standing::Meets).collect();
-    let tables: Vec<&EdgeOptions> = meeting.iter().map(|&e| &edges[e]).collect();
-    let (chosen, gap) = match input.objective {
-        Objective::Deepest => deepest::solve(&tables, budget, left, input.hysteresis),
-        Objective::Fastest => {
-            let tightest = if missing.is_empty() {
-                budget.min(budget::least_within(&tables, left, input.hysteresis))
-            } else {
-                budget
-            };
-            fastest::solve(&tables, tightest, left, input.hysteresis)
-        }
+    let plans: Vec<EdgePlan> = plans.collect();
+    let objective_gap = relative_gap(solution.cost, solution.bound);
+    let deadline_gap = match input.deadline {
+        Deadline::Auto => relative_gap(solution.deadline_s, solution.deadline_bound_s),
+        Deadline::Fixed(_) => 0.0,
     };
-    for (&e, pick) in meeting.iter().zip(chosen) {
-        picks[e] = pick;
-    }
-    shares::hand_out(&mut picks, workers);
-    Solution { picks, standings, gap }
+    Ok(Plan {
+        deadline_s: solution.deadline_s,
+        edges: plans,
+        optimality_gap: objective_gap.max(deadline_gap),
+        objective: solution.cost,
+        dual_bound: solution.bound,
+        deadline_bound_s: solution.deadline_bound_s,
+        common_deadline_s: explainer.common_deadline_s,
+    })
+}
+
+/// What an edge gets.
+#[derive(Clone, Copy, Debug)]
+struct Allotment {
+    cut: usize,
+    rates: LinkRates,
+    share: f64,
+    standing: Standing,
+}
+
+/// The plan of a fleet.
+struct Solution {
+    /// In the order of the edges.
+    allotments: Vec<Allotment>,
+    deadline_s: f64,
+    /// No plan for all has a shorter one; 0 where it was given.
+    deadline_bound_s: f64,
+    /// The objective of those that meet the deadline, and what it cannot be less than.
+    cost: f64,
+    bound: f64,
+}
+
+/// Cuts and shares of the edges that meet the deadline.
+struct Picks {
+    edges: Vec<Pick>,
+    cost: f64,
+    bound: f64,
+}
+
+/// By how much `cost` may be above the best.
+fn relative_gap(cost: f64, bound: f64) -> f64 {
+    let gap = (cost - bound) / cost;
+    if gap > 1e-9 { gap.min(1.0) } else { 0.0 }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod correction;
 mod regression;
+mod residual;
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use correction::{Correction, StepCorrections};
+pub use residual::Residuals;
 
 use crate::model::LayerKind;
 use regression::Sample;

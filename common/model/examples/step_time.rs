@@ -9,6 +9,9 @@ use partway_core::model::{LayerOp, LayerSpec, LayerState, ModelSpec};
 use partway_core::optimizer::Optimizer;
 use partway_model::{Compute, Half, StepContext};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const STEPS: u64 = 60;
 
 fn lenet5() -> ModelSpec {

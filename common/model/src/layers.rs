@@ -84,6 +84,7 @@ impl<'a> Pass<'a> {
                 tensors.get(1),
                 inputs,
                 outputs,
+                self.kernels,
             )),
             LayerOp::GroupNorm { groups, .. } => {
                 Activation::Maps(group_norm::group_norm(input.into_maps(), tensors, groups))

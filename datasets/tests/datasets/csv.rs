@@ -32,7 +32,7 @@ fn rows_are_samples_of_one_channel_per_feature() {
     let table = plain("width,height,species\n1.5,-2,b\n3e2,.25,a\n");
     assert_eq!((table.train.shape(), table.train.classes()), ([2, 1, 1], 2));
     assert_eq!(table.train.pixels(), &Pixels::F32(vec![1.5, -2.0, 300.0, 0.25]));
-    assert_eq!((table.train.labels(), table.class_names), (&[1, 0][..], vec!["a".into(), "b".into()]));
+    assert_eq!((table.train.labels(), table.train.class_names().join("")), (&[1, 0][..], "ab".to_owned()));
     let columns = table.columns.expect("a table has columns");
     assert_eq!(
         (columns.label.as_str(), columns.features),
@@ -110,7 +110,7 @@ fn model_input_reshapes_rows_and_a_test_table_is_one_of_the_same_columns() {
     let dataset = from_config(&config).expect("tables");
     assert_eq!((dataset.train.shape(), dataset.train.len()), ([1, 2, 2], 2));
     let test_set = dataset.test.expect("it is named");
-    assert_eq!((test_set.labels(), dataset.class_names.join("")), (&[1][..], "xyz".to_owned()));
+    assert_eq!((test_set.labels(), dataset.train.class_names().join("")), (&[1][..], "xyz".to_owned()));
 
     put(folder.path(), "b.csv", "a,c,b,d,label\n9,9,9,9,y\n");
     let error =

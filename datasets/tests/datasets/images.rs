@@ -35,7 +35,7 @@ fn folders_are_classes_in_the_order_of_their_names() {
     let loaded = read(folder.path(), &Reading::default()).expect("three pictures");
     assert_eq!((loaded.train.shape(), loaded.train.labels()), ([1, 2, 3], &[0, 0, 1][..]));
     assert_eq!(loaded.train.pixels(), &Pixels::U8([[9; 6], [8; 6], [7; 6]].concat()));
-    assert_eq!((loaded.class_names.join(" "), loaded.test), ("cat dog".to_owned(), None));
+    assert_eq!((loaded.train.class_names().join(" "), loaded.test), ("cat dog".to_owned(), None));
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn colours_are_planes_and_train_and_test_are_halves() {
     let test = loaded.test.expect("it has a test set");
     // Numbers are classes themselves, and there are as many as the largest says.
     assert_eq!((loaded.train.labels(), test.labels(), test.classes()), (&[0][..], &[3][..], 4));
-    assert!(loaded.class_names.is_empty());
+    assert!(loaded.train.class_names().is_empty());
 }
 
 #[test]

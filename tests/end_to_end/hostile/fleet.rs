@@ -134,7 +134,10 @@ impl Fleet {
             idle_timeout: self.config.fleet.idle_timeout,
             emulation: None,
         };
-        tokio::spawn(async move { partway_edge::join(options, |_| {}).await.expect("it can start") })
+        tokio::spawn(async move {
+            let joined = partway_edge::join(options, |_| {}, std::future::pending()).await;
+            joined.expect("it can start").expect("nobody interrupts it")
+        })
     }
 
     /// Saves another authority's certificate, under a name for [`Fleet::join_trusting`].

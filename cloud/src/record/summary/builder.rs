@@ -146,7 +146,7 @@ impl SummaryBuilder {
                 }
             }
             EventKind::EdgeResumed { round, edge, how } => match how {
-                Recovery::Connection => {}
+                Recovery::Connection | Recovery::Readmitted => {}
                 Recovery::RolledBack => self.edge(edge).ledger.forget_from(*round),
                 Recovery::StateLost => self.lose_work(edge),
             },

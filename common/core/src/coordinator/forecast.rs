@@ -9,13 +9,16 @@ use super::settings::{Cuts, Replan, Settings, Topology};
 use crate::event::{PlannedEdge, TermsMs};
 use crate::link::{LinkEstimator, LinkState, RttFilter, Transfer};
 use crate::plan::{EdgePlan, Plan, PlanError};
-use crate::profile::{Correction, DeviceProfile, LayerWork, StepCorrections};
+use crate::profile::{Correction, DeviceProfile, LayerWork, Residuals, StepCorrections};
 use crate::random;
 use crate::wire::{StepReport, TrainingRequest};
 use workload::{Workload, seconds_both};
 
 /// Weight of the newest step in the mean wait for a worker.
 const WAIT_WEIGHT: f64 = 0.1;
+
+/// A device that has become slower or faster by this factor is in another state.
+const DEVICE_CHANGE: f64 = 1.2;
 
 /// Round-trip time assumed before the first sample, in seconds.
 const ASSUMED_RTT_S: f64 = 0.01;
@@ -35,6 +38,8 @@ pub struct Outlook {
     pub down: f64,
     /// Round-trip time, in seconds.
     pub rtt_s: f64,
+    /// Relative reserve on its predicted latency.
+    pub margin: f64,
     /// Memory for training, in bytes.
     pub memory_limit: Option<u64>,
     /// Its cut so far.
@@ -48,7 +53,7 @@ pub struct Outlook {
 /// # Errors
 /// If a number cannot be planned with.
 pub fn forecast_edges(settings: &Settings, outlooks: &[Outlook]) -> Result<Plan, PlanError> {
-    Workload::of(settings).plan(settings, outlooks, &Correction::default())
+    Workload::of(settings).plan(settings, outlooks, &Correction::default(), false)
 }
 
 /// What is predicted of one edge's steps in a round.
@@ -57,6 +62,10 @@ pub(super) struct Prediction {
     pub(super) cut: usize,
     pub(super) terms_ms: TermsMs,
     pub(super) step_ms: f64,
+    /// What the plan's guarantee is a multiple of, in seconds: with the share's wait instead of the mean one.
+    pub(super) planned_s: f64,
+    /// Whether the device's profile had been corrected by steps.
+    pub(super) is_corrected: bool,
     pub(super) pace_up: Option<f64>,
     /// By the profiles alone, before any correction, in seconds.
     pub(super) edge_forward_s: f64,
@@ -77,6 +86,8 @@ pub(super) struct Planned {
 struct EdgeOutlook {
     profile: DeviceProfile,
     corrections: StepCorrections,
+    /// By how much steps miss what was planned.
+    residuals: Residuals,
     /// How long a step waits for a worker, in seconds: mostly less than its share allows for.
     wait_s: Option<f64>,
     up: LinkEstimator,
@@ -92,7 +103,42 @@ pub(super) struct Forecast {
     workload: Workload,
     edges: BTreeMap<String, EdgeOutlook>,
     cloud: Correction,
-    last: Option<(Vec<String>, Plan)>,
+    last: Option<Last>,
+}
+
+/// The plan in force, and what it was made for.
+#[derive(Debug)]
+struct Last {
+    names: Vec<String>,
+    states: Vec<State>,
+    plan: Plan,
+}
+
+/// What a plan was made for, of one edge.
+#[derive(Clone, Copy, Debug)]
+struct State {
+    /// How often its links had been found in another state.
+    link_changes: (u32, u32),
+    are_measured: (bool, bool),
+    /// By how much its device was off, as a logarithm.
+    device: f64,
+}
+
+impl State {
+    fn of(edge: &EdgeOutlook) -> Self {
+        Self {
+            link_changes: (edge.up.changes(), edge.down.changes()),
+            are_measured: (is_measured(&edge.up), is_measured(&edge.down)),
+            device: edge.corrections.edge_backward.factor().ln(),
+        }
+    }
+
+    /// Whether the same plan is still right.
+    fn is_like(&self, other: &Self) -> bool {
+        self.link_changes == other.link_changes
+            && self.are_measured == other.are_measured
+            && (self.device - other.device).abs() < DEVICE_CHANGE.ln()
+    }
 }
 
 impl Forecast {
@@ -105,6 +151,7 @@ impl Forecast {
         let outlook = EdgeOutlook {
             profile: request.profile.clone(),
             corrections: StepCorrections::default(),
+            residuals: Residuals::default(),
             wait_s: None,
             up: LinkEstimator::new(request.uplink_hint),
             down: LinkEstimator::new(None),
@@ -154,15 +201,21 @@ impl Forecast {
         self.cloud.observe(predicted_s, measured_s);
     }
 
-    /// Takes in one step: the edge's times, and how long it waited for a worker.
+    /// Takes in one step: the edge's times, how long it took without the wait for a turn, and how long it
+    /// waited for a worker.
     pub(super) fn observe_step(
         &mut self,
         edge: &str,
         prediction: &Prediction,
         report: &StepReport,
+        latency_s: f64,
         wait_s: f64,
     ) {
         if let Some(outlook) = self.edges.get_mut(edge) {
+            // A profile's own bias is no residual: the corrections take it away.
+            if prediction.is_corrected {
+                outlook.residuals.observe(prediction.planned_s, latency_s);
+            }
             let corrections = &mut outlook.corrections;
             if prediction.cut == self.workload.works.len() {
                 let predicted = prediction.edge_forward_s + prediction.edge_backward_s;
@@ -178,7 +231,7 @@ impl Forecast {
     }
 
     /// Plans a round for the edges that are not left out, in name order; `held_cut` is one that all must
-    /// keep.
+    /// keep. `fresh`: whether every edge starts from a global model, so that a new cut moves nothing.
     ///
     /// # Errors
     /// In words, if a number cannot be planned with.
@@ -188,6 +241,7 @@ impl Forecast {
         fleet: &BTreeMap<String, Member>,
         round: u32,
         held_cut: Option<usize>,
+        fresh: bool,
     ) -> Result<Planned, String> {
         let names: Vec<String> =
             fleet.iter().filter(|(_, member)| !member.out).map(|(name, _)| name.clone()).collect();
@@ -204,21 +258,36 @@ impl Forecast {
                     up: edge.up.rate(),
                     down: edge.down.rate(),
                     rtt_s: edge.rtt.rtt_s().unwrap_or(ASSUMED_RTT_S),
+                    margin: edge.residuals.margin(settings.margin),
                     memory_limit: edge.memory_limit,
                     current_cut,
                     fixed_cut: held_cut.or_else(|| Self::fixed_cut(settings, name, round)),
                 })
             })
             .collect();
-        let keep = match settings.replan {
+        let states: Vec<State> =
+            names.iter().filter_map(|name| self.edges.get(name)).map(State::of).collect();
+        let keep = |before: &[State]| match settings.replan {
             Replan::EveryRound => false,
-            // Which state a link is in is known from change-point detection only; until that exists a
-            // change of the fleet is the only one that is seen.
-            Replan::OnChange | Replan::Never => settings.cuts != Cuts::Random,
+            Replan::OnChange => {
+                settings.cuts != Cuts::Random
+                    && before.iter().zip(&states).all(|(before, now)| before.is_like(now))
+            }
+            Replan::Never => settings.cuts != Cuts::Random,
         };
         let plan = match self.last.take() {
-            Some((planned_for, plan)) if keep && planned_for == names => plan,
-            _ => self.workload.plan(settings, &outlooks, &self.cloud).map_err(|error| error.to_string())?,
+            Some(Last { names: planned_for, states: before, plan })
+                if planned_for == names && keep(&before) =>
+            {
+                // What little has changed since adds up.
+                self.last = Some(Last { names: names.clone(), states: before, plan: plan.clone() });
+                plan
+            }
+            _ => {
+                let moves = !fresh && settings.topology != Topology::HandedOn;
+                let plan = self.workload.plan(settings, &outlooks, &self.cloud, moves);
+                plan.map_err(|error| error.to_string())?
+            }
         };
         let planned = Planned {
             deadline_s: plan.deadline_s,
@@ -249,7 +318,9 @@ impl Forecast {
                 outlook.pace_down = if is_measured(&outlook.down) { rate(edge.reserved_down) } else { None };
             }
         }
-        self.last = Some((names, plan));
+        if self.last.is_none() {
+            self.last = Some(Last { names, states, plan });
+        }
         Ok(Planned { events, ..planned })
     }
 
@@ -301,6 +372,8 @@ impl Forecast {
             cut,
             terms_ms,
             step_ms: terms_ms.sum(),
+            planned_s: edge.step_s,
+            is_corrected: outlook.is_some_and(|outlook| outlook.corrections.edge_backward.observations() > 0),
             // A probe underestimates a fast link; pacing to it would hide that.
             pace_up: outlook.filter(|outlook| is_measured(&outlook.up)).and(rate(edge.reserved_up)),
             edge_forward_s,

@@ -74,6 +74,7 @@ impl Coordinator {
                 self.settings.spec.name, self.settings.spec.input
             ));
         }
+        self.check_class_names(request)?;
         let classes = self.settings.spec.classes;
         if labels.len() > classes && labels[classes..].iter().any(|count| *count > 0) {
             return Err(format!(
@@ -83,6 +84,23 @@ impl Coordinator {
             ));
         }
         Ok(())
+    }
+
+    /// Everybody who has names for the classes must number them alike: the coordinator, or the first edge that has.
+    fn check_class_names(&self, request: &TrainingRequest) -> Result<(), String> {
+        let others = self.fleet.iter().filter(|(name, _)| **name != request.name);
+        let mut numbered = others.filter_map(|(name, member)| Some((member.request.class_names?, name)));
+        let known = match self.settings.class_names {
+            Some(known) => Some((known, "the coordinator".to_owned())),
+            None => numbered.next().map(|(theirs, edge)| (theirs, format!("edge `{edge}`"))),
+        };
+        match (request.class_names, known) {
+            (Some(own), Some((known, by))) if own != known => Err(format!(
+                "edge `{}` does not number the classes as {by} does: give every edge the names of all classes in the order of the coordinator's `data.class_names`, with --class-names, or deal the data out anew",
+                request.name
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// The time to gather is over: those who came are enough, or the run ends.

@@ -7,7 +7,7 @@ use super::action::{Action, Job, Replica};
 use super::member::{MemberRound, Slice};
 use super::settings::Topology;
 use super::{Coordinator, Phase};
-use crate::event::EventKind;
+use crate::event::{EventKind, Recovery};
 use crate::model::LayerState;
 use crate::wire::{CloudMessage, RoundPlan, StartFrom, TensorMessage, decode_state};
 
@@ -18,10 +18,7 @@ impl Coordinator {
         self.phase = Phase::Train { since: now };
         let fresh = round == self.global_rounds;
         if fresh {
-            for member in self.fleet.values_mut() {
-                member.steps_done = 0;
-                member.out &= !(member.ready && member.connection.is_some());
-            }
+            self.readmit(now);
             self.model_steps = self.optimizer_steps;
         }
         let end = self.settings.cloud_end();
@@ -30,7 +27,7 @@ impl Coordinator {
         let held_cut = shared_end.as_ref().map(|end| end.layers.start);
         let names: Vec<String> =
             self.fleet.iter().filter(|(_, member)| !member.out).map(|(name, _)| name.clone()).collect();
-        let planned = match self.forecast.plan(&self.settings, &self.fleet, round, held_cut) {
+        let planned = match self.forecast.plan(&self.settings, &self.fleet, round, held_cut, fresh) {
             Ok(planned) => planned,
             Err(reason) => {
                 self.abort(now, reason);
@@ -116,6 +113,21 @@ impl Coordinator {
         }
         if turns {
             self.begin_turns(now, fresh);
+        }
+    }
+
+    /// Everybody who is here takes part from the global model on, and nothing of before counts.
+    fn readmit(&mut self, now: Duration) {
+        let mut back = Vec::new();
+        for (name, member) in &mut self.fleet {
+            member.steps_done = 0;
+            if member.out && member.ready && member.connection.is_some() {
+                member.out = false;
+                back.push(name.clone());
+            }
+        }
+        for edge in back {
+            self.emit_resumed(now, &edge, Recovery::Readmitted);
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::member::Slice;
 use super::stragglers::Stragglers;
+use crate::classes::fingerprint;
 use crate::codec::{ActivationCodec, Codec};
 use crate::config::{
     self, AggregateMoments, Algorithm, Config, ConfigError, FixedCut, LabelsAt, OnStraggler,
@@ -73,6 +74,9 @@ pub struct Settings {
     pub seed: u64,
     /// The model.
     pub spec: ModelSpec,
+    /// [`crate::classes::fingerprint`] of the classes' names, if they have any: every edge that names its classes
+    /// must number them so.
+    pub class_names: Option<u64>,
     /// How data is standardized.
     pub standardization: Method,
     /// Whose samples measure the accuracy.
@@ -178,6 +182,7 @@ impl Settings {
         Ok(Self {
             session,
             seed: config.seed,
+            class_names: config.data.class_names.as_ref().and_then(|names| fingerprint(names.get())),
             standardization: match config.data.standardize {
                 StandardizeMethod::MinMax => Method::MinMax,
                 StandardizeMethod::None => Method::None,

@@ -237,7 +237,8 @@ impl Coordinator {
         if let Some(transfer) = report.downlink {
             self.forecast.observe_downlink(edge, transfer);
         }
-        self.forecast.observe_step(edge, &prediction, &report, served.residence_s - served.service_s);
+        let wait_s = served.residence_s - served.service_s;
+        self.forecast.observe_step(edge, &prediction, &report, latency_s, wait_s);
         let predicted = prediction.terms_ms;
         let network_ms =
             (latency_s - report.forward_s - report.backward_s - served.residence_s).max(0.0) * 1e3;

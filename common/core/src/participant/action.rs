@@ -243,6 +243,11 @@ pub struct Restored {
 pub enum Progress {
     /// Connected and asked to take part.
     Asked,
+    /// The coordinator does not answer, or not yet take this edge; it is asked again for a while.
+    Waiting {
+        /// Why.
+        reason: String,
+    },
     /// The model is known.
     Assigned {
         /// Its name.

@@ -1,7 +1,7 @@
 //! The least time that all edges can meet at once, and who cannot meet a given one.
 
-use super::PlanInput;
-use super::options::{EdgeOptions, share_needed};
+use super::options::{EdgeOptions, Tables, share_needed};
+use super::{PlanInput, ROUNDING, joint};
 
 /// Relative accuracy of the least budget.
 const ACCURACY: f64 = 1e-9;
@@ -34,22 +34,37 @@ pub(super) fn least(edges: &[EdgeOptions], input: &PlanInput) -> f64 {
     least_within(&fitting, workers - reserve, input.hysteresis)
 }
 
+/// The least deadline that all edges with enough memory can meet at once.
+pub(super) fn common_deadline(tables: &Tables) -> f64 {
+    if joint::is_needed(tables.input) {
+        return joint::least_deadline(tables);
+    }
+    least(&tables.options(&tables.links()), tables.input) * (1.0 + 10.0 * ROUNDING)
+}
+
+/// Workers with which all edges that could meet a deadline alone meet it at once.
+pub(super) fn workers_needed(tables: &Tables, deadline_s: f64) -> u64 {
+    let edges = tables.options(&tables.links());
+    let deadline = deadline_s * (1.0 - ROUNDING);
+    let needs = edges.iter().filter(|edge| edge.fits).filter_map(|edge| edge.share_needed(deadline));
+    (needs.sum::<f64>() - ROUNDING).ceil().max(1.0) as u64
+}
+
 /// The least budget that `edges` can meet with shares that add up to `capacity`. If the cuts that they
 /// have now meet one that is longer by less than `hysteresis`, that one: the deadline does not follow
 /// every jitter of a link.
 pub(super) fn least_within(edges: &[&EdgeOptions], capacity: f64, hysteresis: f64) -> f64 {
-    let free: Vec<Front> = edges.iter().map(|edge| front(edge)).collect();
+    let mut free = Fronts::with_capacity(edges.len());
+    for edge in edges {
+        free.add(edge.options.iter().map(|option| (option.other_s, option.service_s)));
+    }
     let least = bisect(&free, capacity);
-    let current: Option<Vec<Front>> = edges
-        .iter()
-        .map(|edge| {
-            let option = &edge.options[edge.current?];
-            Some(vec![(option.other_s, option.service_s())])
-        })
-        .collect();
-    if hysteresis > 0.0
-        && let Some(current) = current
-    {
+    if hysteresis > 0.0 && edges.iter().all(|edge| edge.current.is_some()) {
+        let mut current = Fronts::with_capacity(edges.len());
+        for edge in edges {
+            let option = edge.current.map(|current| &edge.options[current]);
+            current.add(option.map(|option| (option.other_s, option.service_s)).into_iter());
+        }
         let kept = bisect(&current, capacity);
         if kept * (1.0 - hysteresis) < least {
             return kept.max(least);
@@ -76,63 +91,93 @@ pub(super) fn divide(edges: &[EdgeOptions], budget: f64, workers: f64) -> (Vec<S
     }
     let floor = straggler_share(workers, edges.len());
     needs.sort_by(|left, right| left.0.total_cmp(&right.0).then(left.1.cmp(&right.1)));
-    let mut total: f64 = needs.iter().map(|(need, _)| need).sum();
-    while total > workers - floor * (edges.len() - needs.len()) as f64 {
-        let Some((_, index)) = needs.pop() else { break };
+    // Summed from the least on: differences would leave rounding behind.
+    let mut total = 0.0;
+    let totals: Vec<f64> = std::iter::once(0.0)
+        .chain(needs.iter().map(|(need, _)| {
+            total += need;
+            total
+        }))
+        .collect();
+    let room = |count: usize| workers - floor * (edges.len() - count) as f64;
+    let most = (0..=needs.len()).rev().find(|&count| totals[count] <= room(count)).unwrap_or(0);
+    for &(_, index) in &needs[most..] {
         standings[index] = Standing::Crowded;
-        // Summed anew: differences would leave rounding behind.
-        total = needs.iter().map(|(need, _)| need).sum();
     }
+    let total = totals[most];
     (standings, total)
 }
 
-fn straggler_share(workers: f64, edges: usize) -> f64 {
+/// What an edge that misses the deadline keeps at least.
+pub(super) fn straggler_share(workers: f64, edges: usize) -> f64 {
     (STRAGGLER_PART * workers / edges as f64).min(1.0)
 }
 
-/// (other seconds, service seconds) by rising other and falling service.
-type Front = Vec<(f64, f64)>;
-
-/// The options of which no other has both less service and less of everything else.
-fn front(edge: &EdgeOptions) -> Front {
-    let mut pairs: Front = edge.options.iter().map(|option| (option.other_s, option.service_s())).collect();
-    pairs.sort_by(|left, right| left.0.total_cmp(&right.0).then(left.1.total_cmp(&right.1)));
-    let mut least_service = f64::INFINITY;
-    pairs.retain(|&(_, service)| {
-        let better = service < least_service;
-        least_service = least_service.min(service);
-        better
-    });
-    pairs
+/// (other seconds, service seconds) of some edges, each by rising other and falling service.
+struct Fronts {
+    pairs: Vec<(f64, f64)>,
+    /// Where each edge's pairs end.
+    ends: Vec<usize>,
 }
 
-fn bisect(fronts: &[Front], capacity: f64) -> f64 {
+impl Fronts {
+    fn with_capacity(edges: usize) -> Self {
+        Self { pairs: Vec::with_capacity(8 * edges), ends: Vec::with_capacity(edges) }
+    }
+
+    /// Adds the options of which no other has both less service and less of everything else.
+    fn add(&mut self, options: impl DoubleEndedIterator<Item = (f64, f64)>) {
+        let start = self.pairs.len();
+        // The service falls with the cut: from the deepest on, only less of everything else is worth more.
+        let mut rising = true;
+        let mut deeper_s = f64::NEG_INFINITY;
+        let mut least = f64::INFINITY;
+        for (other, service) in options.rev() {
+            rising &= service >= deeper_s;
+            deeper_s = service;
+            if other < least {
+                least = other;
+                self.pairs.push((other, service));
+            }
+        }
+        debug_assert!(rising, "the later layers are a part of all");
+        self.pairs[start..].reverse();
+        self.ends.push(self.pairs.len());
+    }
+
+    fn each(&self) -> impl Iterator<Item = &[(f64, f64)]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, &end)| &self.pairs[start..end])
+    }
+}
+
+fn bisect(fronts: &Fronts, capacity: f64) -> f64 {
     let fits = |budget: f64| {
         let mut sum = 0.0;
-        fronts.iter().all(|front| {
-            let need = front
-                .iter()
-                .filter_map(|&(other, service)| share_needed(other, service, budget))
-                .min_by(f64::total_cmp);
-            sum += need.unwrap_or(0.0);
-            need.is_some() && sum <= capacity
+        fronts.each().all(|front| {
+            let mut need = f64::INFINITY;
+            for &(other, service) in front {
+                need = share_needed(other, service, budget).map_or(need, |share| need.min(share));
+            }
+            sum += need;
+            sum <= capacity
         })
     };
     // Nudged up, so that a share of 1 is not missed by rounding.
     let slowest_with = |share: f64| {
-        let best = |front: &Front| {
+        let best = |front: &[(f64, f64)]| {
             front
                 .iter()
                 .map(|&(other, service)| other + if service > 0.0 { service / share } else { 0.0 })
                 .fold(f64::INFINITY, f64::min)
         };
-        fronts.iter().map(best).fold(0.0, f64::max) * (1.0 + ACCURACY)
+        fronts.each().map(best).fold(0.0, f64::max) * (1.0 + ACCURACY)
     };
     let mut low = slowest_with(1.0);
     if fits(low) {
         return low;
     }
-    let even = (capacity / fronts.len().max(1) as f64).min(1.0);
+    let even = (capacity / fronts.ends.len().max(1) as f64).min(1.0);
     let mut high = slowest_with(even * (1.0 - ACCURACY));
     while high - low > ACCURACY * high {
         let middle = f64::midpoint(low, high);

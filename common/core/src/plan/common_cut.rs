@@ -82,7 +82,7 @@ fn missing(plan: &Plan) -> usize {
 /// What the objective minimizes: first the one, then the other. While edges miss the deadline, the largest
 /// step time comes first under either.
 fn cost(input: &PlanInput, plan: &Plan) -> (f64, f64) {
-    let seconds = || plan.edges.iter().map(|edge| edge.step_s + edge.weights_s);
+    let seconds = || plan.edges.iter().map(|edge| edge.step_s + edge.weights_s + edge.moving_s);
     let largest = seconds().fold(0.0, f64::max);
     match input.objective {
         Objective::Fastest => (largest, seconds().sum()),
@@ -144,7 +144,7 @@ mod tests {
         fn the_deadline_is_the_least_of_any_common_cut(seed in any::<u64>(), edges in 1..6_usize, layers in 1..7_usize) {
             let input = fleet(seed, edges, layers);
             let least = (0..=layers).map(|cut| largest(&input, cut)).fold(f64::INFINITY, f64::min);
-            let margin = input.margin;
+            let margin = input.edges[0].margin;
             let plan = plan_common_cut(input).expect("a valid input");
             prop_assert!(near(plan.deadline_s, least * (1.0 + margin)), "{} {least}", plan.deadline_s);
             prop_assert!(plan.edges.iter().all(|edge| edge.feasible && edge.cut == plan.edges[0].cut));
@@ -157,7 +157,7 @@ mod tests {
             let mut input = fleet(seed, edges, layers);
             let least = (0..=layers).map(|cut| largest(&input, cut)).fold(f64::INFINITY, f64::min);
             let budget = 1.001 * stretch * least;
-            input.deadline = Deadline::Fixed(budget * (1.0 + input.margin));
+            input.deadline = Deadline::Fixed(budget * (1.0 + input.edges[0].margin));
             let deepest = (0..=layers).filter(|cut| largest(&input, *cut) <= budget).max();
             let plan = plan_common_cut(input).expect("a valid input");
             prop_assert_eq!(plan.edges.iter().map(|edge| Some(edge.cut)).collect::<Vec<_>>(), vec![deepest; edges]);

@@ -2,9 +2,9 @@
 //! one cut, a cut's weight is the share it needs and its cost the FLOPs it leaves to the cloud. Hysteresis
 //! is a cost of moving, so that a plan made again from its own cuts does not change.
 
-use super::Pick;
 use super::options::EdgeOptions;
 use super::search::{Branch, Choice, Search};
+use super::{Pick, Picks};
 
 /// Up to this many edges the greedy solution is improved by branch and bound.
 const SEARCHED_EDGES: usize = 16;
@@ -21,15 +21,15 @@ struct Item {
     cost: f64,
 }
 
-/// The picks, each with the least share that its cut needs, and the relative optimality gap. Every edge
+/// The picks, each with the least share that its cut needs. Every edge
 /// can meet `budget`, and all together with shares that add up to `capacity`.
-pub(super) fn solve(edges: &[&EdgeOptions], budget: f64, capacity: f64, hysteresis: f64) -> (Vec<Pick>, f64) {
+pub(super) fn solve(edges: &[&EdgeOptions], budget: f64, capacity: f64, hysteresis: f64) -> Picks {
     let items: Vec<Vec<Item>> =
         edges.iter().map(|edge| undominated(items_of(edge, budget, hysteresis))).collect();
     let greedy = Greedy::run(&items, capacity);
     let mut choice = Choice { cost: total(&items, &greedy.chosen), options: greedy.chosen };
-    let mut gap = relative_gap(choice.cost, greedy.bound);
-    if gap > 0.0 && edges.len() <= SEARCHED_EDGES {
+    let mut bound = greedy.bound.min(choice.cost);
+    if super::relative_gap(choice.cost, bound) > 0.0 && edges.len() <= SEARCHED_EDGES {
         let priced =
             |item: &Item| Branch { share: item.share, priced: item.cost + greedy.price * item.share };
         let branches: Vec<Vec<Branch>> =
@@ -43,7 +43,9 @@ pub(super) fn solve(edges: &[&EdgeOptions], budget: f64, capacity: f64, hysteres
         };
         let (found, proven) = search.run(choice);
         choice = found;
-        gap = if proven { 0.0 } else { relative_gap(choice.cost, greedy.bound) };
+        if proven {
+            bound = choice.cost;
+        }
     }
     let mut picks: Vec<Pick> = items
         .iter()
@@ -51,16 +53,11 @@ pub(super) fn solve(edges: &[&EdgeOptions], budget: f64, capacity: f64, hysteres
         .map(|(items, &index)| Pick { option: items[index].option, share: items[index].share })
         .collect();
     break_ties(edges, &mut picks, budget, capacity, hysteresis);
-    (picks, gap)
+    Picks { edges: picks, cost: choice.cost, bound }
 }
 
 fn total(items: &[Vec<Item>], chosen: &[usize]) -> f64 {
     items.iter().zip(chosen).map(|(items, &index)| items[index].cost).sum()
-}
-
-fn relative_gap(cost: f64, bound: f64) -> f64 {
-    let gap = (cost - bound) / cost;
-    if gap > 1e-12 { gap.min(1.0) } else { 0.0 }
 }
 
 /// The options with which `edge` meets the budget.
@@ -79,13 +76,16 @@ fn items_of(edge: &EdgeOptions, budget: f64, hysteresis: f64) -> Vec<Item> {
 
 /// By rising share and falling cost; items that are worse in both are left out.
 fn undominated(mut items: Vec<Item>) -> Vec<Item> {
-    items.sort_by(|left, right| left.share.total_cmp(&right.share).then(left.cost.total_cmp(&right.cost)));
+    // Deeper cuts cost less but for what moving costs: from behind this is sorted already, or nearly.
+    items.reverse();
+    items.sort_by(|left, right| left.cost.total_cmp(&right.cost).then(left.share.total_cmp(&right.share)));
     let mut least = f64::INFINITY;
     items.retain(|item| {
-        let better = item.cost < least;
-        least = least.min(item.cost);
+        let better = item.share < least;
+        least = least.min(item.share);
         better
     });
+    items.reverse();
     items
 }
 

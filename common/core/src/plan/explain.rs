@@ -1,167 +1,229 @@
 //! Why a plan is what it is, in words.
 
-use super::budget::Standing;
-use super::options::{CutOption, EdgeOptions};
-use super::{EdgeInput, Objective, Pick, PlanInput, StepTerms};
+use std::fmt::Write;
+
+use super::budget::{self, Standing};
+use super::fixes::Fixes;
+use super::options::{LinkRates, Tables};
+use super::{Allotment, EdgeInput, Neighbour, Objective, Obstacle, Solution, StepTerms, joint};
 
 /// Writes the reasons of one plan.
 pub(super) struct Explainer<'a> {
-    pub(super) input: &'a PlanInput,
-    pub(super) deadline_s: f64,
-    /// The deadline less the margin.
-    pub(super) budget: f64,
-    /// The least deadline that all edges with enough memory can meet at once, if one is turned away.
+    tables: &'a Tables<'a>,
+    deadline_s: f64,
+    /// The least deadline that all edges with enough memory can meet at once, if one misses this.
     pub(super) common_deadline_s: Option<f64>,
+    /// Workers with which those meet it that are in each other's way.
+    workers: Option<u64>,
 }
 
-impl Explainer<'_> {
-    /// Why `pick`, or why the edge misses the deadline and what would help.
-    pub(super) fn reason(
-        &self,
-        edge: &EdgeInput,
-        table: &EdgeOptions,
-        pick: Pick,
-        standing: Standing,
-    ) -> String {
-        let option = &table.options[pick.option];
+impl<'a> Explainer<'a> {
+    pub(super) fn new(tables: &'a Tables<'a>, solution: &Solution) -> Self {
+        let has = |standing: Standing| solution.allotments.iter().any(|edge| edge.standing == standing);
+        let deadline_s = solution.deadline_s;
+        let is_late = has(Standing::Crowded) || has(Standing::TooSlow);
+        Self {
+            tables,
+            deadline_s,
+            common_deadline_s: is_late.then(|| budget::common_deadline(tables)),
+            workers: (has(Standing::Crowded) && !joint::is_needed(tables.input))
+                .then(|| budget::workers_needed(tables, deadline_s)),
+        }
+    }
+
+    /// What would let an edge meet the deadline.
+    pub(super) fn fixes(&self, edge: &EdgeInput, standing: Standing) -> Option<Fixes> {
         match standing {
-            Standing::Meets => self.meets(edge, table, pick),
-            Standing::TooSlow => self.too_slow(table),
+            Standing::Meets => None,
+            Standing::TooSlow => Some(Fixes::of(self.tables, edge, self.deadline_s)),
+            Standing::NoMemory => Some(Fixes::memory(self.tables, edge, self.deadline_s)),
+            Standing::Crowded => Some(Fixes {
+                deadline_s: self.common_deadline_s,
+                cloud_workers: self.workers,
+                ..Fixes::default()
+            }),
+        }
+    }
+
+    /// The cuts next to an edge's own, at the same rates and share.
+    pub(super) fn neighbours(&self, edge: &EdgeInput, allotment: &Allotment) -> Vec<Neighbour> {
+        let &Allotment { cut, rates, share, .. } = allotment;
+        let share = if share > 0.0 { share } else { 1.0 };
+        let layers = self.tables.input.layers();
+        let of = |other: usize| {
+            let terms = self.tables.terms(edge, other, rates, share);
+            let charged_s = self.seconds(edge, other, rates, share) * (1.0 + edge.margin);
+            let obstacle = if !self.tables.cuts(edge).contains(&other) {
+                Some(Obstacle::Depth)
+            } else if !self.tables.fits(edge, other) {
+                Some(Obstacle::Memory)
+            } else {
+                (charged_s > self.deadline_s).then_some(Obstacle::Deadline)
+            };
+            Neighbour {
+                cut: other,
+                obstacle,
+                terms,
+                charged_s,
+                cloud_flops_more: self.tables.flops(other) - self.tables.flops(cut),
+                memory_bytes: self.tables.input.memory_by_cut[other],
+            }
+        };
+        let neighbours = [cut.checked_sub(1), Some(cut + 1)];
+        neighbours.into_iter().flatten().filter(|&cut| cut <= layers).map(of).collect()
+    }
+
+    /// Why this cut, or why the edge misses the deadline and what would help.
+    pub(super) fn reason(&self, edge: &EdgeInput, allotment: &Allotment) -> String {
+        let &Allotment { cut, rates, share, standing } = allotment;
+        let seconds = self.seconds(edge, cut, rates, share);
+        let input = self.tables.input;
+        match standing {
+            Standing::Meets => self.meets(edge, allotment),
+            Standing::TooSlow => self.too_slow(edge),
             Standing::Crowded => {
-                let needed = table.share_needed(self.budget).unwrap_or(1.0);
+                let links = LinkRates { up: edge.up_bytes_per_s, down: edge.down_bytes_per_s };
+                let needed = self.tables.options_of(edge, links).share_needed(self.deadline_s).unwrap_or(1.0);
+                let (with_link, link, or_capacity) = if joint::is_needed(input) {
+                    let leave = format!(
+                        ", {:.1} Mbit/s up and {:.1} Mbit/s down",
+                        rates.up * 8e-6,
+                        rates.down * 8e-6
+                    );
+                    (" and its link to itself", leave, " or network capacity")
+                } else {
+                    ("", String::new(), "")
+                };
+                let workers = self
+                    .workers
+                    .map_or_else(|| "more cloud workers".to_owned(), |n| format!("{n} cloud workers"));
                 format!(
-                    "would meet the deadline of {} with a share of {needed:.2} of a cloud worker, but the other \
-                     edges leave {:.2}, so that cut {} takes {}; more cloud workers, or a deadline of {} for all, \
-                     would let it",
+                    "would meet the deadline of {} with a share of {needed:.2} of a cloud worker{with_link}, but the \
+                     other edges leave {share:.2}{link}, so that cut {cut} takes {}; {workers}{or_capacity}, \
+                     or a deadline of {} for all, would let it",
                     ms(self.deadline_s),
-                    pick.share,
-                    option.cut,
-                    ms(option.seconds_at(pick.share)),
+                    ms(seconds),
                     ms(self.common_deadline_s.unwrap_or(self.deadline_s)),
                 )
             }
             Standing::NoMemory => format!(
-                "cut {} needs least memory, {}, and the edge may take {}; a memory limit of {} or a smaller batch \
+                "cut {cut} needs least memory, {}, and the edge may take {}; a memory limit of {} or a smaller batch \
                  would let it",
-                option.cut,
-                mib(option.memory_bytes),
+                mib(input.memory_by_cut[cut]),
                 mib(edge.memory_limit.unwrap_or(u64::MAX)),
-                mib(option.memory_bytes),
+                mib(input.memory_by_cut[cut]),
             ),
         }
     }
 
-    fn meets(&self, edge: &EdgeInput, table: &EdgeOptions, pick: Pick) -> String {
-        let option = &table.options[pick.option];
+    fn meets(&self, edge: &EdgeInput, allotment: &Allotment) -> String {
+        let &Allotment { cut, rates, share, .. } = allotment;
+        let seconds = self.seconds(edge, cut, rates, share);
         let mut reason = format!(
-            "cut {} takes {} of {} ({} with the margin)",
-            option.cut,
-            ms(option.seconds_at(pick.share)),
+            "cut {cut} takes {} of {} ({} with the margin)",
+            ms(seconds),
             ms(self.deadline_s),
-            ms(self.deadline_for(option.seconds_at(pick.share))),
+            ms(seconds * (1.0 + edge.margin)),
         );
         if edge.fixed_cut.is_some() {
             return reason + "; it is fixed";
         }
-        if table.current == Some(pick.option) {
+        if edge.current_cut == Some(cut) {
             reason += ", where it is now";
         }
-        for neighbour in [option.cut.checked_add(1), option.cut.checked_sub(1)].into_iter().flatten() {
-            let why = match table.options.iter().find(|option| option.cut == neighbour) {
-                Some(other) => self.compare(option, other, pick.share),
-                None if self.input.depth.contains(&neighbour) => {
-                    let needed = edge.memory_by_cut.get(neighbour).copied().unwrap_or(u64::MAX);
-                    format!("needs {} of memory", mib(needed))
-                }
-                None => continue,
-            };
-            reason.push_str("; cut ");
-            reason.push_str(&neighbour.to_string());
-            reason.push(' ');
-            reason.push_str(&why);
+        let depth = &self.tables.input.depth;
+        for neighbour in [cut + 1, cut.wrapping_sub(1)].into_iter().filter(|cut| depth.contains(cut)) {
+            let _ = write!(reason, "; cut {neighbour} ");
+            if self.tables.fits(edge, neighbour) {
+                self.compare(edge, allotment, neighbour, &mut reason);
+            } else {
+                let _ = write!(reason, "needs {} of memory", mib(self.tables.input.memory_by_cut[neighbour]));
+            }
         }
         reason
     }
 
-    /// What speaks against `other`, seen from `option`, with the same share of the cloud.
-    fn compare(&self, option: &CutOption, other: &CutOption, share: f64) -> String {
+    /// What speaks against `other`, with the same rates and share of the cloud.
+    fn compare(&self, edge: &EdgeInput, allotment: &Allotment, other: usize, reason: &mut String) {
+        let &Allotment { cut, rates, share, .. } = allotment;
         let share = if share > 0.0 { share } else { 1.0 };
-        let seconds = other.seconds_at(share);
-        if seconds > self.budget {
-            return format!("would take {} ({})", ms(seconds), listed(&other.terms_at(share)));
-        }
-        match self.input.objective {
-            Objective::Fastest => format!("would take {}", ms(seconds)),
-            Objective::Deepest if other.flops > option.flops => {
-                format!("would leave the cloud {:.2} MFLOP more", (other.flops - option.flops) / 1e6)
-            }
-            Objective::Deepest if other.flops < option.flops => format!(
+        let seconds = self.seconds(edge, other, rates, share);
+        let (here, there) = (self.tables.flops(cut), self.tables.flops(other));
+        let terms = self.tables.terms(edge, other, rates, share);
+        let (name, more) = most_grown(&self.tables.terms(edge, cut, rates, share), &terms);
+        let _ = if seconds * (1.0 + edge.margin) > self.deadline_s {
+            write!(
+                reason,
+                "would take {} ({}), {} too long with the margin, most of it {name} ({} more)",
+                ms(seconds),
+                listed(&terms),
+                ms(seconds * (1.0 + edge.margin) - self.deadline_s),
+                ms(more),
+            )
+        } else if self.tables.input.objective == Objective::Fastest {
+            write!(reason, "would take {}, for {name} takes {} more", ms(seconds), ms(more))
+        } else if there > here {
+            write!(reason, "would leave the cloud {:.2} MFLOP more", (there - here) / 1e6)
+        } else if there < here {
+            write!(
+                reason,
                 "would spare the cloud {:.2} MFLOP, which is within the hysteresis or better spent on another edge",
-                (option.flops - other.flops) / 1e6
-            ),
-            Objective::Deepest => "would leave the cloud as much".to_owned(),
-        }
+                (here - there) / 1e6
+            )
+        } else {
+            write!(reason, "would leave the cloud as much")
+        };
     }
 
-    fn too_slow(&self, table: &EdgeOptions) -> String {
-        let option = &table.options[table.fastest_at(1.0).option];
-        let (name, seconds) = largest(option);
-        let mut fixes = Vec::new();
-        if let Some(rate) = least(table, |option| self.uplink_needed(option, table.up_rate)) {
-            fixes.push(format!("an uplink of {:.1} Mbit/s", rate * 8e-6));
-        }
-        if let Some(factor) = least(table, |option| self.speed_needed(option)) {
-            fixes.push(format!("{factor:.1} times the compute speed"));
-        }
-        fixes.push(format!("a deadline of {}", ms(self.deadline_for(option.seconds_at(1.0)))));
+    fn too_slow(&self, edge: &EdgeInput) -> String {
+        let links = LinkRates { up: edge.up_bytes_per_s, down: edge.down_bytes_per_s };
+        let (cut, _) = self.tables.fastest(edge, links, 1.0);
+        let seconds = self.seconds(edge, cut, links, 1.0);
+        let terms = self.tables.terms(edge, cut, links, 1.0);
+        let (name, largest) = largest(&terms, seconds - terms.total());
+        let fixes = Fixes::of(self.tables, edge, self.deadline_s);
         format!(
-            "cannot meet the deadline of {} ({} before the margin) even with a cloud worker of its own: cut {}, its \
+            "cannot meet the deadline of {} ({} before the margin) even with a cloud worker of its own: cut {cut}, its \
              fastest, takes {} ({}), most of it {name} with {}; it would with {}",
             ms(self.deadline_s),
-            ms(self.budget),
-            option.cut,
-            ms(option.seconds_at(1.0)),
-            listed(&option.solo),
+            ms(self.deadline_s / (1.0 + edge.margin)),
             ms(seconds),
-            fixes.join(", or "),
+            listed(&terms),
+            ms(largest),
+            fixes.in_words(),
         )
     }
 
-    /// Bytes per second with which this cut would meet the budget.
-    fn uplink_needed(&self, option: &CutOption, rate: f64) -> Option<f64> {
-        let bytes = option.bytes_up as f64;
-        let left = self.budget - (option.seconds_at(1.0) - bytes / rate);
-        (bytes > 0.0 && left > 0.0).then(|| bytes / left)
-    }
-
-    /// How many times as fast the edge would have to compute for this cut to meet the budget.
-    fn speed_needed(&self, option: &CutOption) -> Option<f64> {
-        let compute = option.solo.edge_forward + option.solo.edge_backward;
-        let left = self.budget - (option.seconds_at(1.0) - compute);
-        (compute > 0.0 && left > 0.0).then(|| compute / left)
-    }
-
-    fn deadline_for(&self, seconds: f64) -> f64 {
-        seconds * (1.0 + self.input.margin)
+    /// What is charged against the deadline, before the margin.
+    fn seconds(&self, edge: &EdgeInput, cut: usize, rates: LinkRates, share: f64) -> f64 {
+        self.tables.charged_s(edge, cut, rates, share)
     }
 }
 
-fn least(table: &EdgeOptions, value: impl Fn(&CutOption) -> Option<f64>) -> Option<f64> {
-    table.options.iter().filter_map(value).min_by(f64::total_cmp)
-}
-
-fn largest(option: &CutOption) -> (&'static str, f64) {
-    let StepTerms { edge_forward, uplink, cloud, downlink, edge_backward } = option.solo;
+fn largest(terms: &StepTerms, weights_s: f64) -> (&'static str, f64) {
+    let &StepTerms { edge_forward, uplink, cloud, downlink, edge_backward } = terms;
     [
         ("edge compute", edge_forward + edge_backward),
         ("uplink", uplink),
         ("cloud", cloud),
         ("downlink", downlink),
-        ("weights", option.weights_s),
+        ("weights", weights_s),
     ]
     .into_iter()
     .max_by(|left, right| left.1.total_cmp(&right.1))
     .unwrap_or(("edge compute", 0.0))
+}
+
+/// The part of a step that grows most from one cut to another, and by how many seconds.
+fn most_grown(from: &StepTerms, to: &StepTerms) -> (&'static str, f64) {
+    let more = StepTerms {
+        edge_forward: to.edge_forward - from.edge_forward,
+        uplink: to.uplink - from.uplink,
+        cloud: to.cloud - from.cloud,
+        downlink: to.downlink - from.downlink,
+        edge_backward: to.edge_backward - from.edge_backward,
+    };
+    largest(&more, f64::NEG_INFINITY)
 }
 
 fn listed(terms: &StepTerms) -> String {
@@ -174,10 +236,10 @@ fn listed(terms: &StepTerms) -> String {
     )
 }
 
-fn ms(seconds: f64) -> String {
+pub(super) fn ms(seconds: f64) -> String {
     format!("{:.1} ms", seconds * 1e3)
 }
 
-fn mib(bytes: u64) -> String {
+pub(super) fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }

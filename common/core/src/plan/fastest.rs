@@ -2,9 +2,9 @@
 //! (for given cuts, the best shares are proportional to the square roots of the services, within bounds).
 //! Hysteresis is a cost of moving, so that a plan made again from its own cuts does not change.
 
-use super::Pick;
 use super::options::EdgeOptions;
 use super::search::{Branch, Choice, Search};
+use super::{Pick, Picks};
 
 /// Up to this many edges the Lagrangian solution is improved by branch and bound.
 const SEARCHED_EDGES: usize = 16;
@@ -13,6 +13,8 @@ const SEARCH_NODES: u32 = 20_000;
 const ACCURACY: f64 = 1e-10;
 /// More steps than any two finite prices need.
 const MOST_STEPS: usize = 200;
+/// By how much a guessed price is stretched until it is on the other side.
+const STRETCH: f64 = 4.0;
 
 /// An option that meets the budget with `least` of a worker.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +22,8 @@ struct Item {
     option: usize,
     other: f64,
     service: f64,
+    /// The square root of `service`.
+    root: f64,
     least: f64,
     /// What moving there counts as, in seconds.
     move_cost: f64,
@@ -28,7 +32,11 @@ struct Item {
 impl Item {
     /// The share that is best for the sum when a whole worker costs `price` seconds.
     fn share_at(&self, price: f64) -> f64 {
-        if self.service > 0.0 { (self.service / price).sqrt().clamp(self.least, 1.0) } else { 0.0 }
+        self.share_for(price.sqrt())
+    }
+
+    fn share_for(&self, price_root: f64) -> f64 {
+        if self.service > 0.0 { (self.root / price_root).clamp(self.least, 1.0) } else { 0.0 }
     }
 
     fn cost_at(&self, share: f64) -> f64 {
@@ -41,9 +49,9 @@ impl Item {
     }
 }
 
-/// The picks and the relative optimality gap of the sum. Every edge can meet `budget`, and all together
+/// The picks with the least sum. Every edge can meet `budget`, and all together
 /// with shares that add up to `capacity`.
-pub(super) fn solve(edges: &[&EdgeOptions], budget: f64, capacity: f64, hysteresis: f64) -> (Vec<Pick>, f64) {
+pub(super) fn solve(edges: &[&EdgeOptions], budget: f64, capacity: f64, hysteresis: f64) -> Picks {
     let items: Vec<Vec<Item>> =
         edges.iter().map(|edge| undominated(edge, items_of(edge, budget, hysteresis))).collect();
     let relaxed = Relaxed::solve(&items, capacity);
@@ -53,8 +61,8 @@ pub(super) fn solve(edges: &[&EdgeOptions], budget: f64, capacity: f64, hysteres
         chosen.iter().zip(shares).map(|(item, share)| item.cost_at(share)).sum::<f64>()
     };
     let mut choice = Choice { cost: cost(&relaxed.chosen), options: relaxed.chosen };
-    let mut gap = relative_gap(choice.cost, relaxed.bound);
-    if gap > 0.0 && edges.len() <= SEARCHED_EDGES {
+    let mut bound = relaxed.bound.min(choice.cost);
+    if super::relative_gap(choice.cost, bound) > 0.0 && edges.len() <= SEARCHED_EDGES {
         let priced = |item: &Item| Branch { share: item.least, priced: item.priced(relaxed.price) };
         let branches: Vec<Vec<Branch>> =
             items.iter().map(|items| items.iter().map(priced).collect()).collect();
@@ -62,7 +70,9 @@ pub(super) fn solve(edges: &[&EdgeOptions], budget: f64, capacity: f64, hysteres
         let search = Search { branches: &branches, capacity, rebate, nodes: SEARCH_NODES, cost };
         let (found, proven) = search.run(choice);
         choice = found;
-        gap = if proven { 0.0 } else { relative_gap(choice.cost, relaxed.bound) };
+        if proven {
+            bound = choice.cost;
+        }
     }
     let chosen = pick_items(&items, &choice.options);
     let mut picks: Vec<Pick> = chosen
@@ -71,16 +81,11 @@ pub(super) fn solve(edges: &[&EdgeOptions], budget: f64, capacity: f64, hysteres
         .map(|(item, share)| Pick { option: item.option, share })
         .collect();
     break_ties(edges, &mut picks, budget, hysteresis);
-    (picks, gap)
+    Picks { edges: picks, cost: choice.cost, bound }
 }
 
 fn pick_items(items: &[Vec<Item>], chosen: &[usize]) -> Vec<Item> {
     items.iter().zip(chosen).map(|(items, &index)| items[index]).collect()
-}
-
-fn relative_gap(cost: f64, bound: f64) -> f64 {
-    let gap = (cost - bound) / cost;
-    if gap > 1e-9 { gap.min(1.0) } else { 0.0 }
 }
 
 /// The options with which `edge` meets the budget.
@@ -91,7 +96,8 @@ fn items_of(edge: &EdgeOptions, budget: f64, hysteresis: f64) -> Vec<Item> {
     for (option, cut) in edge.options.iter().enumerate() {
         if let Some(least) = cut.share_needed(budget) {
             let move_cost = if current == Some(option) { 0.0 } else { moving };
-            items.push(Item { option, other: cut.other_s, service: cut.service_s(), least, move_cost });
+            let (other, service) = (cut.other_s, cut.service_s);
+            items.push(Item { option, other, service, root: service.sqrt(), least, move_cost });
         }
     }
     items
@@ -127,9 +133,10 @@ impl Relaxed {
         let best_at = |price: f64| -> (Vec<usize>, f64, f64) {
             let mut chosen = Vec::with_capacity(items.len());
             let (mut share, mut bound) = (0.0, -price * capacity);
+            let root = price.sqrt();
             for items in items {
-                let (index, priced) = least_by(items, |item| item.priced(price));
-                share += items[index].share_at(price);
+                let (index, priced) = cheapest_at(items, price, root);
+                share += items[index].share_for(root);
                 bound += priced;
                 chosen.push(index);
             }
@@ -141,27 +148,84 @@ impl Relaxed {
         }
         let mut best = Self { chosen: Vec::new(), bound, price: 0.0 };
         // For a price above any time at hand each edge takes its least share, and those fit.
-        let slowest = items.iter().flatten().map(|item| item.other + item.service).fold(1e-9, f64::max);
         let mut fitting = items.iter().map(|items| least_by(items, |item| item.least).0).collect();
-        let (mut low, mut high) = (slowest * 1e-12, slowest * 1e12);
-        for _ in 0..MOST_STEPS {
-            if high <= low * (1.0 + ACCURACY) {
-                break;
-            }
-            let price = (low * high).sqrt();
+        let services = items.iter().map(|items| items[0].service);
+        halve(guess(services, capacity), accuracy(items.len()), |price| {
             let (chosen, share, bound) = best_at(price);
             if bound > best.bound {
                 (best.bound, best.price) = (bound, price);
             }
-            if share <= capacity {
-                (high, fitting) = (price, chosen);
-            } else {
-                low = price;
+            let fits = share <= capacity;
+            if fits {
+                fitting = chosen;
             }
-        }
+            fits
+        });
         best.chosen = fitting;
         best
     }
+}
+
+/// The price of a worker at which shares without bounds would add up to `capacity`.
+fn guess(services: impl Iterator<Item = f64>, capacity: f64) -> f64 {
+    let roots: f64 = services.map(f64::sqrt).sum();
+    (roots / capacity).powi(2).clamp(1e-18, 1e18)
+}
+
+/// How well prices are known: few edges may each decide by a little.
+fn accuracy(edges: usize) -> f64 {
+    if edges <= SEARCHED_EDGES { ACCURACY } else { 1e-7 }
+}
+
+/// Narrows the least price that fits down, from a guess: the price found does fit, if any below 1e24 does.
+fn halve(guess: f64, accuracy: f64, mut fits: impl FnMut(f64) -> bool) -> f64 {
+    let (mut low, mut high) = (guess, guess);
+    if fits(guess) {
+        while low > 1e-24 {
+            low /= STRETCH;
+            if !fits(low) {
+                break;
+            }
+            high = low;
+        }
+    } else {
+        while high < 1e24 {
+            high *= STRETCH;
+            if fits(high) {
+                break;
+            }
+            low = high;
+        }
+    }
+    for _ in 0..MOST_STEPS {
+        if high <= low * (1.0 + accuracy) {
+            break;
+        }
+        let price = (low * high).sqrt();
+        if fits(price) {
+            high = price;
+        } else {
+            low = price;
+        }
+    }
+    high
+}
+
+/// As [`least_by`] of [`Item::priced`]. An item costs at least what it would with the best of all shares, so that
+/// most need not be looked at any closer.
+fn cheapest_at(items: &[Item], price: f64, price_root: f64) -> (usize, f64) {
+    let mut best = (0, f64::INFINITY);
+    for (index, item) in items.iter().enumerate() {
+        if item.move_cost + item.other + 2.0 * item.root * price_root >= best.1 {
+            continue;
+        }
+        let share = item.share_for(price_root);
+        let value = item.cost_at(share) + price * share;
+        if value < best.1 {
+            best = (index, value);
+        }
+    }
+    best
 }
 
 /// The first item with the least value, and the value; `items` is not empty.
@@ -182,19 +246,8 @@ fn allot(items: &[Item], capacity: f64) -> Vec<f64> {
     if at(0.0).sum::<f64>() <= capacity {
         return at(0.0).collect();
     }
-    let slowest = items.iter().map(|item| item.service).fold(1e-9, f64::max);
-    let (mut low, mut high) = (slowest * 1e-12, slowest * 1e12);
-    for _ in 0..MOST_STEPS {
-        if high <= low * (1.0 + ACCURACY) {
-            break;
-        }
-        let price = (low * high).sqrt();
-        if at(price).sum::<f64>() <= capacity {
-            high = price;
-        } else {
-            low = price;
-        }
-    }
+    let price = guess(items.iter().map(|item| item.service), capacity);
+    let high = halve(price, accuracy(items.len()), |price| at(price).sum::<f64>() <= capacity);
     at(high).collect()
 }
 
@@ -211,7 +264,7 @@ fn break_ties(edges: &[&EdgeOptions], picks: &mut [Pick], budget: f64, hysteresi
                 pick.option = item.option;
             }
         }
-        if edge.options[pick.option].service_s() <= 0.0 {
+        if edge.options[pick.option].service_s <= 0.0 {
             pick.share = 0.0;
         }
     }

@@ -1,5 +1,6 @@
 //! What the planner is told, and the check that every number of it can be planned with.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 
 use thiserror::Error;
@@ -9,6 +10,8 @@ use super::{Deadline, Objective};
 /// Everything a plan depends on. Seconds, bytes and FLOPs are per step: of a whole batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlanInput {
+    /// The kinds of devices that the edges are.
+    pub devices: Vec<DeviceInput>,
     /// The edges, at least one.
     pub edges: Vec<EdgeInput>,
     /// The cloud.
@@ -19,20 +22,35 @@ pub struct PlanInput {
     pub cut_bytes_down: Vec<u64>,
     /// Bytes of the weights, moments and buffers of layers `[0, c)`: L + 1 entries.
     pub state_bytes: Vec<u64>,
+    /// Bytes that the client-side model takes at cut `c`: L + 1 entries.
+    pub memory_by_cut: Vec<u64>,
     /// Over how many steps the transfer of `state_bytes` is spread: `aggregate_every * steps_per_round`.
     pub steps_between_aggregations: u64,
+    /// Over how many steps the transfer of the layers that a new cut moves is spread: those of a round.
+    /// `None` where nothing moves: every edge gets a global model anyway.
+    pub steps_between_moves: Option<u64>,
     /// Which cuts are allowed, within `0..=L`.
     pub depth: RangeInclusive<usize>,
     /// The latency that a step may take.
     pub deadline: Deadline,
     /// What to optimise under it.
     pub objective: Objective,
-    /// A step meets the deadline if `predicted * (1 + margin)` does.
-    pub margin: f64,
     /// In `0..1`. An edge whose current cut still meets the deadline moves only if that improves its part
     /// of the objective by at least this share: moving counts as if it cost so much. The automatic
     /// deadline likewise shrinks only by this share or more.
     pub hysteresis: f64,
+}
+
+/// What a kind of device takes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceInput {
+    /// Predicted seconds of each layer's forward pass: L entries.
+    pub forward_s: Vec<f64>,
+    /// Likewise of the backward pass, with the optimizer's step.
+    pub backward_s: Vec<f64>,
+    /// Seconds of the layers that stay on the edge at every cut, behind those that can be cut: the ones
+    /// with the labels. Part of the edge's backward time.
+    pub tail_s: f64,
 }
 
 /// What is known of one edge.
@@ -40,13 +58,14 @@ pub struct PlanInput {
 pub struct EdgeInput {
     /// Its name.
     pub name: String,
-    /// Predicted (corrected) seconds of each layer's forward pass on this edge: L entries.
-    pub forward_s: Vec<f64>,
-    /// Likewise of the backward pass, with the optimizer's step.
-    pub backward_s: Vec<f64>,
-    /// Seconds of the layers that stay on this edge at every cut, behind those that can be cut: the ones
-    /// with the labels. Part of the edge's backward time.
-    pub tail_s: f64,
+    /// Index of its kind in [`PlanInput::devices`].
+    pub device: usize,
+    /// How many times as long as its kind this edge takes forward.
+    pub forward_factor: f64,
+    /// Likewise backward, and for the layers that stay.
+    pub backward_factor: f64,
+    /// Its step meets the deadline if `predicted * (1 + margin)` does.
+    pub margin: f64,
     /// The uplink's estimated rate.
     pub up_bytes_per_s: f64,
     /// The downlink's estimated rate.
@@ -58,8 +77,6 @@ pub struct EdgeInput {
     pub latency_overhead_s: f64,
     /// Bytes that the client-side model may take.
     pub memory_limit: Option<u64>,
-    /// Bytes that it takes at cut `c`: L + 1 entries.
-    pub memory_by_cut: Vec<u64>,
     /// Where it is cut now.
     pub current_cut: Option<usize>,
     /// Where it must be cut, whatever `depth` says.
@@ -93,7 +110,7 @@ pub enum PlanError {
     /// A number that cannot be planned with.
     #[error("{place}: {field} is {value}; it must be {allowed}")]
     OutOfRange {
-        /// Which edge, or "cloud", or "plan".
+        /// Which edge or device, or "cloud", or "plan".
         place: String,
         /// Which field, with the layer's index where there is one per layer.
         field: String,
@@ -105,7 +122,7 @@ pub enum PlanError {
     /// A table of the wrong length.
     #[error("{place}: {field} has {found} entries; a model of {layers} layers needs {expected}")]
     Length {
-        /// Which edge, or "cloud", or "plan".
+        /// Which edge or device, or "cloud", or "plan".
         place: String,
         /// Which field.
         field: &'static str,
@@ -127,6 +144,8 @@ struct Range {
 
 /// Sums of thousands of such times stay finite and exact enough.
 pub(crate) const MOST_SECONDS: f64 = 1e9;
+/// By how much an edge can differ from its kind of device.
+pub(crate) const MOST_FACTOR: f64 = 1e9;
 /// Bytes per second that can be planned with.
 pub(crate) const LEAST_RATE: f64 = 1.0;
 pub(crate) const MOST_RATE: f64 = 1e15;
@@ -137,6 +156,8 @@ const FLOPS: Range = Range { least: 0.0, most: 1e24, words: "finite and within 0
 const MARGIN: Range = Range { least: 0.0, most: 100.0, words: "finite and within 0..=100" };
 const HYSTERESIS: Range = Range { least: 0.0, most: 0.999, words: "within 0..=0.999" };
 const DEADLINE: Range = Range { least: 1e-9, most: 1e9, words: "finite and within 1e-9..=1e9 seconds" };
+const FACTOR: Range = Range { least: 0.0, most: MOST_FACTOR, words: "finite and within 0..=1e9" };
+const STEPS: Range = Range { least: 1.0, most: f64::MAX, words: "at least 1" };
 const WORKERS: Range = Range { least: 1.0, most: 1e6, words: "within 1..=1e6" };
 
 impl PlanInput {
@@ -153,14 +174,12 @@ impl PlanInput {
         if layers == 0 {
             return Err(PlanError::NoLayers);
         }
-        let plan = Place { name: "plan".to_owned(), layers };
-        plan.number("margin", self.margin, &MARGIN)?;
+        let plan = Place { owner: Owner::Plan, layers };
         plan.number("hysteresis", self.hysteresis, &HYSTERESIS)?;
-        plan.number(
-            "steps_between_aggregations",
-            self.steps_between_aggregations as f64,
-            &Range { least: 1.0, most: f64::MAX, words: "at least 1" },
-        )?;
+        plan.number("steps_between_aggregations", self.steps_between_aggregations as f64, &STEPS)?;
+        if let Some(steps) = self.steps_between_moves {
+            plan.number("steps_between_moves", steps as f64, &STEPS)?;
+        }
         if let Deadline::Fixed(seconds) = self.deadline {
             plan.number("deadline", seconds, &DEADLINE)?;
         }
@@ -175,8 +194,9 @@ impl PlanInput {
         plan.length("cut_bytes_up", self.cut_bytes_up.len(), layers + 1)?;
         plan.length("cut_bytes_down", self.cut_bytes_down.len(), layers + 1)?;
         plan.length("state_bytes", self.state_bytes.len(), layers + 1)?;
+        plan.length("memory_by_cut", self.memory_by_cut.len(), layers + 1)?;
 
-        let cloud = Place { name: "cloud".to_owned(), layers };
+        let cloud = Place { owner: Owner::Cloud, layers };
         cloud.per_layer("forward_s", &self.cloud.forward_s, &SECONDS)?;
         cloud.per_layer("backward_s", &self.cloud.backward_s, &SECONDS)?;
         cloud.per_layer("flops", &self.cloud.flops, &FLOPS)?;
@@ -184,21 +204,30 @@ impl PlanInput {
         if let Some(capacity) = self.cloud.capacity_bytes_per_s {
             cloud.number("capacity_bytes_per_s", capacity, &RATE)?;
         }
-        self.edges.iter().try_for_each(|edge| edge.check(layers))
+        for (index, device) in self.devices.iter().enumerate() {
+            let place = Place { owner: Owner::Device(index), layers };
+            place.per_layer("forward_s", &device.forward_s, &SECONDS)?;
+            place.per_layer("backward_s", &device.backward_s, &SECONDS)?;
+            place.number("tail_s", device.tail_s, &SECONDS)?;
+        }
+        self.edges.iter().try_for_each(|edge| edge.check(layers, self.devices.len()))
     }
 }
 
 impl EdgeInput {
-    fn check(&self, layers: usize) -> Result<(), PlanError> {
-        let place = Place { name: format!("edge {:?}", self.name), layers };
-        place.per_layer("forward_s", &self.forward_s, &SECONDS)?;
-        place.per_layer("backward_s", &self.backward_s, &SECONDS)?;
-        place.number("tail_s", self.tail_s, &SECONDS)?;
+    fn check(&self, layers: usize, devices: usize) -> Result<(), PlanError> {
+        let place = Place { owner: Owner::Edge(&self.name), layers };
+        if self.device >= devices {
+            let allowed = format!("below the number of devices, {devices}");
+            return Err(place.out_of_range("device", self.device.to_string(), allowed));
+        }
+        place.number("forward_factor", self.forward_factor, &FACTOR)?;
+        place.number("backward_factor", self.backward_factor, &FACTOR)?;
+        place.number("margin", self.margin, &MARGIN)?;
         place.number("up_bytes_per_s", self.up_bytes_per_s, &RATE)?;
         place.number("down_bytes_per_s", self.down_bytes_per_s, &RATE)?;
         place.number("rtt_s", self.rtt_s, &SECONDS)?;
         place.number("latency_overhead_s", self.latency_overhead_s, &SECONDS)?;
-        place.length("memory_by_cut", self.memory_by_cut.len(), layers + 1)?;
         for (field, cut) in [("current_cut", self.current_cut), ("fixed_cut", self.fixed_cut)] {
             if let Some(cut) = cut.filter(|cut| *cut > layers) {
                 return Err(place.out_of_range(field, cut.to_string(), format!("within 0..={layers}")));
@@ -208,13 +237,33 @@ impl EdgeInput {
     }
 }
 
-/// Who a field belongs to, for messages.
-struct Place {
-    name: String,
+/// Who a field belongs to, for messages; made into words only when there is something wrong.
+#[derive(Clone, Copy)]
+enum Owner<'a> {
+    Plan,
+    Cloud,
+    Device(usize),
+    Edge(&'a str),
+}
+
+impl fmt::Display for Owner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plan => f.write_str("plan"),
+            Self::Cloud => f.write_str("cloud"),
+            Self::Device(index) => write!(f, "device {index}"),
+            Self::Edge(name) => write!(f, "edge {name:?}"),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    owner: Owner<'a>,
     layers: usize,
 }
 
-impl Place {
+impl Place<'_> {
     fn number(&self, field: &str, value: f64, range: &Range) -> Result<(), PlanError> {
         if (range.least..=range.most).contains(&value) {
             return Ok(());
@@ -234,10 +283,10 @@ impl Place {
         if found == expected {
             return Ok(());
         }
-        Err(PlanError::Length { place: self.name.clone(), field, found, expected, layers: self.layers })
+        Err(PlanError::Length { place: self.owner.to_string(), field, found, expected, layers: self.layers })
     }
 
     fn out_of_range(&self, field: &str, value: String, allowed: String) -> PlanError {
-        PlanError::OutOfRange { place: self.name.clone(), field: field.to_owned(), value, allowed }
+        PlanError::OutOfRange { place: self.owner.to_string(), field: field.to_owned(), value, allowed }
     }
 }

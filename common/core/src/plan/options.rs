@@ -1,6 +1,222 @@
 //! What each cut costs each edge.
 
-use super::{Pick, PlanInput, StepTerms};
+use super::{EdgeInput, Pick, PlanInput, StepTerms};
+
+/// Bytes per second in both directions.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct LinkRates {
+    pub(super) up: f64,
+    pub(super) down: f64,
+}
+
+/// What a step at one cut asks for: `fixed_s + up_bytes / rate + down_bytes / rate + service_s / share`
+/// seconds are charged against the deadline.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Demand {
+    /// Compute on the edge and round trips.
+    pub(super) fixed_s: f64,
+    /// Bytes up, the amortised ones too.
+    pub(super) up_bytes: f64,
+    /// Likewise down.
+    pub(super) down_bytes: f64,
+    /// Seconds of one cloud worker.
+    pub(super) service_s: f64,
+}
+
+impl Demand {
+    fn transfers_s(&self, rates: LinkRates) -> f64 {
+        self.up_bytes / rates.up + self.down_bytes / rates.down
+    }
+}
+
+/// Sums over layers, shared by all edges.
+pub(super) struct Tables<'a> {
+    pub(super) input: &'a PlanInput,
+    /// Seconds of a cloud worker at each cut.
+    service_s: Vec<f64>,
+    /// Cloud FLOPs at each cut.
+    flops: Vec<f64>,
+    devices: Vec<DeviceSums>,
+}
+
+/// Seconds of the layers before each cut.
+struct DeviceSums {
+    forward: Vec<f64>,
+    backward: Vec<f64>,
+    tail: f64,
+}
+
+impl<'a> Tables<'a> {
+    pub(super) fn of(input: &'a PlanInput) -> Self {
+        let cloud = &input.cloud;
+        let both: Vec<f64> = cloud
+            .forward_s
+            .iter()
+            .zip(&cloud.backward_s)
+            .map(|(forward, backward)| forward + backward)
+            .collect();
+        let device = |device: &super::DeviceInput| DeviceSums {
+            forward: prefix_sums(&device.forward_s),
+            backward: prefix_sums(&device.backward_s),
+            tail: device.tail_s,
+        };
+        Self {
+            service_s: suffix_sums(&both),
+            flops: suffix_sums(&cloud.flops),
+            devices: input.devices.iter().map(device).collect(),
+            input,
+        }
+    }
+
+    /// Cloud FLOPs of a step at a cut.
+    pub(super) fn flops(&self, cut: usize) -> f64 {
+        self.flops[cut]
+    }
+
+    /// Bytes of a step in both directions, for ties.
+    fn bytes(&self, cut: usize) -> u64 {
+        let (up, down) = self.step_bytes(cut);
+        up.saturating_add(down)
+    }
+
+    fn is_local(&self, cut: usize) -> bool {
+        cut == self.input.layers()
+    }
+
+    /// Bytes of a step, up and down.
+    pub(super) fn step_bytes(&self, cut: usize) -> (u64, u64) {
+        if self.is_local(cut) {
+            (0, 0)
+        } else {
+            (self.input.cut_bytes_up[cut], self.input.cut_bytes_down[cut])
+        }
+    }
+
+    /// Bytes per step, in each direction, of the weights at aggregations.
+    fn weight_bytes(&self, cut: usize) -> f64 {
+        self.input.state_bytes[cut] as f64 / self.input.steps_between_aggregations as f64
+    }
+
+    /// Bytes per step, up and down, of the layers that a new cut moves: those that the edge gives up go
+    /// up, those that it gets come down.
+    fn moved_bytes(&self, edge: &EdgeInput, cut: usize) -> (f64, f64) {
+        let (Some(steps), Some(current)) = (self.input.steps_between_moves, edge.current_cut) else {
+            return (0.0, 0.0);
+        };
+        let (now, then) = (self.input.state_bytes[current], self.input.state_bytes[cut]);
+        let per_step = now.abs_diff(then) as f64 / steps as f64;
+        if then < now { (per_step, 0.0) } else { (0.0, per_step) }
+    }
+
+    /// The terms of a step at a cut, at these rates and with this share of a worker.
+    pub(super) fn terms(&self, edge: &EdgeInput, cut: usize, rates: LinkRates, share: f64) -> StepTerms {
+        let device = &self.devices[edge.device];
+        let one_way =
+            if self.is_local(cut) { 0.0 } else { f64::midpoint(edge.rtt_s, edge.latency_overhead_s) };
+        let (up, down) = self.step_bytes(cut);
+        let service_s = self.service_s[cut];
+        StepTerms {
+            edge_forward: edge.forward_factor * device.forward[cut],
+            uplink: up as f64 / rates.up + one_way,
+            cloud: if service_s > 0.0 { service_s / share } else { 0.0 },
+            downlink: down as f64 / rates.down + one_way,
+            edge_backward: edge.backward_factor * (device.backward[cut] + device.tail),
+        }
+    }
+
+    /// Amortised seconds per step of the weights at aggregations.
+    pub(super) fn weights_s(&self, cut: usize, rates: LinkRates) -> f64 {
+        let bytes = self.weight_bytes(cut);
+        bytes / rates.up + bytes / rates.down
+    }
+
+    /// Amortised seconds per step of the layers that a new cut moves.
+    pub(super) fn moving_s(&self, edge: &EdgeInput, cut: usize, rates: LinkRates) -> f64 {
+        let (up, down) = self.moved_bytes(edge, cut);
+        up / rates.up + down / rates.down
+    }
+
+    /// What a cut asks for, at the percentile that the margin stands for.
+    pub(super) fn demand(&self, edge: &EdgeInput, cut: usize) -> Demand {
+        let device = &self.devices[edge.device];
+        let (up, down) = self.step_bytes(cut);
+        let (moved_up, moved_down) = self.moved_bytes(edge, cut);
+        let weights = self.weight_bytes(cut);
+        let round_trips = if self.is_local(cut) { 0.0 } else { edge.rtt_s + edge.latency_overhead_s };
+        let compute = edge.forward_factor * device.forward[cut]
+            + edge.backward_factor * (device.backward[cut] + device.tail);
+        let factor = 1.0 + edge.margin;
+        Demand {
+            fixed_s: factor * (compute + round_trips),
+            up_bytes: factor * (up as f64 + weights + moved_up),
+            down_bytes: factor * (down as f64 + weights + moved_down),
+            service_s: factor * self.service_s[cut],
+        }
+    }
+
+    /// What is charged against the deadline, before the margin.
+    pub(super) fn charged_s(&self, edge: &EdgeInput, cut: usize, rates: LinkRates, share: f64) -> f64 {
+        self.terms(edge, cut, rates, share).total()
+            + self.weights_s(cut, rates)
+            + self.moving_s(edge, cut, rates)
+    }
+
+    /// Whether a cut fits into the edge's memory.
+    pub(super) fn fits(&self, edge: &EdgeInput, cut: usize) -> bool {
+        edge.memory_limit.is_none_or(|limit| self.input.memory_by_cut[cut] <= limit)
+    }
+
+    /// The cuts that an edge may have, apart from its memory.
+    pub(super) fn cuts(&self, edge: &EdgeInput) -> std::ops::RangeInclusive<usize> {
+        edge.fixed_cut.map_or_else(|| self.input.depth.clone(), |cut| cut..=cut)
+    }
+
+    /// The least deadline where no cut fits anybody's memory: that of the cuts that need least.
+    pub(super) fn least_of_smallest(&self) -> f64 {
+        let rates = self.links();
+        super::budget::least(&self.options(&rates), self.input)
+    }
+
+    /// The rates of the links by themselves.
+    pub(super) fn links(&self) -> Vec<LinkRates> {
+        let rates = |edge: &EdgeInput| LinkRates { up: edge.up_bytes_per_s, down: edge.down_bytes_per_s };
+        self.input.edges.iter().map(rates).collect()
+    }
+
+    /// The quickest cut at these rates and with this share, and whether it takes any share.
+    pub(super) fn fastest(&self, edge: &EdgeInput, rates: LinkRates, share: f64) -> (usize, bool) {
+        let options = self.options_of(edge, rates);
+        let option = &options.options[options.fastest_at(share).option];
+        (option.cut, option.service_s > 0.0)
+    }
+
+    /// The options of every edge at the planned rates.
+    pub(super) fn options(&self, rates: &[LinkRates]) -> Vec<EdgeOptions> {
+        self.input.edges.iter().zip(rates).map(|(edge, rates)| self.options_of(edge, *rates)).collect()
+    }
+
+    pub(super) fn options_of(&self, edge: &EdgeInput, rates: LinkRates) -> EdgeOptions {
+        let cuts = self.cuts(edge);
+        let option = |cut: usize| {
+            let demand = self.demand(edge, cut);
+            CutOption {
+                cut,
+                other_s: demand.fixed_s + demand.transfers_s(rates),
+                service_s: demand.service_s,
+                flops: self.flops[cut],
+                bytes: self.bytes(cut),
+            }
+        };
+        let mut options = Vec::with_capacity(cuts.end() + 1 - cuts.start());
+        options.extend(cuts.clone().filter(|cut| self.fits(edge, *cut)).map(option));
+        let fits = !options.is_empty();
+        if !fits {
+            options.extend(cuts.min_by_key(|&cut| (self.input.memory_by_cut[cut], cut)).map(option));
+        }
+        let current = edge.current_cut.and_then(|cut| options.iter().position(|option| option.cut == cut));
+        EdgeOptions { options, fits, current }
+    }
+}
 
 /// The cuts that an edge may have.
 #[derive(Clone, Debug)]
@@ -11,46 +227,31 @@ pub(super) struct EdgeOptions {
     pub(super) fits: bool,
     /// Index into `options` of where it is cut now.
     pub(super) current: Option<usize>,
-    /// Uplink rate that the options are computed at, bytes per second.
-    pub(super) up_rate: f64,
 }
 
-/// One cut of one edge.
-#[derive(Clone, Debug)]
+/// One cut of one edge at given rates; seconds are at the percentile that the margin stands for.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct CutOption {
     pub(super) cut: usize,
-    /// The step's terms with a whole worker.
-    pub(super) solo: StepTerms,
-    pub(super) weights_s: f64,
     /// Everything that is charged against the deadline but the cloud.
     pub(super) other_s: f64,
+    /// That one worker is busy with the step.
+    pub(super) service_s: f64,
     /// Cloud FLOPs of a step.
     pub(super) flops: f64,
-    pub(super) bytes_up: u64,
     /// Both directions, for ties.
-    pub(super) bytes: u64,
-    pub(super) memory_bytes: u64,
+    bytes: u64,
 }
 
 impl CutOption {
-    /// Seconds that one worker is busy with the step.
-    pub(super) fn service_s(&self) -> f64 {
-        self.solo.cloud
-    }
-
-    pub(super) fn terms_at(&self, share: f64) -> StepTerms {
-        let cloud = if self.solo.cloud > 0.0 { self.solo.cloud / share } else { 0.0 };
-        StepTerms { cloud, ..self.solo }
-    }
-
-    /// What is charged against the deadline: the step and the amortised weights.
+    /// What is charged against the deadline.
     pub(super) fn seconds_at(&self, share: f64) -> f64 {
-        self.other_s + self.terms_at(share).cloud
+        self.other_s + if self.service_s > 0.0 { self.service_s / share } else { 0.0 }
     }
 
-    /// The least share with which the step fits into `budget` seconds.
-    pub(super) fn share_needed(&self, budget: f64) -> Option<f64> {
-        share_needed(self.other_s, self.service_s(), budget)
+    /// The least share with which the step fits into `deadline` seconds.
+    pub(super) fn share_needed(&self, deadline: f64) -> Option<f64> {
+        share_needed(self.other_s, self.service_s, deadline)
     }
 
     /// Among equals, fewer bytes and then the smaller cut is better.
@@ -59,9 +260,9 @@ impl CutOption {
     }
 }
 
-/// The least share in `[0, 1]` with `other + service / share <= budget`.
-pub(super) fn share_needed(other: f64, service: f64, budget: f64) -> Option<f64> {
-    let left = budget - other;
+/// The least share in `[0, 1]` with `other + service / share <= deadline`.
+pub(super) fn share_needed(other: f64, service: f64, deadline: f64) -> Option<f64> {
+    let left = deadline - other;
     if service > 0.0 {
         // left <= 0 must not come out as a negative or infinite share.
         (left >= service).then(|| service / left)
@@ -71,80 +272,24 @@ pub(super) fn share_needed(other: f64, service: f64, budget: f64) -> Option<f64>
 }
 
 impl EdgeOptions {
-    /// The least share with which any cut fits into `budget` seconds.
-    pub(super) fn share_needed(&self, budget: f64) -> Option<f64> {
-        self.options.iter().filter_map(|option| option.share_needed(budget)).min_by(f64::total_cmp)
+    /// The least share with which any cut fits into `deadline` seconds.
+    pub(super) fn share_needed(&self, deadline: f64) -> Option<f64> {
+        self.options.iter().filter_map(|option| option.share_needed(deadline)).min_by(f64::total_cmp)
     }
 
     /// The quickest cut with `share` of a worker; ties as everywhere.
     pub(super) fn fastest_at(&self, share: f64) -> Pick {
         let mut best = 0;
         for (index, option) in self.options.iter().enumerate().skip(1) {
-            let rank = |option: &CutOption| option.seconds_at(share);
-            let (new, old) = (rank(option), rank(&self.options[best]));
+            let (new, old) = (option.seconds_at(share), self.options[best].seconds_at(share));
             let tie = option.tie_rank() < self.options[best].tie_rank();
             if new < old || (new <= old && tie) {
                 best = index;
             }
         }
-        let share = if self.options[best].service_s() > 0.0 { share } else { 0.0 };
+        let share = if self.options[best].service_s > 0.0 { share } else { 0.0 };
         Pick { option: best, share }
     }
-}
-
-/// The options of every edge at the planned rates.
-pub(super) fn tabulate(input: &PlanInput, up: &[f64], down: &[f64]) -> Vec<EdgeOptions> {
-    let layers = input.layers();
-    let both: Vec<f64> = input
-        .cloud
-        .forward_s
-        .iter()
-        .zip(&input.cloud.backward_s)
-        .map(|(forward, backward)| forward + backward)
-        .collect();
-    let service = suffix_sums(&both);
-    let flops = suffix_sums(&input.cloud.flops);
-    let steps = input.steps_between_aggregations as f64;
-    let mut tables = Vec::with_capacity(input.edges.len());
-    for ((edge, &up), &down) in input.edges.iter().zip(up).zip(down) {
-        let forward = prefix_sums(&edge.forward_s);
-        let backward = prefix_sums(&edge.backward_s);
-        let one_way = f64::midpoint(edge.rtt_s, edge.latency_overhead_s);
-        let option = |cut: usize| {
-            let (bytes_up, bytes_down) =
-                if cut == layers { (0, 0) } else { (input.cut_bytes_up[cut], input.cut_bytes_down[cut]) };
-            let transfer =
-                |bytes: u64, rate: f64| if cut == layers { 0.0 } else { bytes as f64 / rate + one_way };
-            let solo = StepTerms {
-                edge_forward: forward[cut],
-                uplink: transfer(bytes_up, up),
-                cloud: service[cut],
-                downlink: transfer(bytes_down, down),
-                edge_backward: backward[cut] + edge.tail_s,
-            };
-            let weights_s = input.state_bytes[cut] as f64 * (1.0 / up + 1.0 / down) / steps;
-            CutOption {
-                cut,
-                solo,
-                weights_s,
-                other_s: StepTerms { cloud: 0.0, ..solo }.total() + weights_s,
-                flops: flops[cut],
-                bytes_up,
-                bytes: bytes_up.saturating_add(bytes_down),
-                memory_bytes: edge.memory_by_cut[cut],
-            }
-        };
-        let cuts = edge.fixed_cut.map_or_else(|| input.depth.clone(), |cut| cut..=cut);
-        let within = |cut: &usize| edge.memory_limit.is_none_or(|limit| edge.memory_by_cut[*cut] <= limit);
-        let mut options: Vec<CutOption> = cuts.clone().filter(within).map(option).collect();
-        let fits = !options.is_empty();
-        if !fits {
-            options.extend(cuts.min_by_key(|&cut| (edge.memory_by_cut[cut], cut)).map(option));
-        }
-        let current = edge.current_cut.and_then(|cut| options.iter().position(|option| option.cut == cut));
-        tables.push(EdgeOptions { options, fits, current, up_rate: up });
-    }
-    tables
 }
 
 /// `[0, v0, v0 + v1, ..]`.

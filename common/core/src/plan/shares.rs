@@ -1,23 +1,23 @@
-//! Left-over cloud share.
+//! What is left over of a resource.
 
-use super::Pick;
-
-/// Raises the shares in proportion, each up to 1, until they add up to `workers`: first come first served
-/// leaves no worker idle while a step waits, so predictions that left share over would be too long.
-pub(super) fn hand_out(picks: &mut [Pick], workers: f64) {
-    let mut falling: Vec<usize> = (0..picks.len()).filter(|&e| picks[e].share > 0.0).collect();
-    falling.sort_by(|&left, &right| picks[right].share.total_cmp(&picks[left].share).then(left.cmp(&right)));
-    let mut left = workers;
-    let mut sum: f64 = falling.iter().map(|&e| picks[e].share).sum();
+/// Raises amounts in proportion, each up to its cap, until they add up to `capacity`: first come first served
+/// leaves no worker idle while a step waits, and no link while something is to be sent, so predictions that
+/// left anything over would be too long. An amount of 0 stays 0.
+pub(super) fn hand_out(amounts: &mut [f64], cap: impl Fn(usize) -> f64, capacity: f64) {
+    let mut falling: Vec<usize> = (0..amounts.len()).filter(|&e| amounts[e] > 0.0).collect();
+    let filled: Vec<f64> = amounts.iter().enumerate().map(|(e, amount)| amount / cap(e)).collect();
+    falling.sort_by(|&left, &right| filled[right].total_cmp(&filled[left]).then(left.cmp(&right)));
+    let mut left = capacity;
+    let mut sum: f64 = falling.iter().map(|&e| amounts[e]).sum();
     for e in falling {
-        let share = picks[e].share;
-        // The largest reach 1 first; the rest share what those leave.
-        let raised = (share * (left / sum).max(1.0)).min(1.0);
-        picks[e].share = raised;
+        let amount = amounts[e];
+        // The fullest reach their caps first; the rest share what those leave.
+        let raised = (amount * (left / sum).max(1.0)).min(cap(e)).max(amount);
+        amounts[e] = raised;
         left -= raised;
-        sum -= share;
+        sum -= amount;
         if sum <= 0.0 {
-            // Rounding has used the sum up: the remaining shares stay as they are.
+            // Rounding has used the sum up: the remaining amounts stay as they are.
             sum = f64::INFINITY;
         }
     }
@@ -29,9 +29,18 @@ mod tests {
     use proptest::prelude::*;
 
     fn handed_out(shares: &[f64], workers: f64) -> Vec<f64> {
-        let mut picks: Vec<Pick> = shares.iter().map(|&share| Pick { option: 0, share }).collect();
-        hand_out(&mut picks, workers);
-        picks.iter().map(|pick| pick.share).collect()
+        let mut amounts = shares.to_vec();
+        hand_out(&mut amounts, |_| 1.0, workers);
+        amounts
+    }
+
+    #[test]
+    fn what_one_cannot_use_goes_to_the_others() {
+        let mut rates = [1.0, 1.0, 2.0];
+        hand_out(&mut rates, |e| [1.5, 10.0, 3.0][e], 10.0);
+        for (rate, expected) in rates.iter().zip([1.5, 5.5, 3.0]) {
+            assert!((rate - expected).abs() < 1e-12, "{rates:?}");
+        }
     }
 
     #[test]

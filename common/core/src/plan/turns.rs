@@ -31,8 +31,16 @@ pub fn plan_turns(input: &PlanInput) -> Result<Plan, PlanError> {
         }
     };
     let plans = at(Deadline::Fixed(deadline_s))?;
-    let optimality_gap = plans.iter().map(|plan| plan.optimality_gap).fold(0.0, f64::max);
-    Ok(Plan { deadline_s, edges: plans.into_iter().flat_map(|plan| plan.edges).collect(), optimality_gap })
+    let sum = |value: fn(&Plan) -> f64| plans.iter().map(value).sum();
+    Ok(Plan {
+        deadline_s,
+        optimality_gap: plans.iter().map(|plan| plan.optimality_gap).fold(0.0, f64::max),
+        objective: sum(|plan| plan.objective),
+        dual_bound: sum(|plan| plan.dual_bound),
+        common_deadline_s: plans.iter().filter_map(|plan| plan.common_deadline_s).reduce(f64::max),
+        deadline_bound_s: if input.deadline == Deadline::Auto { deadline_s } else { 0.0 },
+        edges: plans.into_iter().flat_map(|plan| plan.edges).collect(),
+    })
 }
 
 #[cfg(test)]
@@ -56,7 +64,7 @@ mod tests {
             let fastest = |edge| (0..=layers).map(|cut| alone(&input, edge, cut)).fold(f64::INFINITY, f64::min);
             let slowest = (0..edges).map(fastest).fold(0.0, f64::max);
             let plan = plan_turns(&input).expect("a valid input");
-            prop_assert!((plan.deadline_s / (slowest * (1.0 + input.margin)) - 1.0).abs() < 1e-6);
+            prop_assert!((plan.deadline_s / (slowest * (1.0 + input.edges[0].margin)) - 1.0).abs() < 1e-6);
             for (edge, planned) in plan.edges.iter().enumerate() {
                 let deepest = (0..=layers).filter(|cut| alone(&input, edge, *cut) <= slowest * (1.0 + 1e-8)).max();
                 prop_assert_eq!(Some(planned.cut), deepest);
@@ -79,7 +87,7 @@ mod tests {
     fn an_edge_without_memory_does_not_set_the_deadline() {
         let mut input = fleet(7, 2, 3);
         let expected = plan_turns(&PlanInput { edges: vec![input.edges[0].clone()], ..input.clone() });
-        input.edges[1].memory_by_cut = vec![9; 4];
+        input.memory_by_cut = vec![9; 4];
         input.edges[1].memory_limit = Some(1);
         let plan = plan_turns(&input).expect("a valid input");
         assert_eq!(plan.deadline_s.to_bits(), expected.expect("a valid input").deadline_s.to_bits());

@@ -87,6 +87,9 @@ pub struct TrainingRequest {
     pub samples: u64,
     /// Samples per label, from label 0 on; empty where the labels stay on the edge.
     pub labels: Vec<u64>,
+    /// [`crate::classes::fingerprint`] of the classes' names in the order of their numbers, if they have any: the
+    /// names themselves are as much the edge's as its labels are.
+    pub class_names: Option<u64>,
     /// Shape of one sample, `[channels, height, width]`.
     pub shape: [usize; 3],
     /// Seconds per layer kind, from the device's calibration.

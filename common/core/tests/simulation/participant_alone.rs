@@ -24,6 +24,7 @@ fn participant(restored: Option<Restored>) -> Participant {
         name: "attic".into(),
         samples: 30,
         labels: vec![30],
+        class_names: None,
         shape: [1, 2, 2],
         profile: device(),
         memory_limit: None,

@@ -247,6 +247,7 @@ impl Scenario {
             session: u64::from(run),
             seed: self.seed,
             spec: model.spec.clone(),
+            class_names: None,
             standardization: self.standardization,
             evaluation: self.holdout.map_or(Evaluation::Cloud, |holdout| Evaluation::Edges { holdout }),
             optimizer: Optimizer::Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.0 },

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use partway_core::coordinator::{Outcome, Stragglers};
-use partway_core::event::EventKind;
+use partway_core::event::{EventKind, Recovery};
 
 use crate::scenario::{Fault, Report, Scenario};
 
@@ -70,7 +70,9 @@ fn an_edge_that_is_fast_again_takes_part_from_the_next_aggregation_on() {
         let contributors = contributors(&report);
         assert_eq!(contributors[0], ["attic", "cellar"]);
         assert_eq!(contributors.last().map(Vec::len), Some(3), "{contributors:?}");
-        assert!(report.recoveries().is_empty(), "its connection was never lost");
+        let recoveries = report.recoveries();
+        assert!(!recoveries.is_empty(), "{recoveries:?}");
+        assert!(recoveries.iter().all(|how| *how == ("barn", Recovery::Readmitted)), "{recoveries:?}");
     }
 }
 

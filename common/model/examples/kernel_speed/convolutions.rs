@@ -73,8 +73,8 @@ pub(crate) fn compare(threads: usize, budget: Duration) -> Result<(), Box<dyn Er
             }
         }
         let shown = |direction: usize| {
-            let shares = measured[direction].iter().zip(&measured[0]).map(|(own, peak)| 100.0 * own / peak);
-            format!("{:.0} ({:.0} %)", median(measured[direction].clone()), median(shares.collect()))
+            let parts = measured[direction].iter().zip(&measured[0]).map(|(own, peak)| 100.0 * own / peak);
+            format!("{:.0} ({:.0} %)", median(measured[direction].clone()), median(parts.collect()))
         };
         println!(
             "{:<24} {:>16} {:>16} {:>16} {:>8.0}",

@@ -4,6 +4,9 @@
 //! First the convolution's three directions against the peak of a large matrix product, then whole training
 //! steps. What is compared runs alternately, and ratios are medians over the pairs, so that a machine that
 //! is busy or clocks up and down weighs little. SECONDS is what each comparison may take (default 5).
+//!
+//! `kernel_speed own MODEL THREADS SECONDS` prints nothing but the median time of this crate's step in ms, for
+//! `scripts/compare_with_pytorch.py`.
 
 mod convolutions;
 mod models;
@@ -12,8 +15,19 @@ mod steps;
 use std::error::Error;
 use std::time::Duration;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [own, model, threads, seconds] = arguments.as_slice()
+        && own == "own"
+    {
+        let budget = Duration::try_from_secs_f64(seconds.parse()?)?;
+        println!("{:.4}", steps::own(model, threads.parse()?, budget)?);
+        return Ok(());
+    }
+    let mut arguments = arguments.iter();
     let seconds: f64 = arguments.next().map_or(Ok(5.0), |text| text.parse())?;
     let budget = Duration::try_from_secs_f64(seconds)?;
     let threads: Vec<usize> = arguments.map(|text| text.parse()).collect::<Result<_, _>>()?;

@@ -38,11 +38,11 @@ pub(crate) fn conv2d(
         Some(bias) => {
             let values = Some(bias.primitive());
             let output = forward(&shape, input.primitive(), weight.primitive(), values, rectify);
-            record(shape, [input, weight, bias], output, rectify)
+            record(shape, &[input, weight, bias], output, rectify)
         }
         None => {
             let output = forward(&shape, input.primitive(), weight.primitive(), None, rectify);
-            record(shape, [input, weight], output, rectify)
+            record(shape, &[input, weight], output, rectify)
         }
     })
 }
@@ -61,7 +61,12 @@ fn forward(
 }
 
 /// Puts the convolution of input, weight and, with `N` = 3, bias on their tape.
-fn record<const N: usize>(shape: ConvShape, parents: [Taped; N], output: FlexTensor, rectify: bool) -> Taped {
+fn record<const N: usize>(
+    shape: ConvShape,
+    parents: &[Taped; N],
+    output: FlexTensor,
+    rectify: bool,
+) -> Taped {
     let nodes = parents.each_ref().map(Taped::node);
     match Convolution.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(prepared) => {

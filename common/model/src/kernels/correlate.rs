@@ -39,13 +39,16 @@ impl Correlate<'_> {
     /// # Panics
     /// If a slice is not as long as the correlation says.
     pub(super) fn run(&self, result: &mut [f32]) {
+        self.run_on(Arch::new(), result);
+    }
+
+    fn run_on(&self, arch: Arch, result: &mut [f32]) {
         let shape = self.correlation;
         let (rows, image) = (shape.groups * shape.results, shape.result_image());
         assert_eq!(self.source.len(), shape.batch * shape.source_image(), "the source's length");
         assert_eq!(result.len(), shape.batch * image, "the result's length");
         assert_eq!(self.weights.len(), rows * shape.depth(), "the weights' length");
         assert!(self.bias.is_none_or(|bias| bias.len() == rows), "the bias's length");
-        let arch = Arch::new();
         if reads_in_place(shape) {
             let strips = &strips(shape);
             result.par_chunks_mut(image).enumerate().for_each(|(image, result)| {
@@ -232,6 +235,48 @@ impl WithSimd for Packed<'_> {
                 let runs: Vec<Run> = (0..height).map(dense).collect();
                 let first = [group * shape.results, 0];
                 work.place(result, first, &sums[..shape.results * stride], stride, &runs);
+            }
+        }
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use pulp::x86::V3;
+
+    use super::*;
+    use crate::kernels::geometry::ConvShape;
+
+    /// Instructions that this processor may not need, but others do.
+    #[test]
+    fn every_vector_width_computes_the_same() {
+        let shape = |in_channels, out_channels, stride, side| ConvShape {
+            batch: 5,
+            in_channels,
+            out_channels,
+            kernel: 3,
+            stride,
+            padding: 1,
+            groups: 1,
+            input: [side, side + 1],
+        };
+        for shape in [shape(3, 13, 1, 20), shape(9, 22, 2, 11), shape(30, 40, 1, 3)] {
+            let [input, weights, output] = shape.lens();
+            let values = |len: usize| (0..len).map(|at| (at * 37 % 101) as f32 / 50.0 - 1.0).collect();
+            let (source, weights): (Vec<f32>, Vec<f32>) = (values(input), values(weights));
+            let correlation = &shape.forward();
+            let work =
+                Correlate { correlation, source: &source, weights: &weights, bias: None, rectify: false };
+            let archs = [Some(Arch::new()), V3::try_new().map(Arch::V3), Some(Arch::Scalar)];
+            let mut results = archs.into_iter().flatten().map(|arch| {
+                let mut result = vec![0.0; output];
+                work.run_on(arch, &mut result);
+                result
+            });
+            let first = results.next().expect("one is there");
+            for other in results {
+                let differing = first.iter().zip(&other).position(|(a, b)| (a - b).abs() > 1e-4);
+                assert_eq!(differing, None, "{shape:?}");
             }
         }
     }

@@ -32,7 +32,7 @@ impl Depthwise<'_> {
         let mut weights = vec![0.0; shape.groups * per_group];
         let arch = Arch::new();
         weights.par_chunks_mut(per_group).enumerate().for_each(|(group, weights)| {
-            arch.dispatch(Group { work: self, group, weights });
+            arch.dispatch(Group { work: self, nth: group, weights });
         });
         weights
     }
@@ -40,7 +40,7 @@ impl Depthwise<'_> {
 
 struct Group<'a> {
     work: Depthwise<'a>,
-    group: usize,
+    nth: usize,
     weights: &'a mut [f32],
 }
 
@@ -49,7 +49,7 @@ impl NullaryFnOnce for Group<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let Self { work: Depthwise { correlation: shape, input, gradient }, group, weights } = self;
+        let Self { work: Depthwise { correlation: shape, input, gradient }, nth: group, weights } = self;
         let [height, width] = shape.grid;
         let frame = Frame::new(shape, 1, 0..height);
         let (taps, runs) = (frame.tap_starts(shape.sources), frame.runs());

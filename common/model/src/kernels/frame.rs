@@ -96,6 +96,7 @@ impl Frame {
 
     /// Copies the channels `channels` (counted over all groups) of the images from `image` on into
     /// `values`, which has room for them.
+    #[inline(always)]
     pub(super) fn fill(
         &self,
         correlation: &Correlation,
@@ -117,6 +118,7 @@ impl Frame {
         }
     }
 
+    #[inline(always)]
     fn fill_plane(&self, correlation: &Correlation, source: &[f32], phase: [usize; 2], target: &mut [f32]) {
         let ([height, width], stride) = (correlation.source, correlation.stride);
         let columns = width.saturating_sub(phase[1]).div_ceil(stride);
@@ -133,6 +135,14 @@ impl Frame {
             gap.fill(0.0);
             if stride == 1 {
                 target.copy_from_slice(source);
+            } else if stride == 2 {
+                let (pairs, last) = source[phase[1]..].as_chunks::<2>();
+                for (target, [value, _]) in target.iter_mut().zip(pairs) {
+                    *target = *value;
+                }
+                if let (Some(target), Some(value)) = (target.get_mut(pairs.len()), last.first()) {
+                    *target = *value;
+                }
             } else {
                 let kept = source.iter().skip(phase[1]).step_by(stride);
                 for (target, value) in target.iter_mut().zip(kept) {

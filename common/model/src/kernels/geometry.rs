@@ -46,7 +46,7 @@ impl ConvShape {
         if sizes.contains(&0) {
             return Err(ConvShapeError::Zero(self));
         }
-        if in_channels % groups != 0 || out_channels % groups != 0 {
+        if !in_channels.is_multiple_of(groups) || !out_channels.is_multiple_of(groups) {
             return Err(ConvShapeError::Groups(self));
         }
         if input.iter().any(|side| side + 2 * padding < kernel) {

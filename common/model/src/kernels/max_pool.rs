@@ -166,10 +166,10 @@ impl NullaryFnOnce for Largest<'_> {
                     let (left, wide, first_column) = shape.window(x, width);
                     let mut best = (f32::NEG_INFINITY, first_row * shape.kernel + first_column);
                     for row in 0..tall {
-                        let place = (first_row + row) * shape.kernel + first_column;
+                        let start = (first_row + row) * shape.kernel + first_column;
                         for (column, value) in input[(top + row) * width + left..][..wide].iter().enumerate()
                         {
-                            best = larger(best, (*value, place + column));
+                            best = larger(best, (*value, start + column));
                         }
                     }
                     (*output, *place) = (best.0, best.1 as u8);
@@ -241,5 +241,41 @@ fn double(gradient: &[f32], places: &[u8], upper: &mut [f32], lower: &mut [f32])
         for (pixels, (gradient, place)) in windows.zip(gradient.iter().zip(places)) {
             *pixels = rows.map(|other| if *place == other { *gradient } else { 0.0 });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_equals_counts_and_nan_is_the_largest() {
+        let shape = PoolShape::new(2, 2, 0, [1, 1, 2, 8]).expect("the kernels serve it");
+        let nan = f32::NAN;
+        let input = [1.0, 1.0, -3.0, nan, nan, 9.0, -5.0, -5.0, 1.0, 0.0, 7.0, 2.0, 1.0, nan, -5.0, -4.0];
+        let (output, places) = largest(&shape, &input);
+        assert!(output[1].is_nan() && output[2].is_nan(), "{output:?}");
+        assert_eq!((output[0], output[3], places), (1.0, -4.0, vec![0, 1, 3, 3]));
+        let gradient = spread(&shape, &[0, 1, 3, 3], &[1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(gradient[..8], [1.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(gradient[8..], [0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 0.0, 4.0]);
+    }
+
+    #[test]
+    fn windows_overlap_and_reach_into_the_padding() {
+        let shape = PoolShape::new(3, 2, 1, [1, 1, 3, 3]).expect("the kernels serve it");
+        let (output, places) = largest(&shape, &[1.0, 2.0, 3.0, 4.0, 9.0, 6.0, 7.0, 8.0, 5.0]);
+        assert_eq!(output, [9.0; 4]);
+        let gradient = spread(&shape, &places, &[1.0; 4]);
+        assert_eq!(gradient, [0.0, 0.0, 0.0, 0.0, 4.0, 0.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn shapes_without_a_pixel_under_a_window_are_left_to_burn() {
+        assert_eq!(PoolShape::new(2, 3, 1, [1, 1, 3, 3]).map(|shape| shape.output()), Some([2, 2]));
+        assert!(PoolShape::new(2, 4, 1, [1, 1, 3, 4]).is_some());
+        assert_eq!(PoolShape::new(1, 3, 1, [1, 1, 3, 3]), None);
+        assert_eq!(PoolShape::new(17, 1, 0, [1, 1, 20, 20]), None);
+        assert_eq!(PoolShape::new(3, 1, 0, [1, 1, 2, 20]), None);
     }
 }

@@ -36,6 +36,7 @@ impl Panel {
     }
 
     /// Fills a row of `packed` for each tap.
+    #[inline(always)]
     pub(super) fn pack(&self, values: &[f32], taps: &[usize], packed: &mut [f32]) {
         // A copy of a length that the compiler knows is one or two instructions.
         match self.piece {
@@ -49,6 +50,7 @@ impl Panel {
         }
     }
 
+    #[inline(always)]
     fn pack_pieces<const N: usize>(&self, values: &[f32], taps: &[usize], packed: &mut [f32]) {
         for (tap, row) in taps.iter().zip(packed.chunks_exact_mut(self.width)) {
             let values = &values[*tap..];
@@ -59,6 +61,7 @@ impl Panel {
         }
     }
 
+    #[inline(always)]
     fn pack_any(&self, values: &[f32], taps: &[usize], packed: &mut [f32]) {
         for (tap, row) in taps.iter().zip(packed.chunks_exact_mut(self.width)) {
             let values = &values[*tap..];

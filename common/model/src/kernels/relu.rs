@@ -134,3 +134,18 @@ impl<const N: usize> Backward<Flex, N> for Relu {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nan_stays_and_lets_the_gradient_through() {
+        let output = [-1.0, 0.0, 2.0, f32::NAN, f32::NEG_INFINITY].map(rectified);
+        assert_eq!((output[..3].to_vec(), output[4]), (vec![0.0, 0.0, 2.0], 0.0));
+        assert!(output[3].is_nan());
+        let mut gradient = vec![1.0; 5];
+        mask(&mut gradient, &output);
+        assert_eq!(gradient, [0.0, 0.0, 1.0, 1.0, 0.0]);
+    }
+}

@@ -13,13 +13,16 @@ use super::blocks::{Block, SIDE, transpose};
 use super::depthwise::Depthwise;
 use super::frame::Frame;
 use super::geometry::{ConvShape, Correlation};
-use super::scratch::Scratch;
-use super::tile::{MOST_COLUMNS, Product, multiply, padded, tile_columns};
+use super::many_weights;
+use super::tile::padded;
+use super::weight_part::{Arguments, PLACES, Part};
 
-/// Places of which the transposed gradient stays in the cache, a tile's columns wide.
-const PLACES: usize = 768;
-/// Values of a frame that stay in the second-level cache beside it.
+/// Values of a frame that stay in the second-level cache beside the gradient.
 const FRAME: usize = 96 << 10;
+/// Factors per place, channels times taps, up to which dot products beat transposing the gradient; and values
+/// of the gradient that stay in the cache meanwhile.
+const NARROW: usize = 64;
+const DOTTED: usize = 160 << 10;
 /// Pieces of work to aim at: enough for the threads of one replica.
 const PIECES: usize = 8;
 
@@ -58,6 +61,10 @@ impl Division {
 /// # Panics
 /// If a slice is not as long as the shape says.
 pub fn weight_gradient(shape: &ConvShape, input: &[f32], gradient: &[f32]) -> Vec<f32> {
+    weight_gradient_on(Arch::new(), shape, input, gradient)
+}
+
+fn weight_gradient_on(arch: Arch, shape: &ConvShape, input: &[f32], gradient: &[f32]) -> Vec<f32> {
     let [input_len, weight_len, output_len] = shape.lens();
     assert_eq!(input.len(), input_len, "the input's length");
     assert_eq!(gradient.len(), output_len, "the gradient's length");
@@ -65,20 +72,16 @@ pub fn weight_gradient(shape: &ConvShape, input: &[f32], gradient: &[f32]) -> Ve
     if Depthwise::serves(correlation) {
         return Depthwise { correlation, input, gradient }.weight_gradient();
     }
-    let work = Work { shape: correlation, input, gradient, division: Division::of(correlation) };
-    Arch::new().dispatch(Whole { work, len: weight_len })
-}
-
-#[derive(Clone, Copy)]
-struct Work<'a> {
-    shape: &'a Correlation,
-    input: &'a [f32],
-    gradient: &'a [f32],
-    division: Division,
+    let arguments = Arguments { shape: correlation, input, gradient };
+    if many_weights::serves(&arguments) {
+        return many_weights::weight_gradient(arguments, arch);
+    }
+    arch.dispatch(Whole { arguments, division: Division::of(correlation), len: weight_len })
 }
 
 struct Whole<'a> {
-    work: Work<'a>,
+    arguments: Arguments<'a>,
+    division: Division,
     len: usize,
 }
 
@@ -86,8 +89,8 @@ impl WithSimd for Whole<'_> {
     type Output = Vec<f32>;
 
     fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
-        let Self { work, len } = self;
-        let Work { shape, division, .. } = work;
+        let Self { arguments, division, len } = self;
+        let shape = arguments.shape;
         let (taps, width) = (shape.taps.len(), padded::<S>(shape.results));
         // Sums `[lane][group][channel, tap][width]`, a piece being some channels of these.
         let rows = shape.depth() * width;
@@ -102,7 +105,7 @@ impl WithSimd for Whole<'_> {
             let (group, lane) = (outer % shape.groups, outer / shape.groups);
             let channel = block * division.channels;
             let images = lane * division.images..((lane + 1) * division.images).min(shape.batch);
-            simd.vectorize(Piece { work, images, group, channel, sums });
+            simd.vectorize(Piece { arguments, images, group, channel, sums });
         });
         let mut result = vec![0.0; len];
         let groups = result.chunks_mut(shape.results * shape.depth()).enumerate();
@@ -163,7 +166,7 @@ impl WithSimd for Gather<'_> {
 
 /// Some images' share of the sums of some channels.
 struct Piece<'a> {
-    work: Work<'a>,
+    arguments: Arguments<'a>,
     images: std::ops::Range<usize>,
     group: usize,
     /// First of the channels, in the group.
@@ -177,108 +180,67 @@ impl WithSimd for Piece<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { work, images, group, channel, sums } = self;
-        let shape = work.shape;
+        let Self { arguments, images, group, channel, sums } = self;
+        let shape = arguments.shape;
         let (width, height) = (padded::<S>(shape.results), shape.grid[0]);
         let channels = sums.len() / width / shape.taps.len();
-        let per_image = channels * Frame::new(shape, 1, 0..height).channel();
+        let whole = Frame::new(shape, 1, 0..height);
+        let per_image = channels * whole.channel();
+        // Each place needs a position of its own, which much padding around a small kernel denies it.
+        let narrow = shape.depth() <= NARROW && shape.grid[1] <= whole.pitch;
         // Several small images at once, or a strip of a large one after the other.
-        let at_once = (FRAME / per_image).clamp(1, PLACES.div_ceil(shape.places()));
+        let places = if narrow { DOTTED / shape.results } else { PLACES };
+        let at_once = (FRAME / per_image).clamp(1, places.div_ceil(shape.places()));
         let strips = per_image.div_ceil(FRAME).clamp(1, height);
         let first = group * shape.sources + channel;
         for image in images.clone().step_by(at_once) {
             let some = at_once.min(images.end - image);
             for strip in 0..strips {
                 let rows = strip * height / strips..(strip + 1) * height / strips;
-                let part = Part { work, image, images: some, rows, group, channels: first..first + channels };
-                part.add::<S>(simd, sums, width);
+                let part =
+                    Part { arguments, image, images: some, rows, group, channels: first..first + channels };
+                if narrow {
+                    part.add_dots(simd, sums, width);
+                } else if shape.grid[1] < SIDE {
+                    part.add_packed(simd, sums, width);
+                } else {
+                    part.add_products(simd, sums, width);
+                }
             }
         }
     }
 }
 
-/// What is in one frame.
-struct Part<'a> {
-    work: Work<'a>,
-    image: usize,
-    images: usize,
-    rows: std::ops::Range<usize>,
-    group: usize,
-    channels: std::ops::Range<usize>,
-}
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use pulp::x86::V3;
 
-impl Part<'_> {
-    #[inline(always)]
-    fn add<S: Simd>(self, simd: S, sums: &mut [f32], width: usize) {
-        let Self { work, image, images, rows, group, channels } = self;
-        let (shape, columns) = (work.shape, work.shape.grid[1]);
-        let frame = Frame::new(shape, images, rows.clone());
-        let (taps, runs) = (frame.tap_starts(channels.len()), frame.runs());
-        // Rows of the grid whose transposed gradient stays in the cache.
-        let block = (PLACES / columns).clamp(1, runs.len());
-        let starts: Vec<usize> = (0..block * columns).collect();
-        let lens = [frame.len(channels.len()), block * columns * MOST_COLUMNS, 0];
-        let mut scratch = Scratch::take(lens);
-        let [values, transposed, _] = scratch.buffers();
-        frame.fill(shape, work.input, image, channels, values);
-        for (nth, runs) in runs.chunks(block).enumerate() {
-            let places = runs.len() * columns;
-            for (column, vectors) in tile_columns::<S>(shape.results) {
-                let wide = vectors * S::F32_LANES;
-                let panel = &mut transposed[..places * wide];
-                let lines = (nth * block..nth * block + runs.len()).map(|line| {
-                    let (image, row) = (image + line / rows.len(), rows.start + line % rows.len());
-                    (image * shape.groups + group) * shape.results * shape.result_plane() + row * columns
-                });
-                fill_panel(work, lines, column, wide, panel);
-                let b_rows: Vec<usize> = starts[..places].iter().map(|place| place * wide).collect();
-                let product = Product {
-                    a: values,
-                    a_rows: &taps,
-                    runs,
-                    b: panel,
-                    b_rows: &b_rows,
-                    b_start: 0,
-                    accumulate: true,
-                };
-                multiply(simd, product, vectors, &mut sums[column..], width);
-            }
-        }
-    }
-}
+    use super::*;
 
-/// Writes the gradient's channels from `channel` on into `panel` `[place][wide]`; `lines` are where rows of
-/// the grid lie in the group's first channel. What comes behind the last channel is arbitrary.
-#[inline(always)]
-fn fill_panel(
-    work: Work,
-    lines: impl Iterator<Item = usize>,
-    channel: usize,
-    wide: usize,
-    panel: &mut [f32],
-) {
-    let Work { shape, gradient, .. } = work;
-    let (columns, plane) = (shape.grid[1], shape.result_plane());
-    let used = wide.min(shape.results - channel);
-    let [mut block, mut spare]: [Block; 2] = [[0.0; SIDE * SIDE]; 2];
-    for (start, panel) in lines.zip(panel.chunks_exact_mut(columns * wide)) {
-        for (first, places) in (0..columns).step_by(SIDE).zip(panel.chunks_mut(SIDE * wide)) {
-            let some = (columns - first).min(SIDE);
-            for lane in (0..used).step_by(SIDE) {
-                for (row, channel) in block.chunks_exact_mut(SIDE).zip(channel + lane..channel + used) {
-                    let line = &gradient[start + channel * plane + first..][..some];
-                    match line.as_array::<SIDE>() {
-                        Some(line) => row.copy_from_slice(line),
-                        None => row[..some].copy_from_slice(line),
-                    }
-                }
-                transpose(&mut block, &mut spare);
-                for (place, row) in places.chunks_exact_mut(wide).zip(block.chunks_exact(SIDE)) {
-                    match place[lane..].first_chunk_mut::<SIDE>() {
-                        Some(place) => place.copy_from_slice(row),
-                        None => place[lane..].copy_from_slice(&row[..wide - lane]),
-                    }
-                }
+    /// As for correlations: instructions that this processor may not need.
+    #[test]
+    fn every_vector_width_computes_the_same() {
+        let shape = |batch, in_channels, out_channels, side| ConvShape {
+            batch,
+            in_channels,
+            out_channels,
+            kernel: 3,
+            stride: 1,
+            padding: 1,
+            groups: 1,
+            input: [side, side + 1],
+        };
+        for shape in [shape(5, 3, 13, 20), shape(3, 9, 22, 18), shape(5, 30, 40, 3), shape(2, 352, 334, 2)] {
+            let [input, _, output] = shape.lens();
+            let values = |len: usize| (0..len).map(|at| (at * 37 % 101) as f32 / 50.0 - 1.0).collect();
+            let (input, gradient): (Vec<f32>, Vec<f32>) = (values(input), values(output));
+            let archs = [Some(Arch::new()), V3::try_new().map(Arch::V3), Some(Arch::Scalar)];
+            let mut results =
+                archs.into_iter().flatten().map(|arch| weight_gradient_on(arch, &shape, &input, &gradient));
+            let first = results.next().expect("one is there");
+            for other in results {
+                let differing = first.iter().zip(&other).position(|(a, b)| (a - b).abs() > 1e-3);
+                assert_eq!(differing, None, "{shape:?}");
             }
         }
     }

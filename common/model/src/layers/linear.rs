@@ -2,6 +2,8 @@
 
 use burn::tensor::Tensor;
 
+use crate::kernels::{self, Kernels};
+
 /// `x W^T + b`.
 ///
 /// # Shapes
@@ -13,8 +15,13 @@ pub(super) fn linear(
     bias: Option<&Tensor<1>>,
     inputs: usize,
     outputs: usize,
+    kernels: Kernels,
 ) -> Tensor<2> {
-    let product = input.matmul(weight.clone().reshape([outputs, inputs]).transpose());
+    let weight = weight.clone().reshape([outputs, inputs]);
+    if kernels == Kernels::Own {
+        return kernels::linear(input, weight, bias.cloned());
+    }
+    let product = input.matmul(weight.transpose());
     match bias {
         Some(bias) => product + bias.clone().reshape([1, outputs]),
         None => product,

@@ -58,6 +58,9 @@ fn the_builtin_models_shapes() {
     check(shape(5, [6, 16], [5, 1, 0], 1, [14, 14]));
     check(shape(33, [128, 256], [3, 1, 1], 1, [4, 4]));
     check(shape(32, [256, 256], [3, 1, 1], 1, [2, 2]));
+    check(shape(33, [384, 330], [3, 1, 1], 1, [2, 2]));
+    check(shape(19, [320, 384], [3, 2, 1], 1, [8, 7]));
+    check(shape(3, [1024, 1030], [1, 1, 0], 1, [7, 5]));
     check(shape(3, [64, 128], [3, 2, 1], 1, [16, 16]));
     check(shape(3, [64, 128], [1, 2, 0], 1, [16, 16]));
     check(shape(2, [3, 64], [7, 2, 3], 1, [56, 56]));
@@ -79,6 +82,7 @@ fn any_number_of_threads_makes_the_same_bits() {
         shape(4, [32, 64], [3, 2, 1], 1, [17, 15]),
         shape(3, [24, 24], [3, 1, 1], 24, [10, 10]),
         shape(16, [300, 300], [3, 1, 1], 1, [3, 3]),
+        shape(11, [336, 370], [3, 1, 1], 1, [3, 5]),
     ];
     for shape in shapes {
         let arguments = arguments(&shape);

@@ -32,8 +32,9 @@ fn linear(inputs: usize, outputs: usize) -> LayerOp {
 fn model(input: [usize; 3], ops: &[LayerOp], frozen: usize) -> Option<Arc<ModelSpec>> {
     let before = conv([input[0]; 2], 1, 1, 0);
     (1..5000).find_map(|features| {
-        let tail = [Flatten, linear(features, 3)];
-        let all = std::iter::once(&before).chain(ops).chain(&tail).cloned();
+        let flattens = !ops.contains(&Flatten);
+        let tail = flattens.then_some(Flatten).into_iter().chain([linear(features, 3)]);
+        let all = std::iter::once(&before).chain(ops).cloned().chain(tail);
         let layers = all.map(|op| LayerSpec { name: op.kind().name().to_owned(), op }).collect();
         let spec = ModelSpec { name: "test".to_owned(), input, classes: 3, frozen, layers };
         spec.checked().ok().map(Arc::new)
@@ -92,6 +93,13 @@ fn batch_norm_and_rectification() {
 fn rectified_convolution() {
     check([3, 9, 10], &[conv([3, 8], 3, 1, 1), Relu], 5, PLAIN);
     check([3, 9, 10], &[conv([3, 8], 3, 2, 0), Relu, conv([8, 4], 1, 1, 0), Relu], 5, PLAIN);
+}
+
+#[test]
+fn linear_layers() {
+    for (inputs, outputs, batch) in [(5, 3, 2), (400, 120, 64), (97, 131, 33), (1, 1, 4), (1024, 50, 3)] {
+        check([inputs, 1, 1], &[Flatten, linear(inputs, outputs), Relu], batch, PLAIN);
+    }
 }
 
 #[test]

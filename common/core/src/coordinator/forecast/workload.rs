@@ -1,10 +1,13 @@
 //! What one step of the model asks of devices and links, as the planner takes it.
 
+use std::collections::BTreeMap;
+
 use super::Outlook;
 use crate::coordinator::settings::{Settings, Topology};
 use crate::model::ModelCost;
 use crate::plan::{
-    self, CloudInput, EdgeInput, LEAST_RATE, MOST_RATE, MOST_SECONDS, Plan, PlanError, PlanInput,
+    self, CloudInput, DeviceInput, EdgeInput, LEAST_RATE, MOST_FACTOR, MOST_RATE, MOST_SECONDS, Plan,
+    PlanError, PlanInput,
 };
 use crate::profile::{Correction, DeviceProfile, LayerWork};
 use crate::workload;
@@ -58,54 +61,53 @@ impl Workload {
         }
     }
 
-    /// Forward and backward seconds of each layer that can be cut, on a device. Profiles and measurements
-    /// come from edges: what they claim beyond all bounds is taken for the bound, so that no claim stops
-    /// everyone's plan.
-    fn seconds(&self, profile: &DeviceProfile, forward: f64, backward: f64) -> (Vec<f64>, Vec<f64>) {
-        let bounded = |seconds: f64| seconds.min(MOST_SECONDS);
-        let both = |work| {
-            let (forward_s, backward_s) = (profile.seconds_forward(work), profile.seconds_backward(work));
-            (bounded(forward * forward_s), bounded(backward * backward_s))
-        };
+    /// Seconds of each layer on a device, and of those that stay there. Profiles come from edges: what they
+    /// claim beyond all bounds is taken for the bound, so that no claim stops everyone's plan.
+    fn device(&self, profile: &DeviceProfile) -> DeviceInput {
+        let (forward_s, backward_s) = self.seconds(profile, 1.0);
+        DeviceInput { forward_s, backward_s, tail_s: seconds_both(profile, &self.tail).min(MOST_SECONDS) }
+    }
+
+    /// Forward and backward seconds of each layer that can be cut, on a device.
+    fn seconds(&self, profile: &DeviceProfile, factor: f64) -> (Vec<f64>, Vec<f64>) {
+        let bounded = |seconds: f64| (factor * seconds).min(MOST_SECONDS);
+        let both = |work| (bounded(profile.seconds_forward(work)), bounded(profile.seconds_backward(work)));
         self.works.iter().map(both).unzip()
     }
 
-    /// Seconds of the layers that stay on the edge, bounded likewise.
-    fn tail_seconds(&self, profile: &DeviceProfile, factor: f64) -> f64 {
-        (factor * seconds_both(profile, &self.tail)).min(MOST_SECONDS)
-    }
-
+    /// Plans all edges. `moves`: whether a new cut moves layers, which it does not where every edge gets
+    /// a global model.
     pub(super) fn plan(
         &self,
         settings: &Settings,
         outlooks: &[Outlook],
         cloud: &Correction,
+        moves: bool,
     ) -> Result<Plan, PlanError> {
-        let (forward_s, backward_s) = self.seconds(&settings.cloud_profile, cloud.factor(), cloud.factor());
+        let (forward_s, backward_s) = self.seconds(&settings.cloud_profile, cloud.factor());
+        let mut devices = Devices::default();
         let edges = outlooks.iter().map(|outlook| {
             let corrections = &outlook.corrections;
-            let (forward_s, backward_s) = self.seconds(
-                &outlook.profile,
-                corrections.edge_forward.factor(),
-                corrections.edge_backward.factor(),
-            );
+            let factor = |correction: &Correction| correction.factor().min(MOST_FACTOR);
             EdgeInput {
                 name: outlook.name.clone(),
-                forward_s,
-                backward_s,
-                tail_s: self.tail_seconds(&outlook.profile, corrections.edge_backward.factor()),
+                device: devices.index(&outlook.profile, |profile| self.device(profile)),
+                forward_factor: factor(&corrections.edge_forward),
+                backward_factor: factor(&corrections.edge_backward),
+                margin: outlook.margin,
                 up_bytes_per_s: outlook.up.clamp(LEAST_RATE, MOST_RATE),
                 down_bytes_per_s: outlook.down.clamp(LEAST_RATE, MOST_RATE),
                 rtt_s: self.exchanges * outlook.rtt_s,
                 latency_overhead_s: self.exchanges * TRANSFER_OVERHEAD_S,
                 memory_limit: outlook.memory_limit,
-                memory_by_cut: self.memory_by_cut.clone(),
                 current_cut: outlook.current_cut,
                 fixed_cut: outlook.fixed_cut,
             }
         });
+        let edges = edges.collect();
         let input = PlanInput {
-            edges: edges.collect(),
+            devices: devices.inputs,
+            edges,
             cloud: CloudInput {
                 forward_s,
                 backward_s,
@@ -116,12 +118,13 @@ impl Workload {
             cut_bytes_up: self.bytes_up.clone(),
             cut_bytes_down: self.bytes_down.clone(),
             state_bytes: self.state_bytes.clone(),
+            memory_by_cut: self.memory_by_cut.clone(),
             steps_between_aggregations: u64::from(settings.aggregate_every)
                 * u64::from(settings.steps_per_round),
+            steps_between_moves: moves.then_some(settings.steps_per_round.into()),
             depth: settings.depth.clone(),
             deadline: settings.deadline,
             objective: settings.objective,
-            margin: settings.margin,
             hysteresis: HYSTERESIS,
         };
         match settings.topology {
@@ -129,6 +132,30 @@ impl Workload {
             Topology::Shared => plan::plan_common_cut(input),
             Topology::HandedOn => plan::plan_turns(&input),
         }
+    }
+}
+
+/// The kinds of devices in a fleet: edges with the same profile are of one.
+#[derive(Default)]
+struct Devices {
+    indices: BTreeMap<Vec<u64>, usize>,
+    inputs: Vec<DeviceInput>,
+}
+
+impl Devices {
+    fn index(&mut self, profile: &DeviceProfile, input: impl FnOnce(&DeviceProfile) -> DeviceInput) -> usize {
+        let mut key = Vec::with_capacity(7 * (profile.kinds.len() + 1));
+        let kinds = profile.kinds.iter().map(|(kind, model)| (Some(*kind), model));
+        for (kind, model) in kinds.chain(profile.other.iter().map(|model| (None, model))) {
+            key.push(kind.map_or(u64::MAX, |kind| kind as u64));
+            for line in [model.forward, model.backward] {
+                key.extend([line.per_flop, line.per_byte, line.fixed].map(f64::to_bits));
+            }
+        }
+        *self.indices.entry(key).or_insert_with(|| {
+            self.inputs.push(input(profile));
+            self.inputs.len() - 1
+        })
     }
 }
 
@@ -164,11 +191,12 @@ mod tests {
             up: 1e6,
             down: 1e6,
             rtt_s: 0.5,
+            margin: settings.margin,
             memory_limit: None,
             current_cut: None,
             fixed_cut: Some(3),
         };
-        let plan = Workload::of(&settings).plan(&settings, &[outlook], &Correction::default());
+        let plan = Workload::of(&settings).plan(&settings, &[outlook], &Correction::default(), false);
         (settings, plan.expect("it can be planned"))
     }
 

@@ -51,6 +51,7 @@ pub(super) fn request(name: &str, samples: u64) -> TrainingRequest {
         name: name.into(),
         samples,
         labels: vec![samples],
+        class_names: None,
         shape: [1, 2, 2],
         profile: device(),
         memory_limit: None,

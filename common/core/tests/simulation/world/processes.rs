@@ -28,6 +28,7 @@ impl World {
             name: it.name.clone(),
             samples: it.samples,
             labels: vec![it.samples, 0, 0],
+            class_names: None,
             shape: self.model.spec.input,
             profile: device(),
             memory_limit: it.memory_limit,

@@ -1,0 +1,419 @@
+//! The least of an objective within a time that is known to suffice.
+//!
+//! The Lagrangian over the prices of the scarce resources bounds it from below: along every direction of prices the
+//! best scale is found by bisection, and directions are cut down as in [`super::least_time`]. (Better prices
+//! lie in a convex set, which seen from 0 is a convex set of directions.)
+
+use super::Amounts;
+use super::fleet::{Fleet, Goal, Item, Outcome, Part, Prices};
+use super::least_time::{self, Found, SEARCHED_EDGES, SLACK};
+use super::region::Region;
+use crate::plan::search::{Branch, Choice, Search};
+
+const CUTS: usize = 30;
+const SETTLED: f64 = 1e-5;
+/// By how much a scale of prices is stretched until it encloses the best.
+const STRETCH: f64 = 8.0;
+const MOST_STRETCHES: usize = 40;
+/// Halvings of an enclosed scale.
+const HALVINGS: usize = 10;
+/// How far apart the prices for the objective and those for the resources alone are.
+const FAR: f64 = 1e6;
+const MIXTURES: usize = 14;
+/// By how much amounts may miss a time before they are made to fit.
+const EARLY: f64 = 1e-5;
+const SEARCH_NODES: u32 = 5_000;
+/// How often prices move to settle, in a sample or small fleet and after that, by which first steps.
+const ROUGH_MOVES: usize = 120;
+const FINE_MOVES: usize = 16;
+const ROUGH_STEP: f64 = 0.7;
+const FINE_STEP: f64 = 0.1;
+const MOST_RISE: f64 = 100.0;
+/// Loads this close to what there is are met.
+const CLOSE: f64 = 3e-4;
+/// Mixtures of prices this close to each other are one.
+const CLOSEST: f64 = 0.1;
+
+/// Cuts and amounts, and how good they can be at most.
+#[derive(Clone, Debug)]
+pub(super) struct Best {
+    pub(super) found: Found,
+    pub(super) cost: f64,
+    pub(super) bound: f64,
+}
+
+/// The dual at its best scale along one direction of prices.
+#[derive(Clone, Copy, Debug)]
+struct Scaled {
+    prices: Amounts,
+    bound: f64,
+    /// A subgradient: the loads at the scale.
+    loads: Amounts,
+}
+
+/// The items with which an edge can take `seconds`, without those that need no less of anything than another and
+/// cost as much. What an item needs within a time grows with `work / (time - fixed)`, at any prices.
+pub(super) fn within(fleet: &Fleet, goal: Goal, seconds: f64) -> Fleet {
+    let mut items: Vec<Item> = Vec::with_capacity(fleet.items.len() / 2);
+    let mut parts = Vec::with_capacity(fleet.parts.len());
+    for part in &fleet.parts {
+        let start = items.len();
+        for item in fleet.items[part.items.clone()].iter().rev() {
+            if item.alone_s(&part.caps) > seconds * (1.0 + 1e-12) {
+                continue;
+            }
+            let left = seconds - item.fixed_s;
+            let is_worse = |better: &Item| {
+                let better_left = seconds - better.fixed_s;
+                better.cost <= item.cost
+                    && (goal != Goal::Seconds || better.fixed_s <= item.fixed_s)
+                    && better.roots.iter().zip(&item.roots).all(|(better, root)| {
+                        if goal == Goal::Seconds {
+                            better <= root
+                        } else {
+                            better * better * left <= root * root * better_left
+                        }
+                    })
+            };
+            if !items[start..].iter().any(is_worse) {
+                items.push(*item);
+            }
+        }
+        parts.push(Part { items: start..items.len(), caps: part.caps });
+    }
+    Fleet { items, parts, ..*fleet }
+}
+
+/// The best cuts and amounts within `seconds`. `enough` fits, at the prices `tight`; `rough` is a small fleet like
+/// this one to find prices with, where this one is large.
+pub(super) fn optimize(
+    fleet: &Fleet,
+    rough: Option<&Fleet>,
+    goal: Goal,
+    seconds: f64,
+    enough: Found,
+    tight: Amounts,
+) -> Best {
+    let cost = cost_of(fleet, goal, &enough);
+    if fleet.parts.len() > SEARCHED_EDGES {
+        let mut settled = Settled { prices: tight.map(|price| price * cost), bound: 0.0 };
+        if let Some(rough) = rough {
+            settled = settle(rough, goal, seconds, settled.prices, ROUGH_MOVES);
+        }
+        let moves = if rough.is_some() { FINE_MOVES } else { ROUGH_MOVES };
+        settled = settle(fleet, goal, seconds, settled.prices, moves);
+        return fit(
+            fleet,
+            goal,
+            seconds,
+            &settled,
+            tight,
+            Best { cost, found: enough, bound: settled.bound },
+        );
+    }
+    let dual = relax(fleet, goal, seconds);
+    let best = Best { cost, found: enough, bound: dual.bound };
+    let best = mix(fleet, goal, seconds, &dual, tight, best);
+    if best.cost > dual.bound * (1.0 + 1e-9) {
+        return branch(fleet, goal, seconds, &dual, tight, best);
+    }
+    best
+}
+
+/// The prices at which loads come out as what there is, and the best bound on the way.
+#[derive(Clone, Copy, Debug)]
+struct Settled {
+    prices: Amounts,
+    bound: f64,
+}
+
+/// In a large fleet loads change all but smoothly with prices. Each price moves by a step of its own, up if there is too
+/// much load and else down, that grows while its direction stays and shrinks when that turns
+/// (resilient propagation: Riedmiller & Braun 1993); logarithms make all scales alike.
+fn settle(fleet: &Fleet, goal: Goal, seconds: f64, mut prices: Amounts, moves: usize) -> Settled {
+    let mut outcome = Outcome::default();
+    let mut steps: Amounts = [if moves == FINE_MOVES { FINE_STEP } else { ROUGH_STEP }; 3];
+    let mut before = [false; 3];
+    let mut best = f64::NEG_INFINITY;
+    let mut closest = (f64::INFINITY, prices);
+    // A sample may have too little of something: its price would rise for ever.
+    let most = MOST_RISE * prices.iter().sum::<f64>();
+    for count in 0..moves {
+        if !fleet.respond(goal, seconds, &Prices::new(prices), &mut outcome) {
+            break;
+        }
+        best = best.max(outcome.value - prices.iter().sum::<f64>());
+        let off =
+            (0..3).filter(|&i| prices[i] > 0.0).map(|i| (outcome.loads[i] - 1.0).abs()).fold(0.0, f64::max);
+        if off < closest.0 {
+            closest = (off, prices);
+        }
+        if off < CLOSE {
+            break;
+        }
+        for i in 0..3 {
+            let above = outcome.loads[i] > 1.0;
+            if count > 0 {
+                steps[i] = if above == before[i] { (1.2 * steps[i]).min(3.0) } else { 0.5 * steps[i] };
+            }
+            before[i] = above;
+            prices[i] = (prices[i] * if above { steps[i].exp() } else { (-steps[i]).exp() }).min(most);
+        }
+    }
+    Settled { prices: closest.1, bound: best }
+}
+
+/// Cuts and amounts that fit, from settled prices: at these they take about what there is, or a little more; the
+/// closer the prices come to those at which all is known to fit, the less.
+fn fit(fleet: &Fleet, goal: Goal, seconds: f64, settled: &Settled, tight: Amounts, mut best: Best) -> Best {
+    let mut outcome = Outcome::default();
+    let sum: f64 = settled.prices.iter().sum();
+    let (mut low, mut high) = (0.0, f64::INFINITY);
+    let mut part = 0.0;
+    for _ in 0..MIXTURES {
+        let prices = Prices::new(std::array::from_fn(|i| settled.prices[i] + part * sum * tight[i]));
+        match fit_at(fleet, goal, seconds, &prices, &mut outcome) {
+            Some(found) => {
+                let cost = cost_of(fleet, goal, &found);
+                if cost < best.cost {
+                    best = Best { found, cost, ..best };
+                }
+                high = part;
+            }
+            None => low = part,
+        }
+        if high <= low * (1.0 + CLOSEST) || high <= 0.0 {
+            break;
+        }
+        part = match (low > 0.0, high.is_finite()) {
+            (false, false) => CLOSE,
+            (true, false) => 4.0 * low,
+            (_, true) => f64::midpoint(low, high),
+        };
+    }
+    best
+}
+
+/// What the edges take at these prices, made to fit.
+fn fit_at(fleet: &Fleet, goal: Goal, seconds: f64, prices: &Prices, outcome: &mut Outcome) -> Option<Found> {
+    if goal == Goal::Seconds {
+        // A little early, as loads are met a little above what there is.
+        if !fleet.respond(goal, seconds * (1.0 - SLACK / 4.0), prices, outcome) {
+            return None;
+        }
+        let amounts = fleet.fitted(outcome, true);
+        let fits = fleet.slowest_s(&outcome.chosen, &amounts) <= seconds;
+        return fits.then(|| Found { seconds, chosen: outcome.chosen.clone(), amounts });
+    }
+    // The cuts as they are; the amounts anew, as what one resource lacks another may have.
+    if !fleet.respond(goal, seconds, prices, outcome) || prices.of(&outcome.loads) > prices.sum() {
+        return None;
+    }
+    let (tight, found) = least_time::fits(&fleet.fixed(&outcome.chosen), seconds)?;
+    let found = Found { chosen: outcome.chosen.clone(), ..found };
+    Some(fill(fleet, seconds, &Prices::new(tight), found))
+}
+
+fn cost_of(fleet: &Fleet, goal: Goal, found: &Found) -> f64 {
+    let of = |(&index, amounts): (&usize, &Amounts)| {
+        let item = &fleet.items[index];
+        item.cost + if goal == Goal::Seconds { item.seconds(amounts) } else { 0.0 }
+    };
+    found.chosen.iter().zip(&found.amounts).map(of).sum::<f64>() * fleet.weight
+}
+
+fn relax(fleet: &Fleet, goal: Goal, seconds: f64) -> Scaled {
+    let mut region = Region::of(fleet.scarce);
+    let mut outcome = Outcome::default();
+    let free = Prices::new([0.0; 3]);
+    fleet.respond(goal, seconds, &free, &mut outcome);
+    let mut guess = outcome.cost.max(f64::MIN_POSITIVE);
+    let mut best: Option<Scaled> = None;
+    for _ in 0..CUTS {
+        let scaled = scale(fleet, goal, seconds, region.centre(), guess, &mut outcome);
+        region.keep(&scaled.loads);
+        if best.is_none_or(|best| scaled.bound > best.bound) {
+            guess = scaled.prices.iter().sum::<f64>().max(f64::MIN_POSITIVE);
+            best = Some(scaled);
+        }
+        if region.is_settled(SETTLED) {
+            break;
+        }
+    }
+    best.unwrap_or(Scaled { prices: [0.0; 3], bound: outcome.cost, loads: [0.0; 3] })
+}
+
+/// The dual's best along `direction`, which adds up to 1: where the loads cost what there is.
+fn scale(
+    fleet: &Fleet,
+    goal: Goal,
+    seconds: f64,
+    direction: Amounts,
+    guess: f64,
+    outcome: &mut Outcome,
+) -> Scaled {
+    let mut best = (f64::NEG_INFINITY, [0.0; 3]);
+    // How far above 1 the loads cost, and the loads.
+    let mut above = |scale: f64| {
+        let prices = direction.map(|price| price * scale);
+        fleet.respond(goal, seconds, &Prices::new(prices), outcome);
+        let bound = outcome.value - prices.iter().sum::<f64>();
+        if bound > best.0 {
+            best = (bound, prices);
+        }
+        let cost: f64 = outcome.loads.iter().zip(&direction).map(|(load, price)| load * price).sum();
+        (cost - 1.0, outcome.loads)
+    };
+    let (mut low, mut high) = (guess, guess);
+    let mut at_low = above(low);
+    let mut at_high = at_low;
+    for _ in 0..MOST_STRETCHES {
+        if at_low.0 <= 0.0 {
+            (high, at_high) = (low, at_low);
+            low /= STRETCH;
+            at_low = above(low);
+        } else if at_high.0 > 0.0 {
+            (low, at_low) = (high, at_high);
+            high *= STRETCH;
+            at_high = above(high);
+        } else {
+            break;
+        }
+    }
+    for _ in 0..HALVINGS {
+        let middle = (low * high).sqrt();
+        let at_middle = above(middle);
+        if at_middle.0 > 0.0 {
+            (low, at_low) = (middle, at_middle);
+        } else {
+            (high, at_high) = (middle, at_middle);
+        }
+    }
+    // Between the two sides lies the subgradient along which the scale cannot be bettered.
+    let part = if at_low.0 > at_high.0 { (-at_high.0 / (at_low.0 - at_high.0)).clamp(0.0, 1.0) } else { 0.0 };
+    let loads = std::array::from_fn(|i| part * at_low.1[i] + (1.0 - part) * at_high.1[i]);
+    Scaled { prices: best.1, bound: best.0, loads }
+}
+
+/// What fits on the way from the dual's prices to those for the resources alone, closest to the dual's.
+fn mix(fleet: &Fleet, goal: Goal, seconds: f64, dual: &Scaled, tight: Amounts, mut best: Best) -> Best {
+    let sum: f64 = dual.prices.iter().sum();
+    let mut outcome = Outcome::default();
+    let (mut low, mut high) = (0.0, 1.0);
+    for step in 0..MIXTURES {
+        // The dual's own prices come first: where nothing is scarce they fit.
+        let part = if step == 0 { 0.0 } else { 0.5 * (low + high) };
+        let prices = std::array::from_fn(|i| {
+            let (from, to) = (dual.prices[i], tight[i] * sum.max(f64::MIN_POSITIVE) * FAR);
+            if from > 0.0 && to > 0.0 { from.powf(1.0 - part) * to.powf(part) } else { from + part * to }
+        });
+        let prices = Prices::new(prices);
+        // A little early, as what is next to free is asked for too much.
+        let early = seconds * (1.0 - EARLY);
+        let amounts = if fleet.respond(goal, early, &prices, &mut outcome) {
+            fleet.fitted(&outcome, goal == Goal::Seconds)
+        } else {
+            Vec::new()
+        };
+        if amounts.is_empty() || fleet.slowest_s(&outcome.chosen, &amounts) > seconds {
+            low = part;
+            continue;
+        }
+        high = part;
+        let found = Found { seconds, chosen: outcome.chosen.clone(), amounts };
+        let filled = if goal == Goal::Cost { fill(fleet, seconds, &prices, found) } else { found };
+        let cost = cost_of(fleet, goal, &filled);
+        if cost < best.cost {
+            best = Best { found: filled, cost, ..best };
+        }
+        if part <= 0.0 {
+            break;
+        }
+    }
+    best
+}
+
+/// Spends what is left of the resources on cheaper items, edge by edge.
+fn fill(fleet: &Fleet, seconds: f64, prices: &Prices, mut found: Found) -> Found {
+    let used = |i: usize| found.amounts.iter().map(|amounts| amounts[i]).sum::<f64>();
+    let mut left: Amounts = std::array::from_fn(|i| 1.0 - fleet.weight * used(i));
+    for (edge, part) in fleet.parts.iter().enumerate() {
+        for index in part.items.clone() {
+            let item = &fleet.items[index];
+            if item.cost >= fleet.items[found.chosen[edge]].cost {
+                continue;
+            }
+            let Some(amounts) = item.cheapest(&part.caps, prices, seconds - item.fixed_s) else { continue };
+            let rest: Amounts =
+                std::array::from_fn(|i| left[i] - fleet.weight * (amounts[i] - found.amounts[edge][i]));
+            if rest.iter().all(|rest| *rest >= 0.0) {
+                left = rest;
+                (found.chosen[edge], found.amounts[edge]) = (index, amounts);
+            }
+        }
+    }
+    found
+}
+
+/// The best of a small fleet, by branch and bound.
+fn branch(fleet: &Fleet, goal: Goal, seconds: f64, dual: &Scaled, tight: Amounts, best: Best) -> Best {
+    let (prices, tight) = (Prices::new(dual.prices), Prices::new(tight));
+    let branch = |part: &Part, index: usize| {
+        let alone = Part { items: index..index + 1, caps: part.caps };
+        let value = |goal: Goal, prices: &Prices| {
+            fleet.best(&alone, goal, seconds, prices, index).map(|best| best.value)
+        };
+        Branch {
+            share: value(Goal::Resources, &tight).unwrap_or(f64::INFINITY),
+            priced: value(goal, &prices).unwrap_or(f64::INFINITY),
+        }
+    };
+    let branches: Vec<Vec<Branch>> = fleet
+        .parts
+        .iter()
+        .map(|part| part.items.clone().map(|index| branch(part, index)).collect())
+        .collect();
+    let items = |choice: &[usize]| -> Vec<usize> {
+        fleet.parts.iter().zip(choice).map(|(part, index)| part.items.start + index).collect()
+    };
+    let incumbent = Choice {
+        options: fleet
+            .parts
+            .iter()
+            .zip(&best.found.chosen)
+            .map(|(part, index)| index - part.items.start)
+            .collect(),
+        cost: best.cost,
+    };
+    let before = incumbent.clone();
+    let search = Search {
+        branches: &branches,
+        capacity: 1.0 + 1e-9,
+        rebate: dual.prices.iter().sum(),
+        nodes: SEARCH_NODES,
+        cost: |choice: &[usize]| {
+            at_cuts(fleet, goal, seconds, &items(choice)).map_or(f64::INFINITY, |best| best.cost)
+        },
+    };
+    let (choice, proven) = search.run(incumbent);
+    let bound = if proven { choice.cost } else { best.bound };
+    let better = (choice != before).then(|| at_cuts(fleet, goal, seconds, &items(&choice.options))).flatten();
+    match better {
+        Some(better) => Best { bound, ..better },
+        None => Best { bound, ..best },
+    }
+}
+
+/// The best amounts for cuts that are chosen; `None` if these do not fit.
+fn at_cuts(fleet: &Fleet, goal: Goal, seconds: f64, chosen: &[usize]) -> Option<Best> {
+    let fixed = fleet.fixed(chosen);
+    let (tight, found) = least_time::fits(&fixed, seconds)?;
+    let cost = cost_of(&fixed, goal, &found);
+    let mut best = Best { cost, bound: cost, found };
+    if goal == Goal::Seconds {
+        let dual = relax(&fixed, goal, seconds);
+        best = mix(&fixed, goal, seconds, &dual, tight, best);
+    }
+    best.found.chosen = chosen.to_vec();
+    Some(best)
+}
