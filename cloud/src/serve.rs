@@ -1,5 +1,7 @@
 //! The daemon's event loop: the coordinator's state machine, driven by QUIC, workers and the clock.
 
+mod peers;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,15 +33,13 @@ use crate::global_model::{self, Evaluator};
 use crate::outputs::{Begun, Ended, Outputs, OutputsError};
 use crate::replica::Blueprint;
 use crate::workers::{Done, Workers};
+use peers::{FAREWELL, listen_for_edges, say_goodbye};
 
 /// Events that may wait for the loop.
 const QUEUE: usize = 1024;
 
 /// Largest tensor of a connection that has not asked to take part, in bytes.
 const FIRST_LIMIT: usize = 64 << 10;
-
-/// How long edges may take to read the last words.
-const FAREWELL: Duration = Duration::from_secs(3);
 
 /// What a coordinator needs.
 #[derive(Debug)]
@@ -370,46 +370,6 @@ impl<E: FnMut(&Event)> Driver<E> {
             }
         }
     }
-}
-
-/// Lets edges read the last words; a run that can be resumed has none, so that they wait for its return.
-async fn say_goodbye(peers: &BTreeMap<u64, Peer>, resumable: bool) {
-    if resumable {
-        for peer in peers.values() {
-            peer.connection().close(0, "the coordinator has stopped, and may come back");
-        }
-        return;
-    }
-    let all_gone = async {
-        for peer in peers.values() {
-            peer.connection().closed().await;
-        }
-    };
-    // Whoever has not read them by then learns it from the closed connection.
-    let _ = timeout(FAREWELL, all_gone).await;
-}
-
-/// Accepts connections until the loop ends.
-async fn listen_for_edges(
-    mut listener: Listener,
-    inputs: mpsc::Sender<Input>,
-    mut stopped: tokio::sync::oneshot::Receiver<()>,
-) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = &mut stopped => None,
-        };
-        let input = match accepted {
-            Some(Ok(connection)) => Input::Connected(connection),
-            Some(Err(error)) => Input::Turned(error),
-            None => break,
-        };
-        if inputs.send(input).await.is_err() {
-            break;
-        }
-    }
-    listener.shutdown(0, "the run is over").await;
 }
 
 /// A number that no other session of these edges has.
