@@ -182,8 +182,7 @@ pub async fn join(
         tokio::select! {
             () = &mut interrupt => {
                 if let Some(peer) = &peer {
-                    let gone = peer.connection().shutdown(0, "the edge was interrupted, and may come back");
-                    let _ = timeout(FAREWELL, gone).await;
+                    leave(peer).await;
                 }
                 return Ok(None);
             }
@@ -203,14 +202,11 @@ pub async fn join(
             },
             Some((number, event)) = from_peer.recv() => {
                 if number == connection_number {
-                    if let PeerEvent::Message(CloudMessage::Assignment(assignment)) = &event
-                        && let Ok(model) = assignment.model.clone().checked()
-                    {
-                        let moments = assignment.optimizer.moments().len();
-                        limit.set(workload::largest_body_bytes(&model, assignment.batch_size, moments) as usize);
-                    }
                     match event {
-                        PeerEvent::Message(message) => participant.handle_message(now(), message),
+                        PeerEvent::Message(message) => {
+                            make_room(&message, &limit);
+                            participant.handle_message(now(), message);
+                        }
                         PeerEvent::Tensor { tensor, seconds, .. } => participant.handle_tensor(now(), tensor, seconds),
                         PeerEvent::Malformed(reason) => participant.handle_malformed(&reason),
                         PeerEvent::Closed(reason) => {
@@ -297,6 +293,22 @@ fn is_final(error: &ConnectError) -> bool {
             | ConnectError::Version { .. }
             | ConnectError::Bind(_)
     )
+}
+
+/// Once the model is known, so is how large its tensors are.
+fn make_room(message: &CloudMessage, limit: &BodyLimit) {
+    if let CloudMessage::Assignment(assignment) = message
+        && let Ok(model) = assignment.model.clone().checked()
+    {
+        let moments = assignment.optimizer.moments().len();
+        limit.set(workload::largest_body_bytes(&model, assignment.batch_size, moments) as usize);
+    }
+}
+
+/// Ends the connection for now, so that the coordinator need not wait for its timeout.
+async fn leave(peer: &Peer) {
+    let gone = peer.connection().shutdown(0, "the edge was interrupted, and may come back");
+    let _ = timeout(FAREWELL, gone).await;
 }
 
 /// Ends the connection so that the coordinator need not wait for its timeout.
