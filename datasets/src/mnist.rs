@@ -18,8 +18,8 @@ pub(crate) fn read(folder: &Path, classes: Option<usize>, halves: Halves) -> Res
     let test = halves.test(|| test_files(folder))?;
     let shown = || train.classes().max(test.as_ref().map_or(0, Files::classes));
     let classes = classes.unwrap_or_else(shown);
-    let test = test.map(|test| test.in_classes(classes)).transpose()?;
-    Dataset::new(train.in_classes(classes)?, test)
+    let train = train.in_classes(classes)?;
+    Dataset::new(train, test.map(|test| test.in_classes(classes)).transpose()?)
 }
 
 /// Reads the test half alone.

@@ -10,7 +10,7 @@ use crate::experiment::{Experiment, Record, SMALL};
 
 /// Makes one edge slow: its rounds take the better part of a second, nearly all of it waiting, so that
 /// what happens as soon as a round has begun happens in the middle of it.
-const SLOW: &str = "edge.gateway.speed=0.02";
+const SLOW: &str = "edge.gateway.speed=0.01";
 
 /// The weights that all of these runs must end with.
 fn undisturbed() -> String {
@@ -60,7 +60,7 @@ fn edges_that_are_killed_while_cuts_move_repeat_their_rounds() {
 
 #[test]
 fn a_lost_connection_goes_on_where_it_was() {
-    let down = "edge.gateway.down=[[\"2s\", \"5s\"]]";
+    let down = "edge.gateway.down=[[\"1500ms\", \"4s\"]]";
     let sets = [SLOW, "plan.fixed_cut=4", "fleet.idle_timeout=1s", down];
     let record = Experiment::new(SMALL).run(&sets);
     let recoveries = record.recoveries("gateway");
@@ -76,7 +76,7 @@ fn compressed_steps_are_replayed_to_the_bit() {
         "wire.gradients=int4",
     ];
     let undisturbed = Experiment::new(SMALL).run(&codecs).weights();
-    let down = "edge.gateway.down=[[\"2s\", \"5s\"]]";
+    let down = "edge.gateway.down=[[\"1500ms\", \"4s\"]]";
     let experiment = Experiment::new(SMALL);
     let mut run = experiment.start(&[&codecs[..], &[SLOW, "fleet.idle_timeout=1s", down]].concat());
     run.wait_for("edge gateway: back");

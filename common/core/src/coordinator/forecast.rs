@@ -1,5 +1,6 @@
 //! What the coordinator expects of every device and link, and the plan that follows from it.
 
+mod pace;
 mod workload;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use crate::plan::{EdgePlan, Plan, PlanError};
 use crate::profile::{Correction, DeviceProfile, LayerWork, Residuals, StepCorrections};
 use crate::random;
 use crate::wire::{StepReport, TrainingRequest};
+use pace::pace;
 use workload::{Workload, seconds_both};
 
 /// Weight of the newest step in the mean wait for a worker.
@@ -315,7 +317,7 @@ impl Forecast {
             .collect();
         for edge in &plan.edges {
             if let Some(outlook) = self.edges.get_mut(&edge.name) {
-                outlook.pace_down = if is_measured(&outlook.down) { rate(edge.reserved_down) } else { None };
+                outlook.pace_down = pace(edge.reserved_down, &outlook.down);
             }
         }
         if self.last.is_none() {
@@ -374,8 +376,7 @@ impl Forecast {
             step_ms: terms_ms.sum(),
             planned_s: edge.step_s,
             is_corrected: outlook.is_some_and(|outlook| outlook.corrections.edge_backward.observations() > 0),
-            // A probe underestimates a fast link; pacing to it would hide that.
-            pace_up: outlook.filter(|outlook| is_measured(&outlook.up)).and(rate(edge.reserved_up)),
+            pace_up: outlook.and_then(|outlook| pace(edge.reserved_up, &outlook.up)),
             edge_forward_s,
             edge_backward_s,
             cloud_service_s: service_s,
@@ -385,10 +386,6 @@ impl Forecast {
 
 fn is_measured(link: &LinkEstimator) -> bool {
     link.state() == LinkState::Measured
-}
-
-fn rate(bytes_per_s: f64) -> Option<f64> {
-    (bytes_per_s > 0.0).then_some(bytes_per_s)
 }
 
 fn mbps(bytes_per_s: f64) -> f64 {
