@@ -36,6 +36,9 @@ const QUEUE: usize = 256;
 /// Largest tensor before the model is known: the downlink probe.
 const FIRST_LIMIT: usize = 1 << 20;
 
+/// How long a state folder that is in use is waited for.
+const LETTING_GO: Duration = Duration::from_secs(2);
+
 /// A connection is tried for at least so long, however little patience there is.
 const LEAST_HANDSHAKE: Duration = Duration::from_secs(1);
 
@@ -124,7 +127,7 @@ pub async fn join(
     interrupt: impl Future<Output = ()> + Send,
 ) -> Result<Option<Outcome>, JoinError> {
     let shard = Arc::new(load_for_edge(&options.data, &options.reading)?);
-    let folder = StateFolder::open(&options.state, &options.name)?;
+    let folder = open_folder(&options).await?;
     let authority = Arc::new(TrustedAuthority::from_pem_file(&options.ca)?);
     let compute = Compute::new(options.device, options.threads)?;
     let link = match &options.emulation {
@@ -293,6 +296,19 @@ fn is_final(error: &ConnectError) -> bool {
             | ConnectError::Version { .. }
             | ConnectError::Bind(_)
     )
+}
+
+/// Opens the state folder. A worker that has just ended may need a moment to let go of it.
+async fn open_folder(options: &JoinOptions) -> Result<StateFolder, FolderError> {
+    let begun = Instant::now();
+    loop {
+        match StateFolder::open(&options.state, &options.name) {
+            Err(FolderError::Busy { .. }) if begun.elapsed() < LETTING_GO => {
+                tokio::time::sleep(LETTING_GO / 20).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Once the model is known, so is how large its tensors are.
