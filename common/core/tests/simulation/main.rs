@@ -29,6 +29,7 @@ mod copies;
 mod crashes;
 mod evaluation;
 mod labels;
+mod numbering;
 mod operations;
 mod participant_alone;
 mod silence;
