@@ -58,7 +58,8 @@ TABLES = {
     "algorithms-mnist": ("algorithms-mnist", algorithm_rows, {}),
     "algorithms-synthetic": ("algorithms-synthetic", algorithm_rows, {}),
     "codecs-mnist": ("algorithms-mnist", codec_rows, {"data.partition": PARTITIONS["Dirichlet 0.5"]}),
-    "codecs-synthetic": ("algorithms-synthetic", codec_rows, {"data.partition": PARTITIONS["Dirichlet 0.5"]}),
+    # On skewed data the seeds differ more than the codecs, and after 30 rounds everybody has learned it all.
+    "codecs-synthetic": ("algorithms-synthetic", codec_rows, {"training.max_rounds": "15"}),
 }
 
 

@@ -82,27 +82,32 @@ class InvertedResidual(nn.Module):
         return x + inner if self.adds_input else inner
 
 
-def conv2d(in_channels, out_channels, kernel, stride, padding, groups, bias):
-    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=bias)
+def conv2d(inputs, out, kernel, stride=1, padding=0, groups=1, bias=True):
+    return nn.Conv2d(inputs, out, kernel, stride, padding, groups=groups, bias=bias)
 
 
-# The layer kinds of model.toml, each called with the fields that it has there.
+def pool(kind):
+    """Windows adjoin where there is no stride."""
+    return lambda _, kernel, stride=None, padding=0: kind(kernel, stride or kernel, padding)
+
+
+# The layer kinds of a model file, each called with the channels or features that reach it and its keys.
 LAYERS = {
     "conv2d": conv2d,
-    "batch-norm2d": lambda channels: nn.BatchNorm2d(channels),
-    "group-norm": lambda channels, groups: nn.GroupNorm(groups, channels),
-    "local-response-norm": lambda size, alpha, beta, k: nn.LocalResponseNorm(size, alpha, beta, k),
-    "linear": lambda inputs, outputs, bias: nn.Linear(inputs, outputs, bias),
-    "relu": nn.ReLU,
-    "relu6": nn.ReLU6,
-    "gelu": nn.GELU,
-    "max-pool2d": lambda kernel, stride, padding=0: nn.MaxPool2d(kernel, stride, padding),
-    "avg-pool2d": lambda kernel, stride, padding=0: nn.AvgPool2d(kernel, stride, padding),
-    "global-avg-pool": lambda: nn.AdaptiveAvgPool2d(1),
-    "flatten": nn.Flatten,
-    "dropout": lambda p: nn.Dropout(p),
-    "residual": Residual,
-    "inverted-residual": InvertedResidual,
+    "batch-norm2d": lambda inputs: nn.BatchNorm2d(inputs),
+    "group-norm": lambda inputs, groups: nn.GroupNorm(groups, inputs),
+    "local-response-norm": lambda _, size=5, alpha=1e-4, beta=0.75, k=1.0: nn.LocalResponseNorm(size, alpha, beta, k),
+    "linear": lambda inputs, out, bias=True: nn.Linear(inputs, out, bias),
+    "relu": lambda _: nn.ReLU(),
+    "relu6": lambda _: nn.ReLU6(),
+    "gelu": lambda _: nn.GELU(),
+    "max-pool2d": pool(nn.MaxPool2d),
+    "avg-pool2d": pool(nn.AvgPool2d),
+    "global-avg-pool": lambda _: nn.AdaptiveAvgPool2d(1),
+    "flatten": lambda _: nn.Flatten(),
+    "dropout": lambda _, p=0.5: nn.Dropout(p),
+    "residual": lambda inputs, out, stride=1: Residual(inputs, out, stride),
+    "inverted-residual": lambda inputs, out, stride=1, expansion=6: InvertedResidual(inputs, out, stride, expansion),
 }
 
 
@@ -123,13 +128,22 @@ def read_toml(path):
 def build(spec):
     """The model that a `model.toml` describes, with PyTorch's own initial weights."""
     layers = []
-    for index, layer in enumerate(spec["layers"]):
-        op = layer["op"]
-        # A kind without fields is a string, one with fields a table of one key.
-        [(kind, fields)] = [(op, {})] if isinstance(op, str) else op.items()
+    # What reaches a layer follows from the layers before: one sample is sent through them.
+    probe = torch.zeros(1, *spec["input"])
+    for index, layer in enumerate(spec["layer"]):
+        keys = {key: value for key, value in layer.items() if key not in ("name", "kind")}
+        kind = layer["kind"]
         if kind not in LAYERS:
-            raise Refused(f"layer {index} ({layer['name']}) is a `{kind}`, which this script cannot build yet")
-        layers.append(LAYERS[kind](**fields))
+            raise Refused(f"layer {index} ({layer.get('name', kind)}) is a `{kind}`, which this script cannot build yet")
+        if keys.get("out") == "classes":
+            keys["out"] = spec["classes"]
+        try:
+            built = LAYERS[kind](probe.shape[1], **keys)
+            with torch.no_grad():
+                probe = built.eval()(probe)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise Refused(f"layer {index} ({layer.get('name', kind)}) cannot be built: {error}") from error
+        layers.append(built)
     # The names of the tensors are then those of the file: layers.0.weight and so on.
     return nn.Sequential(OrderedDict(layers=nn.Sequential(*layers)))
 

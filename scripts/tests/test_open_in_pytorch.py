@@ -26,14 +26,12 @@ TINY = """
 name = "tiny"
 input = [1, 2, 2]
 classes = 2
-[[layers]]
-name = "flatten"
-op = "flatten"
-[[layers]]
+[[layer]]
+kind = "flatten"
+[[layer]]
 name = "fc"
-[layers.op.linear]
-inputs = 4
-outputs = 2
+kind = "linear"
+out = 2
 bias = true
 """
 
@@ -110,7 +108,8 @@ class RunFolder(unittest.TestCase):
     def test_what_does_not_fit_is_refused_in_words(self):
         broken = [
             ("model.toml", TINY.replace("linear", "bilinear"), "is a `bilinear`"),
-            ("model.toml", TINY.replace("inputs = 4", "inputs = 5"), "does not fit model.toml"),
+            ("model.toml", TINY.replace("out = 2", "out = 5"), "does not fit model.toml"),
+            ("model.toml", TINY.replace("bias = true", "bais = true"), "layer 1 (fc) cannot be built"),
             ("model.toml", TINY.replace("bias = true", "bias = false"), "['layers.1.bias'] besides"),
             ("model.safetensors", "nonsense", "model.safetensors: "),
             ("events.jsonl", "", "no fitted standardization"),
@@ -151,23 +150,27 @@ class Standardizers(unittest.TestCase):
 
 
 class Layers(unittest.TestCase):
-    def names(self, kind, fields):
-        model = script.build({"layers": [{"name": "it", "op": {kind: fields} if fields else kind}]})
+    def names(self, channels, **layer):
+        model = script.build({"input": [channels, 4, 4], "classes": 2, "layer": [layer]})
         return [name for name in model.state_dict() if not name.endswith(".num_batches_tracked")]
 
     def test_tensors_have_the_names_of_the_file(self):
         self.assertEqual(
-            self.names("residual", {"in_channels": 2, "out_channels": 3, "stride": 1}),
+            self.names(2, kind="residual", out=3),
             ["layers.0.conv1.weight", *batch_norm("layers.0.bn1"), "layers.0.conv2.weight", *batch_norm("layers.0.bn2"),
              "layers.0.shortcut.conv.weight", *batch_norm("layers.0.shortcut.bn")],
         )
-        self.assertEqual(len(self.names("residual", {"in_channels": 3, "out_channels": 3, "stride": 1})), 10)
-        block = {"in_channels": 2, "out_channels": 2, "stride": 1, "expansion": 6}
+        self.assertEqual(len(self.names(3, kind="residual", out=3, stride=1)), 10)
         parts = [f"layers.0.{part}" for part in ("expand", "depthwise", "project")]
         names = [name for part in parts for name in (f"{part}.conv.weight", *batch_norm(f"{part}.bn"))]
-        self.assertEqual(self.names("inverted-residual", block), names)
-        self.assertEqual(self.names("inverted-residual", {**block, "expansion": 1}), names[5:])
-        self.assertEqual(self.names("group-norm", {"channels": 4, "groups": 2}), ["layers.0.weight", "layers.0.bias"])
+        self.assertEqual(self.names(2, kind="inverted-residual", out=2), names)
+        self.assertEqual(self.names(2, kind="inverted-residual", out=2, expansion=1), names[5:])
+        self.assertEqual(self.names(4, kind="group-norm", groups=2), ["layers.0.weight", "layers.0.bias"])
+
+    def test_the_example_of_every_kind_is_built(self):
+        example = pathlib.Path(__file__).resolve().parent.parent.parent / "configs" / "models" / "small-cnn.toml"
+        model = script.build({"input": [1, 28, 28], "classes": 10, **script.read_toml(example)})
+        self.assertEqual(model(torch.zeros(3, 1, 28, 28)).shape, (3, 10))
 
     def test_blocks_compute_what_their_papers_say(self):
         x = torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(1))
