@@ -17,7 +17,7 @@ mod worker;
 
 pub use emulation::Emulation;
 pub use reading::ReadingArgs;
-pub use session::{JoinError, JoinOptions, join};
+pub use session::{JoinError, JoinOptions, join, training_request};
 pub use state_folder::FolderError;
 pub use tapes::TapeBudget;
 pub use worker::Worker;

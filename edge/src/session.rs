@@ -134,7 +134,7 @@ pub async fn join(
         Some(emulation) => Some(EmulatedLink::start(&emulation.link)?),
         None => None,
     };
-    let request = training_request(&options, &shard);
+    let request = first_request(&options, &shard);
     let speed = options.emulation.as_ref().map(Speed::starting);
     let restored = folder.restore();
     let worker = Worker::new(options.name.clone(), shard, folder, compute, speed);
@@ -227,17 +227,30 @@ pub async fn join(
     }
 }
 
-fn training_request(options: &JoinOptions, shard: &Samples) -> TrainingRequest {
+fn first_request(options: &JoinOptions, shard: &Samples) -> TrainingRequest {
+    let JoinOptions { name, profile, memory, uplink_hint, .. } = options;
+    training_request(name, shard, profile.clone(), *memory, *uplink_hint)
+}
+
+/// What an edge asks with at first: its name, what it has, and its device with `memory_limit` bytes for training.
+/// `uplink_hint` is in bytes per second.
+pub fn training_request(
+    name: &str,
+    shard: &Samples,
+    profile: DeviceProfile,
+    memory_limit: Option<u64>,
+    uplink_hint: Option<f64>,
+) -> TrainingRequest {
     TrainingRequest {
         version: PROTOCOL_VERSION,
-        name: options.name.clone(),
+        name: name.to_owned(),
         samples: shard.len() as u64,
         labels: shard.label_counts().into_iter().map(|count| count as u64).collect(),
         class_names: fingerprint(shard.class_names()),
         shape: shard.shape(),
-        profile: options.profile.clone(),
-        memory_limit: options.memory,
-        uplink_hint: options.uplink_hint,
+        profile,
+        memory_limit,
+        uplink_hint,
         resume: None,
     }
 }

@@ -6,16 +6,14 @@ use std::sync::Arc;
 
 use partway_cloud::global_model::Evaluator;
 use partway_cloud::replica::Blueprint;
-use partway_core::classes::fingerprint;
-use partway_core::config::{ByteSize, Config, ConfigError, DeviceFile, EdgeConfig, LabelsAt, LinkTrace};
+use partway_core::config::{ByteSize, Config, ConfigError, DeviceFile, LabelsAt, LinkTrace};
 use partway_core::coordinator::{Checkpoint, Coordinator, Settings};
 use partway_core::model::ModelSpec;
 use partway_core::participant::Participant;
 use partway_core::profile::{DeviceProfile, ProfileError};
 use partway_core::random::{self, Stream};
-use partway_core::wire::{PROTOCOL_VERSION, TrainingRequest};
 use partway_datasets::Samples;
-use partway_edge::{TapeBudget, Worker};
+use partway_edge::{TapeBudget, Worker, training_request};
 use partway_model::{Compute, ComputeError};
 use thiserror::Error;
 
@@ -105,7 +103,9 @@ impl Setup {
             let profile =
                 calibrated(&device, &spec, settings.batch_size as usize, settings.moments(), random)
                     .map_err(|source| SetupError::Calibration { of: format!("edge `{name}`"), source })?;
-            let request = training_request(described, &shard, profile);
+            // It says nothing of its emulated link.
+            let request =
+                training_request(&name, &shard, profile, described.memory.map(ByteSize::bytes), None);
             let patience = config.fleet.rejoin_window.max(config.fleet.gather_timeout);
             let participant = Participant::new(std::time::Duration::ZERO, request, None, patience)
                 .with_raw_data(config.data.allow_raw_data)
@@ -161,20 +161,4 @@ fn of(
     path.and_then(|path| devices.get(path))
         .cloned()
         .ok_or_else(|| SetupError::Calibration { of: of.to_owned(), source: ProfileError::Empty })
-}
-
-/// What an edge asks with: nothing of its emulated link.
-fn training_request(edge: &EdgeConfig, shard: &Samples, profile: DeviceProfile) -> TrainingRequest {
-    TrainingRequest {
-        version: PROTOCOL_VERSION,
-        name: edge.name.as_str().to_owned(),
-        samples: shard.len() as u64,
-        labels: shard.label_counts().into_iter().map(|count| count as u64).collect(),
-        class_names: fingerprint(shard.class_names()),
-        shape: shard.shape(),
-        profile,
-        memory_limit: edge.memory.map(ByteSize::bytes),
-        uplink_hint: None,
-        resume: None,
-    }
 }
