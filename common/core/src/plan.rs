@@ -264,6 +264,8 @@ struct Solution {
     deadline_s: f64,
     /// No plan for all has a shorter one; 0 where it was given.
     deadline_bound_s: f64,
+    /// The least that all edges with enough memory can meet at once, where it was looked for.
+    least_deadline_s: Option<f64>,
     /// The objective of those that meet the deadline, and what it cannot be less than.
     cost: f64,
     bound: f64,

@@ -25,7 +25,8 @@ impl<'a> Explainer<'a> {
         Self {
             tables,
             deadline_s,
-            common_deadline_s: is_late.then(|| budget::common_deadline(tables)),
+            common_deadline_s: is_late
+                .then(|| solution.least_deadline_s.unwrap_or_else(|| budget::common_deadline(tables))),
             workers: (has(Standing::Crowded) && !joint::is_needed(tables.input))
                 .then(|| budget::workers_needed(tables, deadline_s)),
         }

@@ -7,10 +7,14 @@
 //! that in a large fleet are as good as the bound but for the few edges that are between two cuts; in a small
 //! one branch and bound closes the rest.
 
+mod broyden;
 mod fleet;
 mod least_time;
+mod narrow;
 mod objective;
 mod region;
+mod settle;
+mod smooth;
 
 use super::budget::{Standing, straggler_share};
 use super::options::{LinkRates, Tables};
@@ -18,6 +22,7 @@ use super::{Allotment, Deadline, Objective, PlanInput, Solution};
 use crate::random;
 use fleet::{Fleet, Goal, Item, Part};
 use least_time::{Found, LeastTime, SEARCHED_EDGES, SLACK, TOLERANCE};
+use smooth::{Nearby, SMOOTH};
 
 /// Of the uplinks' capacity, of the downlinks', of the workers.
 type Amounts = [f64; 3];
@@ -41,13 +46,20 @@ pub(super) fn least_deadline(tables: &Tables) -> f64 {
 pub(super) fn solve(tables: &Tables) -> Solution {
     let planner = Planner::new(tables);
     let mut standings = by_memory(tables);
-    let (deadline_s, deadline_bound_s, known) = match tables.input.deadline {
-        Deadline::Fixed(seconds) => (seconds, 0.0, None),
-        Deadline::Auto => planner.least_deadline(&standings),
+    let (deadline_s, deadline_bound_s, least, known) = match tables.input.deadline {
+        // A small fleet's least deadline is not found as quickly as what is within a longer one.
+        Deadline::Fixed(seconds) if standings.len() <= SAMPLE => (seconds, 0.0, None, None),
+        deadline => {
+            let (least_s, bound_s, known) = planner.least_deadline(&standings);
+            match deadline {
+                Deadline::Fixed(seconds) => (seconds, 0.0, Some(least_s), known),
+                Deadline::Auto => (least_s, bound_s, Some(least_s), known),
+            }
+        }
     };
     let contest = planner.admit(&mut standings, deadline_s * (1.0 - super::ROUNDING), known);
     let (allotments, cost, bound) = planner.allot(&standings, contest, deadline_s);
-    Solution { allotments, deadline_s, deadline_bound_s, cost, bound }
+    Solution { allotments, deadline_s, deadline_bound_s, least_deadline_s: least, cost, bound }
 }
 
 /// The edges that compete, and how quick they can be at once.
@@ -107,12 +119,14 @@ impl<'a> Planner<'a> {
             }
         }
         let scarce: [bool; 3] = std::array::from_fn(|i| sums[i] > capacity[i]);
+        let root_rates = capacity.map(|capacity| 1.0 / capacity.sqrt());
         let cuts = input.depth.end() + 1 - input.depth.start();
         let mut items = Vec::with_capacity(members.len() * cuts);
         let mut parts = Vec::with_capacity(members.len());
         for &member in members {
             let edge = &input.edges[member];
             let most = self.most(member);
+            let seconds_each = most.map(|most| 1.0 / most);
             let start = items.len();
             let current = edge
                 .current_cut
@@ -126,9 +140,9 @@ impl<'a> Planner<'a> {
                 let mut item = Item { cut, fixed_s: demand.fixed_s, roots: [0.0; 3], cost: 0.0 };
                 for i in 0..3 {
                     if scarce[i] {
-                        item.roots[i] = (works[i] / capacity[i]).sqrt();
+                        item.roots[i] = works[i].sqrt() * root_rates[i];
                     } else {
-                        item.fixed_s += works[i] / most[i];
+                        item.fixed_s += works[i] * seconds_each[i];
                     }
                 }
                 items.push(item);
@@ -162,7 +176,7 @@ impl<'a> Planner<'a> {
             return (self.tables.least_of_smallest(), 0.0, None);
         }
         let fleet = self.fleet(&members, false);
-        let least = least(&fleet, None);
+        let least = least(&fleet, None, None);
         let seconds = self.with_hysteresis(&members, least.found.seconds * slack(members.len()));
         (seconds, least.bound_s, Some(Contest { members, fleet, least }))
     }
@@ -184,45 +198,45 @@ impl<'a> Planner<'a> {
 
     /// Who meets the deadline; those that need most are turned away until the others do.
     fn admit(&self, standings: &mut [Standing], budget: f64, known: Option<Contest>) -> Contest {
-        if let Some(known) = known.filter(|known| known.least.found.seconds <= budget) {
-            return known;
+        let mut contest = known.unwrap_or_else(|| self.contest(meeting(standings), budget, None));
+        while !contest.members.is_empty() && contest.least.found.seconds > budget {
+            self.turn_away(standings, budget, &contest);
+            contest = self.contest(meeting(standings), budget, Some(contest.least.prices));
         }
-        loop {
-            let members = meeting(standings);
-            let fleet = self.fleet(&members, false);
-            let mut slow = false;
-            for (&edge, part) in members.iter().zip(&fleet.parts) {
-                let alone = fleet.items[part.items.clone()].iter().map(|item| item.alone_s(&part.caps));
-                if alone.fold(f64::INFINITY, f64::min) > budget {
-                    (standings[edge], slow) = (Standing::TooSlow, true);
-                }
+        contest
+    }
+
+    /// How these would compete for `enough` seconds.
+    fn contest(&self, members: Vec<usize>, enough: f64, prices: Option<Amounts>) -> Contest {
+        let fleet = self.fleet(&members, false);
+        let least = least(&fleet, Some(enough), prices);
+        Contest { members, fleet, least }
+    }
+
+    /// Turns those away that are too slow, and of the others those that need most while all do not fit.
+    fn turn_away(&self, standings: &mut [Standing], budget: f64, contest: &Contest) {
+        let Contest { members, fleet, least } = contest;
+        let prices = fleet::Prices::new(least.prices);
+        let mut needs: Vec<(f64, usize)> = Vec::with_capacity(members.len());
+        for (&edge, part) in members.iter().zip(&fleet.parts) {
+            match fleet.best(part, Goal::Resources, budget, &prices, part.items.start) {
+                Some(best) => needs.push((best.value, edge)),
+                None => standings[edge] = Standing::TooSlow,
             }
-            if slow {
-                continue;
+        }
+        let slow = members.len() - needs.len();
+        needs.sort_by(|left, right| right.0.total_cmp(&left.0).then(right.1.cmp(&left.1)));
+        let mut sum: f64 = needs.iter().map(|(need, _)| need).sum();
+        let kept = straggler_share(1.0, self.input().edges.len());
+        let enough = 1.0 - if members.len() > SAMPLE { SMOOTH } else { 0.0 };
+        // At least one goes, and a hundredth of those that a price cannot decide about.
+        let least = if slow > 0 { 0 } else { members.len() / 100 + 1 };
+        for (turned_away, (need, edge)) in needs.iter().enumerate() {
+            if turned_away >= least && sum <= enough - kept * (slow + turned_away) as f64 {
+                break;
             }
-            let least = least(&fleet, Some(budget));
-            if members.is_empty() || least.found.seconds <= budget {
-                return Contest { members, fleet, least };
-            }
-            let prices = fleet::Prices::new(least.prices);
-            let need = |part: &Part| {
-                fleet
-                    .best(part, Goal::Resources, budget, &prices, part.items.start)
-                    .map_or(f64::INFINITY, |best| best.value)
-            };
-            let mut needs: Vec<(f64, usize)> =
-                members.iter().zip(&fleet.parts).map(|(&edge, part)| (need(part), edge)).collect();
-            needs.sort_by(|left, right| right.0.total_cmp(&left.0).then(right.1.cmp(&left.1)));
-            let mut sum: f64 = needs.iter().map(|(need, _)| need).sum();
-            let kept = straggler_share(1.0, self.input().edges.len());
-            for (turned_away, (need, edge)) in needs.iter().enumerate() {
-                // At least one goes, and a hundredth of those that a price cannot decide about.
-                if turned_away > members.len() / 100 && sum <= 1.0 - kept * turned_away as f64 {
-                    break;
-                }
-                standings[*edge] = Standing::Crowded;
-                sum -= need;
-            }
+            standings[*edge] = Standing::Crowded;
+            sum -= need;
         }
     }
 
@@ -237,13 +251,20 @@ impl<'a> Planner<'a> {
         let mut seconds = deadline_s * (1.0 - super::ROUNDING);
         let mut quickest = enough;
         if goal == Goal::Seconds && members.len() == input.edges.len() && input.deadline != Deadline::Auto {
-            quickest = least(&fleet, None);
+            if members.len() <= SAMPLE {
+                quickest = least(&fleet, None, None);
+            }
             let tightest = self.with_hysteresis(&members, quickest.found.seconds * slack(members.len()));
             seconds = seconds.min(tightest);
         }
-        let kept = objective::within(&fleet, goal, seconds);
-        let enough = translated(&fleet, &kept, quickest.found, seconds);
-        let rough = (kept.parts.len() > SAMPLE).then(|| sample(&kept));
+        let (kept, rough, enough) = if members.len() > SAMPLE {
+            let rough = objective::within(&sample(&fleet), goal, seconds);
+            (fleet, Some(rough), quickest.found)
+        } else {
+            let kept = objective::within(&fleet, goal, seconds);
+            let enough = translated(&fleet, &kept, quickest.found, seconds);
+            (kept, None, enough)
+        };
         let best = objective::optimize(&kept, rough.as_ref(), goal, seconds, enough, quickest.prices);
 
         let capacity = self.capacity(input.edges.len() - members.len());
@@ -324,8 +345,9 @@ fn meeting(standings: &[Standing]) -> Vec<usize> {
     (0..standings.len()).filter(|&edge| standings[edge] == Standing::Meets).collect()
 }
 
-/// The least time, or one within `enough` seconds where there is one.
-fn least(fleet: &Fleet, enough: Option<f64>) -> LeastTime {
+/// The least time, or one within `enough` seconds where there is one. What a large fleet's prices are about may be
+/// known.
+fn least(fleet: &Fleet, enough: Option<f64>, prices: Option<Amounts>) -> LeastTime {
     if fleet.parts.len() <= SAMPLE {
         let relaxed = least_time::relax(fleet);
         return if fleet.parts.len() <= SEARCHED_EDGES {
@@ -334,7 +356,14 @@ fn least(fleet: &Fleet, enough: Option<f64>) -> LeastTime {
             relaxed
         };
     }
-    least_time::at_prices(fleet, least_time::relax(&sample(fleet)).prices)
+    let nearby = match (enough, prices) {
+        (Some(seconds), Some(prices)) => Nearby { seconds, prices },
+        (_, prices) => {
+            let rough = smooth::smooth(&sample(fleet), prices.map(Nearby::at), None);
+            Nearby { seconds: rough.found.seconds, prices: rough.prices }
+        }
+    };
+    smooth::smooth(fleet, Some(nearby), enough)
 }
 
 /// Some of the edges, each of which stands for as many.

@@ -36,6 +36,10 @@ pub(super) struct Tables<'a> {
     service_s: Vec<f64>,
     /// Cloud FLOPs at each cut.
     flops: Vec<f64>,
+    /// Bytes of a step at each cut, up and down, with those of the weights at aggregations.
+    charged_bytes: Vec<(f64, f64)>,
+    /// Bytes of the state before each cut over the steps between moves; empty where cuts do not move.
+    moving_bytes: Vec<f64>,
     devices: Vec<DeviceSums>,
 }
 
@@ -60,7 +64,16 @@ impl<'a> Tables<'a> {
             backward: prefix_sums(&device.backward_s),
             tail: device.tail_s,
         };
+        let aggregation = input.steps_between_aggregations as f64;
+        let charged = |cut: usize| {
+            let (up, down) = step_bytes(input, cut);
+            let weights = input.state_bytes[cut] as f64 / aggregation;
+            (up as f64 + weights, down as f64 + weights)
+        };
+        let moving = |steps| input.state_bytes.iter().map(|bytes| *bytes as f64 / steps as f64).collect();
         Self {
+            charged_bytes: (0..=input.layers()).map(charged).collect(),
+            moving_bytes: input.steps_between_moves.map_or(Vec::new(), moving),
             service_s: suffix_sums(&both),
             flops: suffix_sums(&cloud.flops),
             devices: input.devices.iter().map(device).collect(),
@@ -85,11 +98,7 @@ impl<'a> Tables<'a> {
 
     /// Bytes of a step, up and down.
     pub(super) fn step_bytes(&self, cut: usize) -> (u64, u64) {
-        if self.is_local(cut) {
-            (0, 0)
-        } else {
-            (self.input.cut_bytes_up[cut], self.input.cut_bytes_down[cut])
-        }
+        step_bytes(self.input, cut)
     }
 
     /// Bytes per step, in each direction, of the weights at aggregations.
@@ -100,12 +109,13 @@ impl<'a> Tables<'a> {
     /// Bytes per step, up and down, of the layers that a new cut moves: those that the edge gives up go
     /// up, those that it gets come down.
     fn moved_bytes(&self, edge: &EdgeInput, cut: usize) -> (f64, f64) {
-        let (Some(steps), Some(current)) = (self.input.steps_between_moves, edge.current_cut) else {
+        let Some((now, then)) = edge
+            .current_cut
+            .and_then(|current| Some((self.moving_bytes.get(current)?, self.moving_bytes.get(cut)?)))
+        else {
             return (0.0, 0.0);
         };
-        let (now, then) = (self.input.state_bytes[current], self.input.state_bytes[cut]);
-        let per_step = now.abs_diff(then) as f64 / steps as f64;
-        if then < now { (per_step, 0.0) } else { (0.0, per_step) }
+        ((now - then).max(0.0), (then - now).max(0.0))
     }
 
     /// The terms of a step at a cut, at these rates and with this share of a worker.
@@ -139,17 +149,16 @@ impl<'a> Tables<'a> {
     /// What a cut asks for, at the percentile that the margin stands for.
     pub(super) fn demand(&self, edge: &EdgeInput, cut: usize) -> Demand {
         let device = &self.devices[edge.device];
-        let (up, down) = self.step_bytes(cut);
+        let (up, down) = self.charged_bytes[cut];
         let (moved_up, moved_down) = self.moved_bytes(edge, cut);
-        let weights = self.weight_bytes(cut);
         let round_trips = if self.is_local(cut) { 0.0 } else { edge.rtt_s + edge.latency_overhead_s };
         let compute = edge.forward_factor * device.forward[cut]
             + edge.backward_factor * (device.backward[cut] + device.tail);
         let factor = 1.0 + edge.margin;
         Demand {
             fixed_s: factor * (compute + round_trips),
-            up_bytes: factor * (up as f64 + weights + moved_up),
-            down_bytes: factor * (down as f64 + weights + moved_down),
+            up_bytes: factor * (up + moved_up),
+            down_bytes: factor * (down + moved_down),
             service_s: factor * self.service_s[cut],
         }
     }
@@ -290,6 +299,11 @@ impl EdgeOptions {
         let share = if self.options[best].service_s > 0.0 { share } else { 0.0 };
         Pick { option: best, share }
     }
+}
+
+/// Bytes of a step at a cut, up and down.
+fn step_bytes(input: &PlanInput, cut: usize) -> (u64, u64) {
+    if cut == input.layers() { (0, 0) } else { (input.cut_bytes_up[cut], input.cut_bytes_down[cut]) }
 }
 
 /// `[0, v0, v0 + v1, ..]`.

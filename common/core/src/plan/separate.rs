@@ -10,19 +10,20 @@ pub(super) fn solve(tables: &Tables) -> Solution {
     let input = tables.input;
     let rates = tables.links();
     let edges = tables.options(&rates);
-    let (deadline_s, deadline_bound_s) = match input.deadline {
+    let (deadline_s, deadline_bound_s, least_deadline_s) = match input.deadline {
         Deadline::Auto => {
             let least = budget::least(&edges, input);
-            (least * (1.0 + 10.0 * ROUNDING), least)
+            let deadline_s = least * (1.0 + 10.0 * ROUNDING);
+            (deadline_s, least, Some(deadline_s))
         }
-        Deadline::Fixed(seconds) => (seconds, 0.0),
+        Deadline::Fixed(seconds) => (seconds, 0.0, None),
     };
     let (picks, standings, cost, bound) = cut(tables, &edges, deadline_s * (1.0 - ROUNDING));
     let allotment = |(((edge, pick), standing), rates): (((&EdgeOptions, Pick), Standing), LinkRates)| {
         Allotment { cut: edge.options[pick.option].cut, rates, share: pick.share, standing }
     };
     let allotments = edges.iter().zip(picks).zip(standings).zip(rates).map(allotment).collect();
-    Solution { allotments, deadline_s, deadline_bound_s, cost, bound }
+    Solution { allotments, deadline_s, deadline_bound_s, least_deadline_s, cost, bound }
 }
 
 /// Cuts and shares of which no edge that can takes longer than `budget` seconds; what those cost that

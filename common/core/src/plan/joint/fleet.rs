@@ -59,6 +59,10 @@ impl Prices {
         Self { values, roots: values.map(f64::sqrt) }
     }
 
+    pub(super) fn values(&self) -> &Amounts {
+        &self.values
+    }
+
     /// What all there is costs.
     pub(super) fn sum(&self) -> f64 {
         self.values.iter().sum()
@@ -107,15 +111,8 @@ impl Item {
         least: f64,
     ) -> Option<Answer> {
         let left = seconds - self.fixed_s;
-        let floor = match goal {
-            Goal::Resources => 0.0,
-            Goal::Cost => self.cost,
-            Goal::Seconds => self.cost + self.fixed_s,
-        };
-        // Without caps the resources cost root² / left, and they and their seconds 2 root: with caps more.
-        let root = self.roots[0] * prices.roots[0]
-            + self.roots[1] * prices.roots[1]
-            + self.roots[2] * prices.roots[2];
+        let (floor, root) = (self.floor(goal), self.root(prices));
+        // As `least_value`, without its division.
         if left < 0.0
             || floor * left + root * root >= least * left
             || goal == Goal::Seconds && floor + 2.0 * root >= least
@@ -133,6 +130,32 @@ impl Item {
         };
         let value = cost + prices.of(&amounts);
         (value < least).then_some(Answer { item: 0, amounts, cost, value })
+    }
+
+    /// What this cut is worth at least at these prices, whatever the caps; infinite if it is not in time.
+    pub(super) fn least_value(&self, goal: Goal, seconds: f64, prices: &Prices) -> f64 {
+        let left = seconds - self.fixed_s;
+        let (floor, root) = (self.floor(goal), self.root(prices));
+        if left < 0.0 {
+            return f64::INFINITY;
+        }
+        let in_time = if root > 0.0 { floor + root * root / left } else { floor };
+        if goal == Goal::Seconds { in_time.max(floor + 2.0 * root) } else { in_time }
+    }
+
+    /// What it costs when the resources cost nothing.
+    fn floor(&self, goal: Goal) -> f64 {
+        match goal {
+            Goal::Resources => 0.0,
+            Goal::Cost => self.cost,
+            Goal::Seconds => self.cost + self.fixed_s,
+        }
+    }
+
+    /// Without caps the resources cost this squared over the seconds that are left; they and their seconds, with as
+    /// many of these as are best, twice this.
+    fn root(&self, prices: &Prices) -> f64 {
+        self.roots[0] * prices.roots[0] + self.roots[1] * prices.roots[1] + self.roots[2] * prices.roots[2]
     }
 
     /// Seconds with everything that the edge can use.

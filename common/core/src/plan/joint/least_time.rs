@@ -17,7 +17,7 @@ const ACCURACY: f64 = 1e-7;
 const MOST_STEPS: usize = 60;
 /// How often demand moves the prices, with which power of the load, and when that has come close enough.
 const REFINEMENTS: usize = 200;
-const RISE: f64 = 1.5;
+pub(super) const RISE: f64 = 1.5;
 const FINE: f64 = 1e-5;
 /// A fleet whose least time is known this well is not searched any further.
 pub(super) const TOLERANCE: f64 = 5e-4;
@@ -112,25 +112,10 @@ fn refine(fleet: &Fleet, least: &mut LeastTime) {
 }
 
 /// The prices after demand has moved them; they add up to 1.
-fn risen(prices: &Amounts, loads: &Amounts) -> Amounts {
+pub(super) fn risen(prices: &Amounts, loads: &Amounts) -> Amounts {
     let moved: Amounts = std::array::from_fn(|i| prices[i] * loads[i].clamp(0.01, 100.0).powf(RISE));
     let sum: f64 = moved.iter().sum();
     moved.map(|price| price / sum)
-}
-
-/// As [`relax`], at known prices.
-pub(super) fn at_prices(fleet: &Fleet, prices: Amounts) -> LeastTime {
-    let even = fleet.even_s();
-    let mut outcome = Outcome::default();
-    let alone = fleet.alone_s();
-    let bound_s = longest_dear(fleet, &Prices::new(prices), alone, even, &mut outcome);
-    let mut found = even_split(fleet);
-    take_better(fleet, &outcome, &mut found);
-    let fixed = relax(&fleet.fixed(&found.chosen)).found;
-    if fixed.seconds < found.seconds {
-        found = Found { chosen: found.chosen, ..fixed };
-    }
-    LeastTime { bound_s, prices, found }
 }
 
 /// What the edges take, made to fit, if that is better.
@@ -156,7 +141,7 @@ fn longest_dear(fleet: &Fleet, prices: &Prices, low: f64, even: f64, outcome: &m
 }
 
 /// Everybody gets as much as everybody else.
-fn even_split(fleet: &Fleet) -> Found {
+pub(super) fn even_split(fleet: &Fleet) -> Found {
     let share = 1.0 / (fleet.parts.len() as f64 * fleet.weight);
     let mut found = Found { seconds: 0.0, chosen: Vec::new(), amounts: Vec::new() };
     for part in &fleet.parts {

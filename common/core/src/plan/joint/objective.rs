@@ -6,8 +6,9 @@
 
 use super::Amounts;
 use super::fleet::{Fleet, Goal, Item, Outcome, Part, Prices};
-use super::least_time::{self, Found, SEARCHED_EDGES, SLACK};
+use super::least_time::{self, Found, SEARCHED_EDGES};
 use super::region::Region;
+use super::settle;
 use crate::plan::search::{Branch, Choice, Search};
 
 const CUTS: usize = 30;
@@ -23,16 +24,6 @@ const MIXTURES: usize = 14;
 /// By how much amounts may miss a time before they are made to fit.
 const EARLY: f64 = 1e-5;
 const SEARCH_NODES: u32 = 5_000;
-/// How often prices move to settle, in a sample or small fleet and after that, by which first steps.
-const ROUGH_MOVES: usize = 120;
-const FINE_MOVES: usize = 16;
-const ROUGH_STEP: f64 = 0.7;
-const FINE_STEP: f64 = 0.1;
-const MOST_RISE: f64 = 100.0;
-/// Loads this close to what there is are met.
-const CLOSE: f64 = 3e-4;
-/// Mixtures of prices this close to each other are one.
-const CLOSEST: f64 = 0.1;
 
 /// Cuts and amounts, and how good they can be at most.
 #[derive(Clone, Debug)]
@@ -94,25 +85,12 @@ pub(super) fn optimize(
     enough: Found,
     tight: Amounts,
 ) -> Best {
-    let cost = cost_of(fleet, goal, &enough);
+    let best = Best { cost: cost_of(fleet, goal, &enough), found: enough, bound: 0.0 };
     if fleet.parts.len() > SEARCHED_EDGES {
-        let mut settled = Settled { prices: tight.map(|price| price * cost), bound: 0.0 };
-        if let Some(rough) = rough {
-            settled = settle(rough, goal, seconds, settled.prices, ROUGH_MOVES);
-        }
-        let moves = if rough.is_some() { FINE_MOVES } else { ROUGH_MOVES };
-        settled = settle(fleet, goal, seconds, settled.prices, moves);
-        return fit(
-            fleet,
-            goal,
-            seconds,
-            &settled,
-            tight,
-            Best { cost, found: enough, bound: settled.bound },
-        );
+        return settle::optimize(fleet, rough, goal, seconds, best, tight);
     }
     let dual = relax(fleet, goal, seconds);
-    let best = Best { cost, found: enough, bound: dual.bound };
+    let best = Best { bound: dual.bound, ..best };
     let best = mix(fleet, goal, seconds, &dual, tight, best);
     if best.cost > dual.bound * (1.0 + 1e-9) {
         return branch(fleet, goal, seconds, &dual, tight, best);
@@ -120,101 +98,7 @@ pub(super) fn optimize(
     best
 }
 
-/// The prices at which loads come out as what there is, and the best bound on the way.
-#[derive(Clone, Copy, Debug)]
-struct Settled {
-    prices: Amounts,
-    bound: f64,
-}
-
-/// In a large fleet loads change all but smoothly with prices. Each price moves by a step of its own, up if there is too
-/// much load and else down, that grows while its direction stays and shrinks when that turns
-/// (resilient propagation: Riedmiller & Braun 1993); logarithms make all scales alike.
-fn settle(fleet: &Fleet, goal: Goal, seconds: f64, mut prices: Amounts, moves: usize) -> Settled {
-    let mut outcome = Outcome::default();
-    let mut steps: Amounts = [if moves == FINE_MOVES { FINE_STEP } else { ROUGH_STEP }; 3];
-    let mut before = [false; 3];
-    let mut best = f64::NEG_INFINITY;
-    let mut closest = (f64::INFINITY, prices);
-    // A sample may have too little of something: its price would rise for ever.
-    let most = MOST_RISE * prices.iter().sum::<f64>();
-    for count in 0..moves {
-        if !fleet.respond(goal, seconds, &Prices::new(prices), &mut outcome) {
-            break;
-        }
-        best = best.max(outcome.value - prices.iter().sum::<f64>());
-        let off =
-            (0..3).filter(|&i| prices[i] > 0.0).map(|i| (outcome.loads[i] - 1.0).abs()).fold(0.0, f64::max);
-        if off < closest.0 {
-            closest = (off, prices);
-        }
-        if off < CLOSE {
-            break;
-        }
-        for i in 0..3 {
-            let above = outcome.loads[i] > 1.0;
-            if count > 0 {
-                steps[i] = if above == before[i] { (1.2 * steps[i]).min(3.0) } else { 0.5 * steps[i] };
-            }
-            before[i] = above;
-            prices[i] = (prices[i] * if above { steps[i].exp() } else { (-steps[i]).exp() }).min(most);
-        }
-    }
-    Settled { prices: closest.1, bound: best }
-}
-
-/// Cuts and amounts that fit, from settled prices: at these they take about what there is, or a little more; the
-/// closer the prices come to those at which all is known to fit, the less.
-fn fit(fleet: &Fleet, goal: Goal, seconds: f64, settled: &Settled, tight: Amounts, mut best: Best) -> Best {
-    let mut outcome = Outcome::default();
-    let sum: f64 = settled.prices.iter().sum();
-    let (mut low, mut high) = (0.0, f64::INFINITY);
-    let mut part = 0.0;
-    for _ in 0..MIXTURES {
-        let prices = Prices::new(std::array::from_fn(|i| settled.prices[i] + part * sum * tight[i]));
-        match fit_at(fleet, goal, seconds, &prices, &mut outcome) {
-            Some(found) => {
-                let cost = cost_of(fleet, goal, &found);
-                if cost < best.cost {
-                    best = Best { found, cost, ..best };
-                }
-                high = part;
-            }
-            None => low = part,
-        }
-        if high <= low * (1.0 + CLOSEST) || high <= 0.0 {
-            break;
-        }
-        part = match (low > 0.0, high.is_finite()) {
-            (false, false) => CLOSE,
-            (true, false) => 4.0 * low,
-            (_, true) => f64::midpoint(low, high),
-        };
-    }
-    best
-}
-
-/// What the edges take at these prices, made to fit.
-fn fit_at(fleet: &Fleet, goal: Goal, seconds: f64, prices: &Prices, outcome: &mut Outcome) -> Option<Found> {
-    if goal == Goal::Seconds {
-        // A little early, as loads are met a little above what there is.
-        if !fleet.respond(goal, seconds * (1.0 - SLACK / 4.0), prices, outcome) {
-            return None;
-        }
-        let amounts = fleet.fitted(outcome, true);
-        let fits = fleet.slowest_s(&outcome.chosen, &amounts) <= seconds;
-        return fits.then(|| Found { seconds, chosen: outcome.chosen.clone(), amounts });
-    }
-    // The cuts as they are; the amounts anew, as what one resource lacks another may have.
-    if !fleet.respond(goal, seconds, prices, outcome) || prices.of(&outcome.loads) > prices.sum() {
-        return None;
-    }
-    let (tight, found) = least_time::fits(&fleet.fixed(&outcome.chosen), seconds)?;
-    let found = Found { chosen: outcome.chosen.clone(), ..found };
-    Some(fill(fleet, seconds, &Prices::new(tight), found))
-}
-
-fn cost_of(fleet: &Fleet, goal: Goal, found: &Found) -> f64 {
+pub(super) fn cost_of(fleet: &Fleet, goal: Goal, found: &Found) -> f64 {
     let of = |(&index, amounts): (&usize, &Amounts)| {
         let item = &fleet.items[index];
         item.cost + if goal == Goal::Seconds { item.seconds(amounts) } else { 0.0 }
@@ -334,7 +218,7 @@ fn mix(fleet: &Fleet, goal: Goal, seconds: f64, dual: &Scaled, tight: Amounts, m
 }
 
 /// Spends what is left of the resources on cheaper items, edge by edge.
-fn fill(fleet: &Fleet, seconds: f64, prices: &Prices, mut found: Found) -> Found {
+pub(super) fn fill(fleet: &Fleet, seconds: f64, prices: &Prices, mut found: Found) -> Found {
     let used = |i: usize| found.amounts.iter().map(|amounts| amounts[i]).sum::<f64>();
     let mut left: Amounts = std::array::from_fn(|i| 1.0 - fleet.weight * used(i));
     for (edge, part) in fleet.parts.iter().enumerate() {

@@ -1,0 +1,127 @@
+//! The least time in which all edges of a large fleet can step at once: as [`super::least_time`], but loads change all
+//! but smoothly with prices though cuts are not chosen.
+
+use super::Amounts;
+use super::fleet::{Fleet, Goal, Outcome, Prices};
+use super::least_time::{Found, LeastTime, RISE, SLACK, even_split, risen};
+use super::narrow::Narrowed;
+
+const MOVES: usize = 60;
+/// What was found is known this well, which is better than it needs to be.
+pub(super) const SMOOTH: f64 = 0.5 * SLACK;
+/// How far the time of a sample is from the whole fleet's, at first.
+const NEARBY: f64 = 4e-3;
+
+/// About what prices and time to expect.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Nearby {
+    pub(super) seconds: f64,
+    pub(super) prices: Amounts,
+}
+
+impl Nearby {
+    /// Prices alone.
+    pub(super) fn at(prices: Amounts) -> Self {
+        Self { seconds: f64::NAN, prices }
+    }
+}
+
+/// A bound and what comes close to it. The search stops as soon as `enough` is found, or is known to be too short.
+pub(super) fn smooth(fleet: &Fleet, nearby: Option<Nearby>, enough: Option<f64>) -> LeastTime {
+    let scarce = fleet.scarce.map(|scarce| f64::from(u8::from(scarce)));
+    let sum = scarce.iter().sum::<f64>().max(1.0);
+    let mut prices = nearby.map_or(scarce.map(|one| one / sum), |nearby| nearby.prices);
+    let about = nearby.map_or(f64::NAN, |nearby| nearby.seconds);
+    let mut least = if about.is_finite() {
+        let unknown = Found { seconds: f64::INFINITY, chosen: Vec::new(), amounts: Vec::new() };
+        LeastTime { bound_s: 0.0, prices, found: unknown }
+    } else {
+        LeastTime { bound_s: fleet.alone_s(), prices, found: even_split(fleet) }
+    };
+    let mut narrowed = Narrowed::of(fleet);
+    let mut outcome = Outcome::default();
+    let mut pull = Pull::default();
+    let mut reach = 1.0 + NEARBY;
+    for _ in 0..MOVES {
+        let is_enough = enough.is_some_and(|enough| least.found.seconds <= enough || least.bound_s > enough);
+        if is_enough || least.found.seconds <= least.bound_s * (1.0 + SMOOTH) {
+            break;
+        }
+        // Halfway: a time that is too short moves the bound, another what is found.
+        let mut seconds = f64::midpoint(least.bound_s, least.found.seconds);
+        if about.is_finite() {
+            let near = seconds.clamp(about / reach, about * reach);
+            seconds = near.clamp(least.bound_s, least.found.seconds);
+            reach *= reach;
+        }
+        if !narrowed.respond(Goal::Resources, seconds, &Prices::new(prices), &mut outcome) {
+            least.bound_s = seconds;
+            continue;
+        }
+        if outcome.value > 1.0 {
+            (least.bound_s, least.prices) = (seconds, prices);
+        }
+        let amounts = narrowed.kept().fitted(&outcome, true);
+        let slowest = narrowed.kept().slowest_s(&outcome.chosen, &amounts);
+        if slowest < least.found.seconds {
+            least.found = narrowed.found(slowest, &outcome.chosen, amounts);
+        }
+        prices = pull.moved(&prices, &outcome.loads);
+    }
+    if least.found.chosen.is_empty() {
+        least.found = even_split(fleet);
+    }
+    least
+}
+
+/// Demand's pull on prices where it also moves cuts, so that loads change more than amounts alone would: a resource whose
+/// price has gone too far goes back half as fast.
+struct Pull {
+    powers: Amounts,
+    above: [bool; 3],
+}
+
+impl Default for Pull {
+    fn default() -> Self {
+        Self { powers: [RISE; 3], above: [false; 3] }
+    }
+}
+
+impl Pull {
+    /// The prices after demand has moved them; they add up to 1.
+    fn moved(&mut self, prices: &Amounts, loads: &Amounts) -> Amounts {
+        // Only the differences between loads move prices that add up to 1.
+        let cost: f64 = prices.iter().zip(loads).map(|(price, load)| price * load).sum();
+        let moved: Amounts = std::array::from_fn(|i| {
+            let load = (loads[i] / cost).clamp(0.01, 100.0);
+            let above = load > 1.0;
+            self.powers[i] *= if above == self.above[i] { 1.2 } else { 0.5 };
+            self.powers[i] = self.powers[i].min(RISE);
+            self.above[i] = above;
+            prices[i] * load.powf(self.powers[i])
+        });
+        let sum: f64 = moved.iter().sum();
+        moved.map(|price| price / sum)
+    }
+}
+
+/// Amounts for cuts that are chosen with which all can step within `seconds`, and their prices, from prices on that
+/// nearly lead to them.
+pub(super) fn fits_near(fleet: &Fleet, seconds: f64, near: &Amounts) -> Option<(Amounts, Found)> {
+    let sum: f64 = near.iter().sum();
+    let mut prices = near.map(|price| price / sum);
+    let mut outcome = Outcome::default();
+    for _ in 0..MOVES {
+        let possible = fleet.respond(Goal::Resources, seconds, &Prices::new(prices), &mut outcome);
+        if !possible || outcome.value > 1.0 + 1e-12 {
+            return None;
+        }
+        let amounts = fleet.fitted(&outcome, true);
+        let slowest = fleet.slowest_s(&outcome.chosen, &amounts);
+        if slowest <= seconds {
+            return Some((prices, Found { seconds: slowest, chosen: outcome.chosen, amounts }));
+        }
+        prices = risen(&prices, &outcome.loads);
+    }
+    None
+}
