@@ -142,7 +142,7 @@ mod tests {
             items.extend((0..cuts).map(|cut| Item {
                 cut,
                 fixed_s: pace * cut as f64,
-                roots: roots.map(|root| root * draw(0.8, 1.2) * 0.93_f64.powi(cut as i32)),
+                roots: roots.map(|root| root * draw(0.8, 1.2) * 0.93_f64.powf(cut as f64)),
                 cost: (cuts - cut) as f64,
             }));
             parts.push(Part { items: start..items.len(), caps: [0.02, 0.03, 0.05] });
