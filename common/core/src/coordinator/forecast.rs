@@ -246,7 +246,7 @@ impl Forecast {
         fresh: bool,
     ) -> Result<Planned, String> {
         let names: Vec<String> =
-            fleet.iter().filter(|(_, member)| !member.out).map(|(name, _)| name.clone()).collect();
+            fleet.iter().filter(|(_, member)| member.takes_part()).map(|(name, _)| name.clone()).collect();
         let outlooks: Vec<Outlook> = names
             .iter()
             .filter_map(|name| {

@@ -27,6 +27,7 @@ mod connections;
 mod coordinator_crashes;
 mod copies;
 mod crashes;
+mod deferral;
 mod evaluation;
 mod labels;
 mod numbering;
