@@ -69,7 +69,9 @@ impl Ledger {
 
     /// The coordinator starts again: what was handed in to the one before, and is in no global model, is lost.
     pub(super) fn lose_handed_in(&mut self) {
-        self.late.iter_mut().filter(|late| late.merged.is_none()).for_each(|late| late.is_handed_in = false);
+        for late in self.late.iter_mut().filter(|late| late.merged.is_none()) {
+            late.is_handed_in = false;
+        }
     }
 
     /// The edge does not end its round with the others: its work since the aggregation after `since` is late.

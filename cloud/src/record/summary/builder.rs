@@ -99,7 +99,9 @@ impl SummaryBuilder {
         match &event.kind {
             EventKind::Listening { .. } => {
                 self.gathered = false;
-                self.edges.values_mut().for_each(|edge| edge.ledger.lose_handed_in());
+                for edge in self.edges.values_mut() {
+                    edge.ledger.lose_handed_in();
+                }
             }
             EventKind::EdgeJoined { edge, samples, held_out, .. } => {
                 let edge = self.edge(edge);
@@ -224,7 +226,9 @@ impl SummaryBuilder {
     fn aggregate(&mut self, round: u32, number: u32) {
         let before = self.aggregations.range(..round).next_back().map(|(round, before)| (*round, *before));
         let since = before.map_or(0, |(round, _)| round) + 1;
-        self.edges.values_mut().for_each(|edge| edge.ledger.merge(round));
+        for edge in self.edges.values_mut() {
+            edge.ledger.merge(round);
+        }
         let new = self
             .edges
             .values()

@@ -19,7 +19,9 @@ impl Settings {
     fn as_if_after(&self, after: u64, steps: u64, mut parts: Vec<LayerState>) -> Vec<LayerState> {
         if steps != after && !self.reset_moments {
             let factors = self.optimizer.moment_factors(steps, after);
-            parts.iter_mut().for_each(|part| part.scale_moments(&self.spec, &factors));
+            for part in &mut parts {
+                part.scale_moments(&self.spec, &factors);
+            }
         }
         parts
     }

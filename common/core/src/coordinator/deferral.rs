@@ -6,6 +6,7 @@
 //! part again from the next round on, from the newest global model. So none of its steps is lost or counts twice,
 //! and nobody waits for one that never comes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::member::Member;
@@ -163,6 +164,12 @@ impl Coordinator {
             self.start_round(now, self.round);
         }
     }
+}
+
+/// What deferred edges, which no plan counts with, keep of the rates that were reserved for them, in bytes per second.
+pub(super) fn reserved_behind(fleet: &BTreeMap<String, Member>) -> f64 {
+    let behind = fleet.values().filter(|member| member.is_behind());
+    behind.filter_map(|member| member.round.as_ref()).map(|round| round.prediction.reserved).sum()
 }
 
 #[cfg(test)]

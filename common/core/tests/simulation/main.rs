@@ -19,6 +19,7 @@ mod fake_model;
 mod ledger;
 mod network;
 mod reference;
+mod retold;
 mod scenario;
 mod world;
 

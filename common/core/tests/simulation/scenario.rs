@@ -79,6 +79,8 @@ pub(crate) struct Scenario {
     pub(crate) quorum: f64,
     pub(crate) min_edges: usize,
     pub(crate) workers: usize,
+    /// Of the cloud's network, in bytes per second.
+    pub(crate) capacity: Option<f64>,
     pub(crate) standardization: Method,
     /// The share that edges hold out, if they evaluate.
     pub(crate) holdout: Option<f64>,
@@ -137,6 +139,7 @@ impl Scenario {
             quorum: 1.0,
             min_edges: 3,
             workers: 2,
+            capacity: None,
             standardization: Method::Zscore,
             holdout: None,
             target_accuracy: None,
@@ -277,7 +280,7 @@ impl Scenario {
             activations: Codec::F32.into(),
             gradients: Codec::F32,
             workers: self.workers,
-            capacity: None,
+            capacity: self.capacity,
             cloud_profile: device(),
         }
     }

@@ -27,7 +27,7 @@ fn proceed(edge: &mut Participant) -> (Vec<Job>, Vec<&'static str>) {
             Action::Compute(job) => jobs.push(job),
             Action::Send(EdgeMessage::RoundDone { round: 4, attempt: 1, .. }) => sent.push("done"),
             Action::SendTensor { tensor, .. } => {
-                sent.push(if tensor.header.step == 3 { "model" } else { "other" })
+                sent.push(if tensor.header.step == 3 { "model" } else { "other" });
             }
             _ => {}
         }
