@@ -75,7 +75,7 @@ fn a_straggler_holds_up_those_only_who_wait_for_it() {
     assert!(contributions(&defer, "robot").1 && contributions(&defer, "robot").2);
     // All that it did is in a global model, in three steps a round.
     assert_eq!(robot(&defer).steps as usize, defer.latencies("robot").len());
-    assert!(robot(&defer).steps > robot(&drop).steps, "{:?} {:?}", robot(&defer), robot(&drop));
+    assert!((robot(&drop).steps as usize) < drop.latencies("robot").len(), "what was dropped is lost");
 }
 
 #[test]
