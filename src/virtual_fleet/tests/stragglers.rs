@@ -1,6 +1,6 @@
 //! An edge that becomes ten times slower, under each policy.
 
-use partway_core::event::EventKind;
+use partway_core::event::{Event, EventKind};
 
 use super::fixture::{Ran, SMALL, run};
 use crate::run::supervise::End;
@@ -76,6 +76,33 @@ fn a_straggler_holds_up_those_only_who_wait_for_it() {
     // All that it did is in a global model, in three steps a round.
     assert_eq!(robot(&defer).steps as usize, defer.latencies("robot").len());
     assert!((robot(&drop).steps as usize) < drop.latencies("robot").len(), "what was dropped is lost");
+}
+
+/// Once its steps are known to be too slow, the others do not wait until it is late.
+#[test]
+fn one_that_stays_slow_is_not_waited_for_again_and_again() {
+    let undisturbed = fleet(&[], 2);
+    let (deadline, end) = (deadline(&undisturbed), undisturbed.summary.seconds_total);
+    let slow = format!("edge.robot.slow=[[\"{}us\", \"1h\", 10]]", (end * 1e6 / 10.0) as u64);
+    let ran = fleet(&[&deadline, &slow, "plan.on_straggler=defer"], 2);
+    let longest = |ran: &Ran, after: f64| {
+        let seconds = |event: &Event| match event.kind {
+            EventKind::RoundDone { seconds, .. } if event.at > after => Some(seconds),
+            _ => None,
+        };
+        ran.events().iter().filter_map(seconds).fold(0.0, f64::max)
+    };
+    let deferrals = ran.events().into_iter().filter_map(|event| match event.kind {
+        EventKind::EdgeDeferred { reason, .. } => Some((event.at, reason)),
+        _ => None,
+    });
+    let deferrals: Vec<(f64, String)> = deferrals.collect();
+    let is_expected = |reason: &str| reason.starts_with("it is expected to take more than 3 times");
+    let known = deferrals.iter().position(|(_, reason)| is_expected(reason)).expect("its steps are measured");
+    assert!(known > 0 && deferrals[known..].iter().all(|(_, reason)| is_expected(reason)), "{deferrals:?}");
+    assert!(longest(&ran, 0.0) > 3.0 * longest(&undisturbed, 0.0));
+    assert!(longest(&ran, deferrals[known].0) < 1.2 * longest(&undisturbed, 0.0));
+    assert!(contributions(&ran, "robot").0 > 2, "and its work counts");
 }
 
 #[test]
