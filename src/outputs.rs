@@ -145,3 +145,16 @@ impl Outputs {
         }
     }
 }
+/// In which ways the others went on without an edge.
+pub(crate) fn missed(was_dropped: bool, deferrals: u32) -> String {
+    let deferred = match deferrals {
+        0 => String::new(),
+        1 => "deferred".to_owned(),
+        times => format!("deferred {times} times"),
+    };
+    match (was_dropped, deferrals) {
+        (true, 0) => "dropped".to_owned(),
+        (true, _) => format!("dropped, {deferred}"),
+        (false, _) => deferred,
+    }
+}

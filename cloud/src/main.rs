@@ -223,6 +223,10 @@ fn report(event: &Event, ca: &Path, awaited: &str) {
         EventKind::EdgeLost { edge, round } => println!("{edge} was lost in round {round}"),
         EventKind::EdgeResumed { edge, round, .. } => println!("{edge} is back in round {round}"),
         EventKind::EdgeDropped { edge, reason, .. } => println!("{edge} is left out: {reason}"),
+        EventKind::EdgeDeferred { edge, round, reason } => {
+            println!("the others go on without {edge}, which finishes round {round}: {reason}");
+        }
+        EventKind::EdgeCaughtUp { edge, round, .. } => println!("{edge} has finished round {round}"),
         EventKind::RoundDone { round, seconds } => println!("round {round}: {seconds:.2} s"),
         EventKind::Evaluated { round, accuracy, loss, .. } => {
             println!("aggregation after round {round}: accuracy {accuracy:.4}, loss {loss:.4}");

@@ -3,6 +3,7 @@
 use super::Run;
 use super::history::EdgeHistory;
 use crate::markup::Markup;
+use crate::outputs::missed;
 use crate::page::{Column, table};
 use crate::plot::number::{bytes, count, grouped, milliseconds};
 use crate::statistics::median;
@@ -52,7 +53,7 @@ fn edges(m: &mut Markup, run: &Run) {
             bytes(edge.bytes_up as f64),
             bytes(edge.bytes_down as f64),
             memory(name).map_or("-".to_owned(), |mib| format!("{} MiB", grouped(mib, 0))),
-            if edge.is_dropped { "dropped".to_owned() } else { String::new() },
+            missed(edge.is_dropped, edge.deferrals),
         ]
     };
     let rows: Vec<Vec<String>> = run.history.edges.iter().take(MOST_EDGES).map(row).collect();

@@ -37,6 +37,8 @@ pub(crate) struct EdgeHistory {
     pub(crate) bytes_up: u64,
     pub(crate) bytes_down: u64,
     pub(crate) is_dropped: bool,
+    /// Rounds that the others did not wait for.
+    pub(crate) deferrals: u32,
 }
 
 /// One edge in one round.
@@ -102,6 +104,8 @@ pub(crate) enum What {
     Lost,
     Back(Recovery),
     Dropped(String),
+    Deferred(String),
+    CaughtUp,
     Refused(String),
     /// The coordinator was started again.
     Resumed,
@@ -186,6 +190,13 @@ impl History {
             EventKind::EdgeDropped { round, edge, reason } => {
                 self.edges.entry(edge.clone()).or_default().is_dropped = true;
                 self.incident(at, Some(round), edge, What::Dropped(reason));
+            }
+            EventKind::EdgeDeferred { round, edge, reason } => {
+                self.edges.entry(edge.clone()).or_default().deferrals += 1;
+                self.incident(at, Some(round), edge, What::Deferred(reason));
+            }
+            EventKind::EdgeCaughtUp { round, edge, .. } => {
+                self.incident(at, Some(round), edge, What::CaughtUp);
             }
             EventKind::EdgeRefused { edge, reason } => {
                 self.incident(at, None, edge, What::Refused(reason));

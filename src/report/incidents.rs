@@ -1,4 +1,4 @@
-//! Lost connections, returns, drops and refusals.
+//! Lost connections, returns, drops, deferrals and refusals.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::plot::{Axis, Figure};
 
 /// More rows than this are not read.
 const MOST_ROWS: usize = 24;
-const KINDS: [&str; 3] = ["back", "dropped", "coordinator started again"];
+const KINDS: [&str; 4] = ["back", "dropped", "coordinator started again", "deferred"];
 const COORDINATOR: &str = "(coordinator)";
 
 /// Writes the timeline and the table.
@@ -73,6 +73,8 @@ fn in_words(what: &What) -> String {
             "back: its state was gone, it starts again from the global model".to_owned()
         }
         What::Dropped(reason) => format!("dropped: {reason}"),
+        What::Deferred(reason) => format!("deferred, the others go on: {reason}"),
+        What::CaughtUp => "it has finished the round; that counts at the next aggregation".to_owned(),
         What::Refused(reason) => format!("refused: {reason}"),
         What::Resumed => "the coordinator was started again".to_owned(),
     }
@@ -86,7 +88,7 @@ fn rows(history: &History) -> Vec<Row> {
         let at = history.training_time(incident.at).max(0.0);
         let name = if incident.what == What::Resumed { COORDINATOR } else { incident.edge.as_str() };
         let moment = match &incident.what {
-            What::Refused(_) => continue,
+            What::Refused(_) | What::CaughtUp => continue,
             What::Lost => {
                 rows.entry(name).or_default();
                 lost.entry(name).or_insert(at);
@@ -95,6 +97,7 @@ fn rows(history: &History) -> Vec<Row> {
             What::Back(_) => (at, 0, in_words(&incident.what)),
             What::Dropped(_) => (at, 1, in_words(&incident.what)),
             What::Resumed => (at, 2, in_words(&incident.what)),
+            What::Deferred(_) => (at, 3, in_words(&incident.what)),
         };
         let row = rows.entry(name).or_default();
         row.spans.extend(lost.remove(name).map(|since| (since, at)));

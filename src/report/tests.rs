@@ -98,6 +98,8 @@ fn events(edges: &[String], rounds: u32, latency_ms: f64) -> Vec<Event> {
     kinds.push(EventKind::EdgeLost { round: rounds, edge: last() });
     kinds.push(EventKind::EdgeResumed { round: rounds, edge: last(), how: Recovery::RolledBack });
     kinds.push(EventKind::EdgeDropped { round: rounds, edge: last(), reason: reason() });
+    kinds.push(EventKind::EdgeDeferred { round: rounds, edge: last(), reason: reason() });
+    kinds.push(EventKind::EdgeCaughtUp { round: rounds, edge: last(), steps: 3 });
     kinds.push(EventKind::EdgeRefused { edge: "stranger".to_owned(), reason: reason() });
     kinds.into_iter().enumerate().map(|(second, kind)| Event { at: second as f64, kind }).collect()
 }
@@ -195,6 +197,9 @@ fn every_plot_has_every_edge() {
         assert!(texts.iter().any(|text| text.trim() == shown), "{shown}");
     }
     assert!(texts.contains(&"dropped: <b>too slow</b>"), "a reason is text");
+    for shown in ["deferred, the others go on: <b>too slow</b>", "dropped, deferred"] {
+        assert!(texts.contains(&shown), "{shown}");
+    }
 }
 
 #[test]

@@ -110,6 +110,7 @@ fn edge(track: &EdgeTrack, tracker: &Tracker) -> String {
     match track.standing {
         Standing::Lost => return "connection lost".to_owned(),
         Standing::Dropped => return "dropped".to_owned(),
+        Standing::Deferred => return "deferred".to_owned(),
         Standing::Present => {}
     }
     let Some(cut) = track.cut else { return "waiting".to_owned() };

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::failure::Failure;
+use crate::outputs::missed;
 use crate::table::{Align, table};
 
 /// The part of `summary.json` that is shown.
@@ -27,6 +28,8 @@ struct EdgeSummary {
     step_ms_median: Option<f64>,
     step_ms_predicted: Option<f64>,
     dropped: bool,
+    #[serde(default)]
+    deferred: u32,
 }
 
 impl RunSummary {
@@ -56,7 +59,7 @@ impl RunSummary {
                 edge.steps.to_string(),
                 ms(edge.step_ms_median),
                 ms(edge.step_ms_predicted),
-                if edge.dropped { "dropped".to_owned() } else { String::new() },
+                missed(edge.dropped, edge.deferred),
             ]
         };
         table(&columns, &self.edges.iter().map(row).collect::<Vec<_>>())
@@ -92,7 +95,8 @@ mod tests {
         "bytes_up": 123, "bytes_down": 123, "deadline_ms": 90.0, "deadline_hit_rate": 0.97,
         "prediction_median_error": 0.06, "repeatability_floor": 0.04, "weights_sha256": "...",
         "edges": [{"name": "camera-0", "cut_first": 3, "cut_last": 6, "recuts": 2, "steps": 400, "samples": 3000,
-                   "step_ms_median": 80.0, "step_ms_predicted": 76.0, "peak_rss_mib": 48.0, "dropped": false},
+                   "step_ms_median": 80.0, "step_ms_predicted": 76.0, "peak_rss_mib": 48.0, "dropped": false,
+                   "deferred": 2},
                   {"name": "b", "cut_first": null, "cut_last": null, "recuts": 0, "steps": 0, "samples": 3000,
                    "step_ms_median": null, "step_ms_predicted": null, "peak_rss_mib": 48.0, "dropped": true}],
         "cloud": {"peak_rss_mib": 210.0}}"#;
@@ -103,7 +107,7 @@ mod tests {
         assert_eq!(
             summary.table(),
             "edge      cut     steps  median step  predicted\n\
-             camera-0  3 -> 6    400      80.0 ms    76.0 ms\n\
+             camera-0  3 -> 6    400      80.0 ms    76.0 ms  deferred 2 times\n\
              b         - -> -      0            -          -  dropped\n"
         );
         let folder = Path::new("runs/quickstart");

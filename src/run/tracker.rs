@@ -34,6 +34,7 @@ pub(crate) struct EdgeTrack {
     pub(crate) cut: Option<u32>,
     /// Where it is.
     pub(crate) standing: Standing,
+    is_behind: bool,
     attempt: u32,
     latencies_ms: Vec<f64>,
     losses: Vec<f32>,
@@ -49,6 +50,8 @@ pub(crate) enum Standing {
     Lost,
     /// It is left out.
     Dropped,
+    /// It finishes a round that the others have left behind.
+    Deferred,
 }
 
 /// Something to be said.
@@ -97,12 +100,14 @@ impl Tracker {
                 self.round = *round;
                 self.deadline_ms = *deadline_ms;
                 for track in self.edges.values_mut() {
-                    *track = EdgeTrack { standing: track.standing, ..EdgeTrack::default() };
+                    let EdgeTrack { standing, is_behind, .. } = *track;
+                    *track = EdgeTrack { standing, is_behind, ..EdgeTrack::default() };
                 }
                 for planned in edges {
                     let track = self.edges.entry(planned.edge.clone()).or_default();
                     track.cut = Some(planned.cut);
-                    if track.standing == Standing::Dropped {
+                    track.is_behind = false;
+                    if matches!(track.standing, Standing::Dropped | Standing::Deferred) {
                         track.standing = Standing::Present;
                     }
                 }
@@ -146,13 +151,22 @@ impl Tracker {
                 notice(format!("edge {edge}: connection lost in round {round}"))
             }
             EventKind::EdgeResumed { round, edge, how } => {
-                self.stand(edge, Standing::Present);
+                let is_behind = self.edges.get(edge).is_some_and(|track| track.is_behind);
+                self.stand(edge, if is_behind { Standing::Deferred } else { Standing::Present });
                 notice(format!("edge {edge}: back in round {round}; {}", in_words(*how)))
             }
             EventKind::EdgeDropped { round, edge, reason } => {
                 self.stand(edge, Standing::Dropped);
                 notice(format!("edge {edge}: dropped in round {round}: {reason}"))
             }
+            EventKind::EdgeDeferred { round, edge, reason } => {
+                self.stand(edge, Standing::Deferred);
+                self.edges.entry(edge.clone()).or_default().is_behind = true;
+                notice(format!("edge {edge}: deferred in round {round}: {reason}"))
+            }
+            EventKind::EdgeCaughtUp { round, edge, .. } => notice(format!(
+                "edge {edge}: has finished round {round}, which counts at the next aggregation"
+            )),
             EventKind::EdgeRefused { edge, reason } => {
                 let who = if edge.is_empty() { "a connection" } else { edge };
                 notice(format!("refused {who}: {reason}"))
@@ -234,149 +248,4 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use partway_core::event::{PlannedEdge, TermsMs};
-
-    use super::*;
-
-    pub(crate) fn planned(round: u32, edges: &[(&str, u32)]) -> Event {
-        let edge = |&(name, cut): &(&str, u32)| PlannedEdge {
-            edge: name.to_owned(),
-            cut,
-            feasible: true,
-            reason: String::new(),
-            terms_ms: TermsMs::default(),
-            step_ms: 70.0,
-            reserved_up_mbps: 1.0,
-            reserved_down_mbps: 1.0,
-            estimated_up_mbps: 1.0,
-            estimated_down_mbps: 1.0,
-        };
-        let edges = edges.iter().map(edge).collect();
-        Event { at: 0.0, kind: EventKind::Planned { round, deadline_ms: 90.0, optimality_gap: 0.0, edges } }
-    }
-
-    pub(crate) fn step(round: u32, attempt: u32, edge: &str, latency_ms: f64, loss: f32) -> Event {
-        Event {
-            at: 1.0,
-            kind: EventKind::Step {
-                round,
-                attempt,
-                edge: edge.to_owned(),
-                step: 1,
-                cut: 3,
-                latency_ms,
-                predicted_ms: 70.0,
-                deadline_ms: 90.0,
-                terms_ms: TermsMs::default(),
-                loss,
-                correct: 1,
-                bytes_up: 1,
-                bytes_down: 1,
-            },
-        }
-    }
-
-    fn observe(tracker: &mut Tracker, kind: EventKind) -> Option<Line> {
-        tracker.observe(&Event { at: 2.0, kind })
-    }
-
-    #[test]
-    fn a_round_is_one_line() {
-        let mut tracker = Tracker::default();
-        tracker.observe(&planned(1, &[("b", 3), ("a", 3)]));
-        for (edge, latency, loss) in [("a", 80.0, 1.0), ("a", 60.0, 2.0), ("b", 95.0, 0.5)] {
-            tracker.observe(&step(1, 0, edge, latency, loss));
-        }
-        assert_eq!(
-            observe(&mut tracker, EventKind::RoundDone { round: 1, seconds: 1.234 }),
-            Some(Line::Round(
-                "round 1: 1.23 s, deadline 90.0 ms, mean loss 1.0000; a cut 3 70.0 ms, \
-                 b cut 3 95.0 ms over the deadline"
-                    .into()
-            ))
-        );
-    }
-
-    #[test]
-    fn a_large_fleet_is_not_listed_whole() {
-        let names: Vec<String> = (0..10).map(|n| format!("e{n}")).collect();
-        let mut tracker = Tracker::default();
-        tracker.observe(&planned(1, &names.iter().map(|name| (name.as_str(), 3)).collect::<Vec<_>>()));
-        for name in &names {
-            tracker.observe(&step(1, 0, name, 50.0, 1.0));
-        }
-        let line = observe(&mut tracker, EventKind::RoundDone { round: 1, seconds: 1.0 });
-        assert!(matches!(&line, Some(Line::Round(text)) if text.ends_with("e7 cut 3 50.0 ms, and 2 more")));
-    }
-
-    #[test]
-    fn steps_that_were_rolled_back_do_not_count() {
-        let mut tracker = Tracker::default();
-        tracker.observe(&planned(2, &[("a", 3)]));
-        tracker.observe(&step(2, 0, "a", 500.0, 9.0));
-        tracker.observe(&step(2, 1, "a", 60.0, 1.0));
-        tracker.observe(&step(2, 0, "a", 500.0, 9.0));
-        tracker.observe(&step(1, 5, "a", 500.0, 9.0));
-        let track = &tracker.edges["a"];
-        assert_eq!((track.steps(), track.median_ms(), track.mean_loss()), (1, Some(60.0), Some(1.0)));
-    }
-
-    #[test]
-    fn what_the_edges_found_stands_beside_their_sum() {
-        let mut tracker = Tracker::default();
-        for (edge, accuracy, samples) in [("b", 0.5, 30), ("a", 1.0, 10)] {
-            let edge = edge.to_owned();
-            let kind = EventKind::EdgeEvaluated { round: 5, edge, accuracy, loss: 0.1, samples };
-            assert_eq!(observe(&mut tracker, kind), None);
-        }
-        let sum = || EventKind::Evaluated { round: 5, accuracy: 0.625, loss: 0.1, samples: 40 };
-        let said = |line| match line {
-            Some(Line::Notice(text)) => text,
-            other => panic!("not a notice: {other:?}"),
-        };
-        assert_eq!(
-            said(observe(&mut tracker, sum())),
-            "aggregation after round 5: accuracy 0.6250, loss 0.1000 on 40 held-out samples; a 1.0000, b 0.5000"
-        );
-        assert!(said(observe(&mut tracker, sum())).ends_with("on 40 test samples"), "said once");
-    }
-
-    #[test]
-    fn accuracy_and_trouble_are_noticed() {
-        let mut tracker = Tracker::default();
-        tracker.observe(&planned(5, &[("a", 3)]));
-        let edge = || "a".to_owned();
-        let mut said = |kind| match observe(&mut tracker, kind) {
-            Some(Line::Notice(text)) => text,
-            other => panic!("not a notice: {other:?}"),
-        };
-        assert_eq!(
-            said(EventKind::Evaluated { round: 5, accuracy: 0.91234, loss: 0.3, samples: 100 }),
-            "aggregation after round 5: accuracy 0.9123, loss 0.3000 on 100 test samples"
-        );
-        let reason = "it did not come back".to_owned();
-        assert_eq!(
-            said(EventKind::EvaluationDeclined { round: 5, edge: edge(), reason }),
-            "edge a: the model after round 5 was not evaluated: it did not come back"
-        );
-        assert_eq!(
-            said(EventKind::EdgeLost { round: 5, edge: edge() }),
-            "edge a: connection lost in round 5"
-        );
-        let how = Recovery::RolledBack;
-        assert_eq!(
-            said(EventKind::EdgeResumed { round: 5, edge: edge(), how }),
-            "edge a: back in round 5; it repeats the round from its start"
-        );
-        let reason = "too slow".to_owned();
-        assert!(said(EventKind::EdgeDropped { round: 5, edge: edge(), reason }).ends_with(": too slow"));
-        let reason = "another protocol".to_owned();
-        let refused = EventKind::EdgeRefused { edge: String::new(), reason };
-        assert_eq!(said(refused), "refused a connection: another protocol");
-        assert_eq!(tracker.edges["a"].standing, Standing::Dropped);
-        assert_eq!(tracker.accuracy, Some(0.91234));
-        tracker.observe(&planned(6, &[("a", 3)]));
-        assert_eq!(tracker.edges["a"].standing, Standing::Present, "it is planned for again");
-    }
-}
+pub(super) mod tests;

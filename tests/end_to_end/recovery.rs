@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use partway_core::event::{EventKind, Recovery};
+use partway_core::event::{Event, EventKind, Recovery};
 use rustix::process::Signal;
 
 use crate::experiment::{Experiment, Record, SMALL};
@@ -168,4 +168,37 @@ fn an_edge_that_stands_still_is_left_out_until_the_next_aggregation() {
     assert_eq!(weights[0], ["camera-0", "camera-1"]);
     assert_eq!(weights.last().map(Vec::len), Some(3), "{weights:?}");
     assert_eq!(record.recoveries("gateway"), [Recovery::Readmitted]);
+}
+
+/// As above, but what it does is not lost.
+#[test]
+fn an_edge_that_stands_still_finishes_its_round_while_the_others_go_on() {
+    let sets = [
+        "plan.fixed_cut=4",
+        "plan.on_straggler=defer",
+        "plan.straggler_factor=25",
+        "fleet.quorum=0.5",
+        "training.max_rounds=20",
+    ];
+    let experiment = Experiment::new(SMALL);
+    let mut run = experiment.start(&sets);
+    run.wait_for("round 1:");
+    run.signal_edge("gateway", Signal::STOP);
+    let deferred = run.wait_for("edge gateway: deferred");
+    run.wait_for("round 4:");
+    run.signal_edge("gateway", Signal::CONT);
+    assert!(deferred.contains("it took more than 25 times the planned "), "{deferred}");
+    run.wait_for("edge gateway: has finished round");
+    let record = run.finish();
+    let caught_up = |event: &&Event| matches!(event.kind, EventKind::EdgeCaughtUp { .. });
+    let at = record.events.iter().find(caught_up).expect("it has").at;
+    let merged = record.events.iter().filter(|event| event.at > at).find_map(|event| match &event.kind {
+        EventKind::Aggregated { weights, .. } => Some(weights.len()),
+        _ => None,
+    });
+    assert_eq!(merged, Some(3), "in the next global model");
+    assert_eq!(record.recoveries("gateway")[0], Recovery::Readmitted);
+    let gateway = &record.summary["edges"][2];
+    assert_eq!((&gateway["name"], &gateway["dropped"]), (&"gateway".into(), &false.into()));
+    assert!(gateway["deferred"].as_u64() >= Some(1), "{gateway}");
 }

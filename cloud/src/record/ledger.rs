@@ -1,4 +1,5 @@
-//! Which of an edge's steps count: those of each round's last attempt.
+//! Which of an edge's steps count: those of each round's last attempt. What was handed in late counts from the
+//! aggregation on that took it in.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -21,10 +22,22 @@ pub(super) struct Attempt {
     pub(super) steps: Vec<StepRecord>,
 }
 
+/// Rounds whose work was not done when the last of them was over.
+#[derive(Clone, Debug, PartialEq)]
+struct Late {
+    /// Since the global model that the edge started from.
+    rounds: RangeInclusive<u32>,
+    is_handed_in: bool,
+    /// The round after whose aggregation it is part of the global model.
+    merged: Option<u32>,
+}
+
 /// The steps of one edge by round.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ledger {
     rounds: BTreeMap<u32, Attempt>,
+    /// In order.
+    late: Vec<Late>,
 }
 
 impl Ledger {
@@ -39,9 +52,53 @@ impl Ledger {
         }
     }
 
-    /// Forgets a round and what follows it: that work is lost.
+    /// Forgets a round and what follows it: that work is lost. What was handed in is not.
     pub(super) fn forget_from(&mut self, round: u32) {
+        let safe = self.late.iter().rfind(|late| late.is_handed_in).map_or(0, |late| *late.rounds.end());
+        self.rounds.split_off(&round.max(safe + 1));
+    }
+
+    /// The run goes on from the start of a round: nothing of it or after it has happened.
+    pub(super) fn go_back_to(&mut self, round: u32) {
+        self.late.retain(|late| *late.rounds.end() < round);
+        for late in self.late.iter_mut().filter(|late| late.merged.is_some_and(|merged| merged >= round)) {
+            (late.is_handed_in, late.merged) = (false, None);
+        }
         self.rounds.split_off(&round);
+    }
+
+    /// The coordinator starts again: what was handed in to the one before, and is in no global model, is lost.
+    pub(super) fn lose_handed_in(&mut self) {
+        for late in self.late.iter_mut().filter(|late| late.merged.is_none()) {
+            late.is_handed_in = false;
+        }
+    }
+
+    /// The edge does not end its round with the others: its work since the aggregation after `since` is late.
+    pub(super) fn defer(&mut self, since: u32, round: u32) {
+        let before = self.late.last().map_or(0, |late| *late.rounds.end());
+        let rounds = since.max(before) + 1..=round;
+        self.late.push(Late { rounds, is_handed_in: false, merged: None });
+    }
+
+    /// The late work is done, and will be part of the next global model.
+    pub(super) fn catch_up(&mut self) {
+        if let Some(late) = self.late.last_mut() {
+            late.is_handed_in = true;
+        }
+    }
+
+    /// There is a global model after this round.
+    pub(super) fn merge(&mut self, round: u32) {
+        for late in self.late.iter_mut().filter(|late| late.is_handed_in) {
+            late.merged.get_or_insert(round);
+        }
+    }
+
+    /// The round with which one's work counts: itself, unless that was late.
+    fn counts_with(&self, round: u32) -> Option<u32> {
+        let late = self.late.iter().find(|late| late.rounds.contains(&round));
+        late.map_or(Some(round), |late| late.merged)
     }
 
     /// Whether there is no step.
@@ -49,11 +106,14 @@ impl Ledger {
         self.rounds.is_empty()
     }
 
-    /// The rounds of a range that have steps, in order.
+    /// The rounds that have steps and count with a round of this range, in order.
     pub(super) fn attempts(&self, rounds: RangeInclusive<u32>) -> impl Iterator<Item = &Attempt> {
         // `BTreeMap::range` panics on a range that ends before it starts.
         let rounds = if rounds.is_empty() { 0..=0 } else { rounds };
-        self.rounds.range(rounds).map(|(_, attempt)| attempt)
+        let first = if self.late.is_empty() { *rounds.start() } else { 0 };
+        let done = self.rounds.range(first..=*rounds.end());
+        done.filter(move |(round, _)| self.counts_with(**round).is_some_and(|with| rounds.contains(&with)))
+            .map(|(_, attempt)| attempt)
     }
 }
 

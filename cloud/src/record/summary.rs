@@ -11,7 +11,7 @@ pub use builder::SummaryBuilder;
 /// evaluation, is `null`.
 ///
 /// A step counts if its work is in the global model: not if it was rolled back, nor if it is of the
-/// round that the end of training cut off. Bytes count whenever they crossed the wire.
+/// round that the end of training cut off, nor before it was handed in where that was late. Bytes count whenever they crossed the wire.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// The experiment's name.
@@ -92,6 +92,9 @@ pub struct EdgeSummary {
     pub peak_rss_mib: Option<f64>,
     /// Whether it was ever left out.
     pub dropped: bool,
+    /// How many of its rounds the others did not wait for.
+    #[serde(default)]
+    pub deferred: u32,
 }
 
 /// The coordinator's part of [`Summary`].

@@ -132,7 +132,7 @@ fn the_summary_has_the_documented_fields() {
         "weights_sha256": summary.weights_sha256,
         "edges": [{"name": "camera", "cut_first": 3, "cut_last": 3, "recuts": 0, "steps": 1,
                    "samples": 3000, "step_ms_median": 80.0, "step_ms_predicted": 76.0,
-                   "peak_rss_mib": null, "dropped": false}],
+                   "peak_rss_mib": null, "dropped": false, "deferred": 0}],
         "cloud": {"peak_rss_mib": 210.0}
     });
     assert_eq!(serde_json::from_str::<Value>(&text).expect("it is JSON"), expected);

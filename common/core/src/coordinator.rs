@@ -9,6 +9,7 @@ mod action;
 mod aggregation;
 mod blocks;
 mod connections;
+mod deferral;
 mod evaluation;
 mod forecast;
 mod gathering;

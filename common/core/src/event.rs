@@ -249,6 +249,24 @@ pub enum EventKind {
         /// Why.
         reason: String,
     },
+    /// A late edge is not waited for: the others go on while it finishes its round.
+    EdgeDeferred {
+        /// The round that it finishes.
+        round: u32,
+        /// The edge.
+        edge: String,
+        /// Why.
+        reason: String,
+    },
+    /// A deferred edge has finished its round; its model counts at the next aggregation.
+    EdgeCaughtUp {
+        /// The round that it has finished.
+        round: u32,
+        /// The edge.
+        edge: String,
+        /// Steps of the edge in that model since the global one that it started from.
+        steps: u64,
+    },
     /// An edge reported its memory.
     EdgeMemory {
         /// The edge.
@@ -287,6 +305,6 @@ pub enum Recovery {
     RolledBack,
     /// Its state was gone: it starts again from the global model.
     StateLost,
-    /// It had been left out: it takes part again, from the global model.
+    /// It had been left out, or was deferred: it takes part again, from the global model.
     Readmitted,
 }

@@ -6,6 +6,7 @@
 
 mod action;
 mod evaluation;
+mod hand_in;
 mod stepping;
 mod tail;
 
@@ -232,6 +233,7 @@ impl Participant {
                 self.send_again();
             }
             CloudMessage::Round(plan) => self.handle_round(now, plan),
+            CloudMessage::HandIn { round, attempt } => self.handle_hand_in(round, attempt),
         }
     }
 

@@ -2,43 +2,8 @@
 
 use partway_core::event::{EventKind, Recovery};
 
-use super::{Ran, SMALL, run};
+use super::fixture::{PLANNED, Ran, SMALL, run};
 use crate::run::supervise::End;
-
-/// Two edges with room for a plan: VGG-5 on a slow and a less slow device, by the repository's profiles.
-const PLANNED: &str = r#"
-    name = "planned"
-    seed = 5
-    clock = "virtual"
-    [model]
-    arch = "vgg5"
-    [data]
-    dataset = "synthetic"
-    synthetic = { shape = [3, 32, 32], classes = 4, train_samples = 64, test_samples = 8 }
-    min_samples = 8
-    [training]
-    batch_size = 8
-    steps_per_round = 10
-    aggregate_every = 7
-    max_rounds = 7
-    [plan]
-    objective = "fastest"
-    [cloud]
-    workers = 2
-    profile = "configs/devices/server.toml"
-    [[edge]]
-    name = "camera"
-    profile = "configs/devices/pi3.toml"
-    uplink_mbps = 20
-    downlink_mbps = 20
-    rtt = "4ms"
-    [[edge]]
-    name = "gateway"
-    profile = "configs/devices/pi4.toml"
-    uplink_mbps = 100
-    downlink_mbps = 100
-    rtt = "4ms"
-"#;
 
 /// What is lost comes back within the patience of everybody.
 const FLEET: [&str; 3] = ["fleet.idle_timeout=2s", "fleet.rejoin_window=30s", "edge.camera.count=2"];

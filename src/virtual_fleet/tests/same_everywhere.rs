@@ -1,6 +1,6 @@
 //! The course of a run is a function of its configuration.
 
-use super::{Ran, SMALL, run};
+use super::fixture::{Ran, SMALL, run};
 
 /// Everything that is drawn at random, and edges that differ.
 const RANDOM: [&str; 6] = [

@@ -46,6 +46,7 @@ struct Edge {
     handed_on: u32,
     peak_rss_bytes: Option<u64>,
     dropped: bool,
+    deferred: u32,
 }
 
 /// The run up to an aggregation.
@@ -96,7 +97,12 @@ impl SummaryBuilder {
         let at = event.at;
         self.last_at = self.last_at.max(at);
         match &event.kind {
-            EventKind::Listening { .. } => self.gathered = false,
+            EventKind::Listening { .. } => {
+                self.gathered = false;
+                for edge in self.edges.values_mut() {
+                    edge.ledger.lose_handed_in();
+                }
+            }
             EventKind::EdgeJoined { edge, samples, held_out, .. } => {
                 let edge = self.edge(edge);
                 (edge.samples, edge.held_out) = (*samples, *held_out);
@@ -154,6 +160,13 @@ impl SummaryBuilder {
                 self.lose_work(edge);
                 self.edge(edge).dropped = true;
             }
+            EventKind::EdgeDeferred { round, edge, .. } => {
+                let since = self.last_aggregated();
+                let edge = self.edge(edge);
+                edge.ledger.defer(since, *round);
+                edge.deferred += 1;
+            }
+            EventKind::EdgeCaughtUp { edge, .. } => self.edge(edge).ledger.catch_up(),
             EventKind::EdgeMemory { edge, peak_rss_bytes } => {
                 let peak = &mut self.edge(edge).peak_rss_bytes;
                 *peak = (*peak).max(Some(*peak_rss_bytes));
@@ -187,7 +200,7 @@ impl SummaryBuilder {
         self.aggregations.split_off(&round);
         self.evaluations.split_off(&round);
         for edge in self.edges.values_mut() {
-            edge.ledger.forget_from(round);
+            edge.ledger.go_back_to(round);
             edge.accuracies.split_off(&round);
             edge.handed_on = edge.handed_on.min(round.saturating_sub(1));
         }
@@ -211,8 +224,11 @@ impl SummaryBuilder {
     }
 
     fn aggregate(&mut self, round: u32, number: u32) {
-        let before = self.aggregations.range(..round).next_back();
-        let since = before.map_or(0, |(round, _)| *round) + 1;
+        let before = self.aggregations.range(..round).next_back().map(|(round, before)| (*round, *before));
+        let since = before.map_or(0, |(round, _)| round) + 1;
+        for edge in self.edges.values_mut() {
+            edge.ledger.merge(round);
+        }
         let new = self
             .edges
             .values()
@@ -331,6 +347,7 @@ impl Edge {
             step_ms_predicted: median(steps().map(|step| step.predicted_ms).collect()),
             peak_rss_mib: self.peak_rss_bytes.map(mebibytes),
             dropped: self.dropped,
+            deferred: self.deferred,
         }
     }
 }

@@ -139,7 +139,7 @@ fn check_rounds(config: &Config, faults: &mut Faults) {
 
 fn check_stragglers(config: &Config, faults: &mut Faults) {
     let Config { training, plan, fleet, .. } = config;
-    if plan.on_straggler != OnStraggler::Drop {
+    if plan.on_straggler == OnStraggler::Wait {
         return;
     }
     let algorithm = training.algorithm;
@@ -147,6 +147,10 @@ fn check_stragglers(config: &Config, faults: &mut Faults) {
     if matches!(algorithm, Algorithm::SplitFedV2 | Algorithm::Centralized) {
         faults.push(fault(format!(
             "\"wait\" with `training.algorithm = \"{algorithm}\"`, where every step waits for the edges before it"
+        )));
+    } else if algorithm == Algorithm::Sequential && plan.on_straggler == OnStraggler::Defer {
+        faults.push(fault(format!(
+            "\"wait\" or \"drop\" with `training.algorithm = \"{algorithm}\"`, whose one model the next edge goes on with"
         )));
     } else if fleet.quorum.get() >= 1.0 {
         faults.push(fault(

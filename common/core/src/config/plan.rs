@@ -37,7 +37,7 @@ section! {
         /// Example: `margin = 0.3`.
         pub margin: NonNegativeF64 = literal(NonNegativeF64::new(0.15)),
         /// What happens to an edge that takes too long. Default `"wait"`. Example:
-        /// `on_straggler = "drop"`.
+        /// `on_straggler = "defer"`.
         pub on_straggler: OnStraggler = OnStraggler::Wait,
         /// How many times the planned duration of a round is too long, at least 1. Default 3. Example:
         /// `straggler_factor = 2.0`.
@@ -77,7 +77,7 @@ named! {
         Wait = "wait",
         /// It is left out until the next aggregation.
         Drop = "drop",
-        /// It finishes, and is merged at the following aggregation.
+        /// The others go on; it finishes its round, and its model counts at the next aggregation.
         Defer = "defer",
     }
 }

@@ -5,7 +5,6 @@
 use super::{
     Clock, Config, DeviceKind,
     error::Fault,
-    plan::OnStraggler,
     setting::{Faults, Setting, shown},
 };
 
@@ -23,14 +22,11 @@ impl Refusals {
 
 /// Every value of `config` that this version cannot do, in the order of the keys.
 pub(super) fn refusals(config: &Config) -> Faults {
-    let Config { clock, plan, wire, cloud, edge, .. } = config;
+    let Config { clock, wire, cloud, edge, .. } = config;
     let absent = "leave it out";
     let mut all = Refusals(Faults::new());
 
     let (is_virtual, cpu) = (*clock == Clock::Virtual, "\"cpu\" with `clock = \"virtual\"`");
-
-    let deferred = plan.on_straggler == OnStraggler::Defer;
-    all.refuse(deferred, "plan.on_straggler", &plan.on_straggler, "\"wait\" or \"drop\"");
 
     all.refuse(wire.in_flight.get() > 1, "wire.in_flight", &wire.in_flight, "1");
 

@@ -5,10 +5,27 @@ use std::time::Duration;
 
 use super::action::{Action, Checkpoint, Job};
 use super::member::Member;
-use super::settings::Topology;
+use super::settings::{Settings, Topology};
 use super::{Coordinator, Phase};
 use crate::event::EventKind;
 use crate::model::LayerState;
+
+/// A weight, and all parts of a model.
+type Contribution = (f64, Vec<LayerState>);
+
+impl Settings {
+    /// The parts of a model with moments that mean after `after` optimizer steps what they mean after `steps`: those
+    /// of an edge that was not in all rounds are averaged with the others'.
+    fn as_if_after(&self, after: u64, steps: u64, mut parts: Vec<LayerState>) -> Vec<LayerState> {
+        if steps != after && !self.reset_moments {
+            let factors = self.optimizer.moment_factors(steps, after);
+            for part in &mut parts {
+                part.scale_moments(&self.spec, &factors);
+            }
+        }
+        parts
+    }
+}
 
 impl Coordinator {
     /// All states of the round's end are here: averages them, or goes on with each.
@@ -17,29 +34,8 @@ impl Coordinator {
             self.start_round(now, self.round + 1);
             return;
         }
-        let topology = self.settings.topology;
-        let mut weights = Vec::new();
-        let mut models = Vec::new();
-        // The turns of an edge that has left since are in the model that was handed on.
-        let contributes = |member: &Member| match topology {
-            Topology::HandedOn => member.steps_done > 0,
-            Topology::ReplicaPerEdge | Topology::Shared => !member.out,
-        };
-        for (name, member) in self.fleet.iter_mut().filter(|(_, member)| contributes(member)) {
-            let samples = member.request.samples - self.settings.held_out(member.request.samples);
-            let weight = match topology {
-                Topology::HandedOn => member.steps_done as f64,
-                _ => samples as f64 * member.steps_done as f64,
-            };
-            weights.push((name.clone(), weight));
-            let Some(round) = member.round.as_mut() else { continue };
-            let parts = [round.upload.take(), round.exported.take(), round.tail.take()];
-            let parts: Vec<LayerState> = parts.into_iter().flatten().collect();
-            if !parts.is_empty() {
-                models.push((weight, parts));
-            }
-        }
-        let one_model = match topology {
+        let (weights, mut models) = self.contributions();
+        let one_model = match self.settings.topology {
             Topology::ReplicaPerEdge => None,
             // Behind a cut it waits for the client-side models' average.
             Topology::Shared => self.shared_end.take_if(|end| end.layers.start == 0),
@@ -54,11 +50,51 @@ impl Coordinator {
         self.push(Action::Compute(Job::Aggregate { round: self.round, models, reset_moments }));
     }
 
+    /// Each edge's weight, and the models that there are to average with theirs: first what an edge has handed in
+    /// late, then what it has done in the round.
+    fn contributions(&mut self) -> (Vec<(String, f64)>, Vec<Contribution>) {
+        let (topology, after) = (self.settings.topology, self.replica_steps(self.round + 1));
+        let mut weights = Vec::new();
+        let mut models = Vec::new();
+        // The turns of an edge that has left since are in the model that was handed on.
+        let in_round = |member: &Member| match topology {
+            Topology::HandedOn => member.steps_done > 0,
+            Topology::ReplicaPerEdge | Topology::Shared => member.takes_part(),
+        };
+        for (name, member) in &mut self.fleet {
+            let samples = member.request.samples - self.settings.held_out(member.request.samples);
+            let mut weight = None;
+            for late in std::mem::take(&mut member.late_models) {
+                let of_it = samples as f64 * late.steps as f64 * late.discount();
+                *weight.get_or_insert(0.0) += of_it;
+                models.push((of_it, self.settings.as_if_after(after, late.optimizer_steps, late.parts)));
+            }
+            if in_round(member) {
+                let of_it = match topology {
+                    Topology::HandedOn => member.steps_done as f64,
+                    _ => samples as f64 * member.steps_done as f64,
+                };
+                *weight.get_or_insert(0.0) += of_it;
+                let round = member.round.as_mut();
+                let parts =
+                    round.map(|round| [round.upload.take(), round.exported.take(), round.tail.take()]);
+                let parts: Vec<LayerState> = parts.into_iter().flatten().flatten().collect();
+                if !parts.is_empty() {
+                    let steps = self.optimizer_steps + member.steps_done;
+                    models.push((of_it, self.settings.as_if_after(after, steps, parts)));
+                }
+            }
+            weights.extend(weight.map(|weight| (name.clone(), weight)));
+        }
+        (weights, models)
+    }
+
     pub(super) fn handle_aggregated(&mut self, now: Duration, round: u32, state: LayerState) {
         if !matches!(self.phase, Phase::Aggregate) || round != self.round {
             return;
         }
         self.aggregations += 1;
+        self.age_late_models();
         self.global = Arc::new(self.joined_with_shared(round, state));
         self.optimizer_steps = match self.settings.topology {
             _ if self.settings.reset_moments => 0,

@@ -68,7 +68,7 @@ impl Coordinator {
     /// Sends the global model to an edge that has not answered for it, if it is there and can.
     pub(super) fn ask_for_evaluation(&mut self, now: Duration, edge: &str) {
         let Some(evaluation) = self.evaluation.as_mut() else { return };
-        let is_there = |member: &Member| member.ready && member.connection.is_some() && !member.evaluates_not;
+        let is_there = |member: &Member| member.is_here() && !member.evaluates_not && !member.is_behind();
         if !self.fleet.get(edge).is_some_and(is_there) || evaluation.answers.contains_key(edge) {
             return;
         }
@@ -147,8 +147,8 @@ impl Coordinator {
             })
         };
         self.fleet.iter().filter(move |(edge, member)| {
-            let takes_part = !member.out || (member.ready && member.connection.is_some());
-            takes_part && !member.evaluates_not && is_owed(edge)
+            let takes_part = !member.out || member.is_here();
+            takes_part && !member.evaluates_not && !member.is_behind() && is_owed(edge)
         })
     }
 
@@ -169,6 +169,7 @@ impl Coordinator {
             return;
         }
         let Some(EdgeEvaluation { round, answers, .. }) = self.evaluation.take() else { return };
+        self.excuse_those_behind(now, round);
         let mut total = Score::default();
         answers.into_values().flatten().for_each(|score| total += score);
         let accuracy = (total.samples > 0).then(|| total.accuracy());
@@ -197,6 +198,21 @@ impl Coordinator {
             let round = evaluation.round + 1;
             let reason = format!("it did not come back within {window:?} (fleet.rejoin_window)");
             self.emit(now, EventKind::EvaluationDeclined { round, edge, reason });
+        }
+    }
+
+    /// An edge that finishes a round has no memory for a second model, and is not waited for.
+    fn excuse_those_behind(&mut self, now: Duration, round: u32) {
+        let behind = |member: &Member| member.is_behind() && !member.evaluates_not;
+        let behind: Vec<(String, u32)> = self
+            .fleet
+            .iter()
+            .filter(|(_, member)| behind(member))
+            .filter_map(|(edge, member)| Some((edge.clone(), member.round.as_ref()?.plan.round + 1)))
+            .collect();
+        for (edge, of) in behind {
+            let reason = format!("it is still at round {of}, in which it was deferred");
+            self.emit(now, EventKind::EvaluationDeclined { round: round + 1, edge, reason });
         }
     }
 

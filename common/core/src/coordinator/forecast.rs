@@ -5,6 +5,7 @@ mod workload;
 
 use std::collections::BTreeMap;
 
+use super::deferral::reserved_behind;
 use super::member::Member;
 use super::settings::{Cuts, Replan, Settings, Topology};
 use crate::event::{PlannedEdge, TermsMs};
@@ -55,7 +56,7 @@ pub struct Outlook {
 /// # Errors
 /// If a number cannot be planned with.
 pub fn forecast_edges(settings: &Settings, outlooks: &[Outlook]) -> Result<Plan, PlanError> {
-    Workload::of(settings).plan(settings, outlooks, &Correction::default(), false)
+    Workload::of(settings).plan(settings, outlooks, &Correction::default(), false, settings.capacity)
 }
 
 /// What is predicted of one edge's steps in a round.
@@ -69,6 +70,8 @@ pub(super) struct Prediction {
     /// Whether the device's profile had been corrected by steps.
     pub(super) is_corrected: bool,
     pub(super) pace_up: Option<f64>,
+    /// The larger of the two rates that are reserved, in bytes per second.
+    pub(super) reserved: f64,
     /// By the profiles alone, before any correction, in seconds.
     pub(super) edge_forward_s: f64,
     pub(super) edge_backward_s: f64,
@@ -246,7 +249,7 @@ impl Forecast {
         fresh: bool,
     ) -> Result<Planned, String> {
         let names: Vec<String> =
-            fleet.iter().filter(|(_, member)| !member.out).map(|(name, _)| name.clone()).collect();
+            fleet.iter().filter(|(_, member)| member.takes_part()).map(|(name, _)| name.clone()).collect();
         let outlooks: Vec<Outlook> = names
             .iter()
             .filter_map(|name| {
@@ -287,7 +290,8 @@ impl Forecast {
             }
             _ => {
                 let moves = !fresh && settings.topology != Topology::HandedOn;
-                let plan = self.workload.plan(settings, &outlooks, &self.cloud, moves);
+                let capacity = settings.capacity.map(|all| all - reserved_behind(fleet));
+                let plan = self.workload.plan(settings, &outlooks, &self.cloud, moves, capacity);
                 plan.map_err(|error| error.to_string())?
             }
         };
@@ -377,6 +381,7 @@ impl Forecast {
             planned_s: edge.step_s,
             is_corrected: outlook.is_some_and(|outlook| outlook.corrections.edge_backward.observations() > 0),
             pace_up: outlook.and_then(|outlook| pace(edge.reserved_up, &outlook.up)),
+            reserved: edge.reserved_up.max(edge.reserved_down),
             edge_forward_s,
             edge_backward_s,
             cloud_service_s: service_s,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::action::{ConnectionId, StepPart};
+use super::deferral::{Deferral, LateModel};
 use super::forecast::Prediction;
 use crate::model::LayerState;
 use crate::statistics::ChannelStatistics;
@@ -35,7 +36,11 @@ pub(super) struct Member {
     pub(super) came_back: bool,
     /// Left out until the next aggregation.
     pub(super) out: bool,
-    /// Steps done since the last aggregation: its weight.
+    /// Not waited for.
+    pub(super) deferral: Option<Deferral>,
+    /// What it has handed in since the last aggregation, in that order.
+    pub(super) late_models: Vec<LateModel>,
+    /// Steps done since the global model that it started from: its weight.
     pub(super) steps_done: u64,
     pub(super) round: Option<MemberRound>,
 }
@@ -52,9 +57,26 @@ impl Member {
             evaluates_not: false,
             came_back: false,
             out: false,
+            deferral: None,
+            late_models: Vec::new(),
             steps_done: 0,
             round: None,
         }
+    }
+
+    /// Whether the round is planned with it, and waits for it.
+    pub(super) fn takes_part(&self) -> bool {
+        !self.out && self.deferral.is_none()
+    }
+
+    /// Whether it can be given work.
+    pub(super) fn is_here(&self) -> bool {
+        self.ready && self.connection.is_some()
+    }
+
+    /// Whether it finishes a round that the others have left behind.
+    pub(super) fn is_behind(&self) -> bool {
+        matches!(self.deferral, Some(Deferral::Behind { .. }))
     }
 }
 

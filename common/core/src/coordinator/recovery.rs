@@ -76,8 +76,14 @@ impl Coordinator {
             // It takes part again from the next aggregation on.
             return;
         }
-        let (current, end) = (self.round, self.settings.cloud_end());
-        let Some(round) = member.round.as_ref().filter(|round| round.plan.round == current) else { return };
+        let (current, end, is_behind) = (self.round, self.settings.cloud_end(), member.is_behind());
+        if member.deferral.is_some() && !is_behind {
+            // Everybody else may have gone in the meantime.
+            self.end_round_when_complete(now);
+            return;
+        }
+        let of_now = |round: &&MemberRound| is_behind || round.plan.round == current;
+        let Some(round) = member.round.as_ref().filter(of_now) else { return };
         let plan = round.plan;
         // Preparing ends whatever round the process was in.
         let live = resume.filter(|resume| resume.prepared).and_then(|resume| resume.live);
@@ -98,15 +104,20 @@ impl Coordinator {
             if may_lack_layers {
                 self.send_blocks(now, edge);
             }
+            self.ask_for_model(edge);
             return;
         }
-        if !matches!(self.phase, Phase::Train { .. }) {
+        if !matches!(self.phase, Phase::Train { .. }) && !is_behind {
             if let Some(member) = self.fleet.get_mut(edge) {
                 member.came_back = true;
             }
             return;
         }
         let recovery = self.restart_round(edge, resume);
+        if is_behind && recovery == Recovery::StateLost {
+            self.give_up_behind(now, edge);
+            return;
+        }
         self.emit_resumed(now, edge, recovery);
         if self.settings.topology == Topology::Shared {
             self.restart_everyone(now);
@@ -116,7 +127,10 @@ impl Coordinator {
     }
 
     pub(super) fn emit_resumed(&mut self, now: Duration, edge: &str, how: Recovery) {
-        self.emit(now, EventKind::EdgeResumed { round: self.round + 1, edge: edge.to_owned(), how });
+        let behind = self.fleet.get(edge).filter(|member| member.is_behind());
+        let own = behind.and_then(|member| member.round.as_ref()).map(|round| round.plan.round);
+        let round = own.unwrap_or(self.round) + 1;
+        self.emit(now, EventKind::EdgeResumed { round, edge: edge.to_owned(), how });
     }
 
     /// Sets the edge's round back to its start, or to the global model if the edge has lost its state.
@@ -147,7 +161,8 @@ impl Coordinator {
         }
         let cut = again.cut();
         let start = if first { StartFrom::Initial } else { StartFrom::Cloud };
-        let mut anew = MemberRound::new(RoundPlan { start, ..plan }, again.prediction);
+        let plan = RoundPlan { start, optimizer_steps: self.optimizer_steps, ..plan };
+        let mut anew = MemberRound::new(plan, again.prediction);
         if start == StartFrom::Cloud {
             anew.blocks = self.settings.edge_blocks(&global, cut);
         }
@@ -168,6 +183,21 @@ impl Coordinator {
                 member.round = member.round.take().map(MemberRound::again);
             }
             self.begin_attempt(now, &edge);
+        }
+    }
+
+    /// Everybody who is here takes part from the global model on, and nothing of before counts.
+    pub(super) fn readmit(&mut self, now: Duration) {
+        let mut back = Vec::new();
+        for (name, member) in self.fleet.iter_mut().filter(|(_, member)| !member.is_behind()) {
+            member.steps_done = 0;
+            if member.out && member.is_here() {
+                member.out = false;
+                back.push(name.clone());
+            }
+        }
+        for edge in back {
+            self.emit_resumed(now, &edge, Recovery::Readmitted);
         }
     }
 
@@ -201,6 +231,7 @@ impl Coordinator {
         for (edge, reason) in edges {
             let Some(member) = self.fleet.get_mut(&edge) else { continue };
             (member.out, member.round, member.came_back) = (true, None, false);
+            member.deferral = None;
             stories.push(format!("edge `{edge}` {reason}"));
             let reason = format!("it {reason}");
             self.emit(now, EventKind::EdgeDropped { round: self.round + 1, edge: edge.clone(), reason });

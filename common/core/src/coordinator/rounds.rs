@@ -7,7 +7,7 @@ use super::action::{Action, Job, Replica};
 use super::member::{MemberRound, Slice};
 use super::settings::Topology;
 use super::{Coordinator, Phase};
-use crate::event::{EventKind, Recovery};
+use crate::event::EventKind;
 use crate::model::LayerState;
 use crate::wire::{CloudMessage, RoundPlan, StartFrom, TensorMessage, decode_state};
 
@@ -21,12 +21,13 @@ impl Coordinator {
             self.readmit(now);
             self.model_steps = self.optimizer_steps;
         }
+        self.rejoin(now);
         let end = self.settings.cloud_end();
         let shared_end = self.shared_end.take().filter(|_| !fresh);
         // Between aggregations the client-side models differ: none of their layers fits the shared model.
         let held_cut = shared_end.as_ref().map(|end| end.layers.start);
-        let names: Vec<String> =
-            self.fleet.iter().filter(|(_, member)| !member.out).map(|(name, _)| name.clone()).collect();
+        let part = self.fleet.iter().filter(|(_, member)| member.takes_part());
+        let names: Vec<String> = part.map(|(name, _)| name.clone()).collect();
         let planned = match self.forecast.plan(&self.settings, &self.fleet, round, held_cut, fresh) {
             Ok(planned) => planned,
             Err(reason) => {
@@ -51,12 +52,12 @@ impl Coordinator {
         }
         let turns = self.settings.topology == Topology::HandedOn;
         for (edge, prediction) in names.into_iter().zip(planned.predictions) {
-            let optimizer_steps = self.replica_steps(round);
             let Some(member) = self.fleet.get_mut(&edge) else { continue };
+            let optimizer_steps = self.optimizer_steps + member.steps_done;
             let before = member.round.take();
             let cut = prediction.cut;
             let start = match &before {
-                _ if fresh && round == 0 && self.is_seeded => StartFrom::Initial,
+                None if self.global_rounds == 0 && self.is_seeded => StartFrom::Initial,
                 // Without layers of its own an edge has nothing to go on from, and nothing to lose.
                 Some(before) if !fresh && !turns && (before.cut() > 0 || self.settings.tail.is_some()) => {
                     StartFrom::Own { upload_moved: cut < before.cut() }
@@ -116,22 +117,8 @@ impl Coordinator {
         }
     }
 
-    /// Everybody who is here takes part from the global model on, and nothing of before counts.
-    fn readmit(&mut self, now: Duration) {
-        let mut back = Vec::new();
-        for (name, member) in &mut self.fleet {
-            member.steps_done = 0;
-            if member.out && member.ready && member.connection.is_some() {
-                member.out = false;
-                back.push(name.clone());
-            }
-        }
-        for edge in back {
-            self.emit_resumed(now, &edge, Recovery::Readmitted);
-        }
-    }
-
-    /// Optimizer steps behind the moments of what one edge trains alone, before its first of a round.
+    /// Optimizer steps behind the moments of what an edge trains alone, before its first of a round, if it was in
+    /// all rounds since the last aggregation.
     pub(super) fn replica_steps(&self, round: u32) -> u64 {
         let rounds = round.saturating_sub(self.global_rounds);
         self.optimizer_steps + u64::from(rounds) * u64::from(self.settings.steps_per_round)
@@ -184,12 +171,11 @@ impl Coordinator {
 
     /// Whether a message is of the attempt that the edge is in.
     pub(super) fn is_current(&self, edge: &str, round: u32, attempt: u32) -> bool {
-        matches!(self.phase, Phase::Train { .. })
-            && self.is_at_turn(edge)
+        self.is_at_turn(edge)
             && self
                 .fleet
                 .get(edge)
-                .filter(|member| !member.out)
+                .filter(|member| !member.out && self.is_open(member))
                 .and_then(|member| member.round.as_ref())
                 .is_some_and(|at| at.plan.round == round && at.plan.attempt == attempt)
     }
@@ -299,6 +285,7 @@ impl Coordinator {
             let replica = Replica::Of(edge.to_owned());
             self.push(Action::Compute(Job::Export { replica, round: number, attempt }));
         }
+        self.catch_up(now, edge);
         self.end_round_when_complete(now);
     }
 
@@ -319,6 +306,7 @@ impl Coordinator {
                 if let Some(at) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) {
                     at.exported = Some(state);
                 }
+                self.catch_up(now, edge);
                 self.end_round_when_complete(now);
             }
             // A second one would average models that the first has already taken.
@@ -351,21 +339,24 @@ impl Coordinator {
 
     /// The barrier: goes on once every edge that takes part is complete.
     pub(super) fn end_round_when_complete(&mut self, now: Duration) {
-        self.leave_out_the_late(now);
+        self.go_on_without_the_late(now);
         if !matches!(self.phase, Phase::Train { .. }) {
             return;
         }
-        let complete = self
+        let mut waited_for = self
             .fleet
             .iter()
-            .filter(|(name, member)| !member.out && self.is_at_turn(name))
-            .all(|(_, member)| member.round.as_ref().is_some_and(|round| self.is_complete(round)));
-        if !complete {
+            .filter(|(name, member)| member.takes_part() && self.is_at_turn(name))
+            .peekable();
+        let is_empty = waited_for.peek().is_none();
+        if !waited_for.all(|(_, member)| member.round.as_ref().is_some_and(|round| self.is_complete(round))) {
             return;
         }
         if self.settings.topology == Topology::HandedOn {
             self.hand_on(now);
-        } else {
+        } else if is_empty {
+            self.start_again_with_others(now);
+        } else if self.has_quorum() {
             self.end_round(now);
         }
     }
@@ -378,7 +369,7 @@ impl Coordinator {
         let (topology, steps) = (self.settings.topology, u64::from(self.settings.steps_per_round));
         // Those of a turn were counted at its end.
         if topology != Topology::HandedOn {
-            for member in self.fleet.values_mut().filter(|member| !member.out) {
+            for member in self.fleet.values_mut().filter(|member| member.takes_part()) {
                 member.steps_done += steps;
             }
         }

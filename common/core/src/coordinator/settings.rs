@@ -226,8 +226,9 @@ impl Settings {
             },
             margin: config.plan.margin.get(),
             stragglers: match config.plan.on_straggler {
-                OnStraggler::Wait | OnStraggler::Defer => Stragglers::Wait,
+                OnStraggler::Wait => Stragglers::Wait,
                 OnStraggler::Drop => Stragglers::Drop { factor: config.plan.straggler_factor.get() },
+                OnStraggler::Defer => Stragglers::Defer { factor: config.plan.straggler_factor.get() },
             },
             min_edges: config.fleet.min_edges.get(),
             gather_timeout: config.fleet.gather_timeout,

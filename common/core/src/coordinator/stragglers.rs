@@ -1,8 +1,8 @@
 //! Stragglers: edges that take a multiple of the planned time for a round (`plan.on_straggler`).
 //!
 //! An edge's time is `straggler_factor` times `steps_per_round` steps at the deadline, from when it got its plan,
-//! without the time for which its connection was lost. When that is over it is late. A late edge is left out once
-//! the others are enough for the quorum, so that no policy ends a run that waiting would not.
+//! without the time for which its connection was lost. When that is over it is late. A late edge is left out, or
+//! deferred, once the others are enough for the quorum, so that no policy ends a run that waiting would not.
 
 use std::time::Duration;
 
@@ -20,15 +20,31 @@ pub enum Stragglers {
         /// How many times the planned duration of a round is too long.
         factor: f64,
     },
+    /// The others go on; it finishes its round, and its model counts at the next aggregation. Only where every
+    /// edge has a replica: elsewhere the others cannot go on without it, and the round waits.
+    Defer {
+        /// How many times the planned duration of a round is too long.
+        factor: f64,
+    },
 }
 
 impl Coordinator {
+    /// How many times the planned duration of a round is too long, if that is of consequence.
+    fn straggler_factor(&self) -> Option<f64> {
+        match self.settings.stragglers {
+            Stragglers::Drop { factor } => Some(factor),
+            Stragglers::Defer { factor } if self.settings.topology == Topology::ReplicaPerEdge => {
+                Some(factor)
+            }
+            Stragglers::Defer { .. } | Stragglers::Wait => None,
+        }
+    }
+
     /// When the next edge that is at work will be late.
     pub(super) fn next_late(&self) -> Option<Duration> {
-        let at_work = self
-            .fleet
-            .iter()
-            .filter(|(name, member)| !member.out && member.connection.is_some() && self.is_at_turn(name));
+        let at_work = self.fleet.iter().filter(|(name, member)| {
+            member.takes_part() && member.connection.is_some() && self.is_at_turn(name)
+        });
         at_work
             .filter_map(|(_, member)| member.round.as_ref())
             .filter(|round| !round.late && !self.is_complete(round))
@@ -37,19 +53,29 @@ impl Coordinator {
     }
 
     fn late_at(&self, round: &MemberRound) -> Option<Duration> {
-        let Stragglers::Drop { factor } = self.settings.stragglers else { return None };
+        let factor = self.straggler_factor()?;
+        if self.is_expected_late(round, factor) {
+            return round.begun_at;
+        }
         let planned = f64::from(round.plan.steps) * round.plan.deadline_s;
         let allowed = Duration::try_from_secs_f64(factor * planned).unwrap_or(Duration::MAX);
         round.begun_at?.checked_add(allowed)
     }
 
-    /// Notes which edges are late by now, and leaves them out if there are enough others.
+    /// Whether there is no use in waiting for an edge that is only deferred: by the plan itself its steps take too
+    /// long. If it ends its round before the others, it is in time all the same.
+    fn is_expected_late(&self, round: &MemberRound, factor: f64) -> bool {
+        let defers = matches!(self.settings.stragglers, Stragglers::Defer { .. });
+        defers && round.prediction.step_ms > 1e3 * factor * round.plan.deadline_s
+    }
+
+    /// Notes which edges are late by now, and goes on without them if there are enough others.
     pub(super) fn handle_stragglers(&mut self, now: Duration) {
         let is_late = |round: &MemberRound| self.late_at(round).is_some_and(|at| now >= at);
         let late: Vec<String> = self
             .fleet
             .iter()
-            .filter(|(_, member)| !member.out && member.connection.is_some())
+            .filter(|(_, member)| member.takes_part() && member.connection.is_some())
             .filter(|(_, member)| member.round.as_ref().is_some_and(is_late))
             .map(|(name, _)| name.clone())
             .collect();
@@ -58,44 +84,52 @@ impl Coordinator {
                 round.late = true;
             }
         }
-        self.leave_out_the_late(now);
+        self.go_on_without_the_late(now);
     }
 
-    /// Leaves out the late edges that the round still waits for, once the others are a quorum.
-    pub(super) fn leave_out_the_late(&mut self, now: Duration) {
-        let Stragglers::Drop { factor } = self.settings.stragglers else { return };
-        if !matches!(self.phase, Phase::Train { .. }) {
+    /// Goes on without the late edges that the round still waits for, once the others are a quorum.
+    pub(super) fn go_on_without_the_late(&mut self, now: Duration) {
+        let Some(factor) = self.straggler_factor().filter(|_| matches!(self.phase, Phase::Train { .. }))
+        else {
             return;
-        }
-        let active = || self.fleet.iter().filter(|(_, member)| !member.out);
+        };
+        let active = || self.fleet.iter().filter(|(_, member)| member.takes_part());
         let complete = |round: &MemberRound| self.is_complete(round);
         let holds_up = |round: &MemberRound| round.late && !complete(round);
         let late: Vec<String> = active()
             .filter(|(name, member)| self.is_at_turn(name) && member.round.as_ref().is_some_and(holds_up))
             .map(|(name, _)| name.clone())
             .collect();
-        let enough = match self.settings.topology {
+        let done = active().filter(|(_, member)| member.round.as_ref().is_some_and(complete)).count();
+        let is_enough = |enough: usize| enough as f64 >= self.settings.quorum * self.fleet.len() as f64;
+        let defers = matches!(self.settings.stragglers, Stragglers::Defer { .. });
+        let goes_on = match self.settings.topology {
+            // Whoever else is waited for may be in time, and a late edge with it.
+            _ if defers => done > 0 && done + late.len() == active().count() && self.has_quorum(),
             // The others have had their turns, or will.
-            Topology::HandedOn => active().count() - late.len(),
-            Topology::ReplicaPerEdge | Topology::Shared => {
-                active().filter(|(_, member)| member.round.as_ref().is_some_and(complete)).count()
-            }
+            Topology::HandedOn => active().count() > late.len() && is_enough(active().count() - late.len()),
+            Topology::ReplicaPerEdge | Topology::Shared => done > 0 && is_enough(done),
         };
-        if late.is_empty() || enough == 0 || (enough as f64) < self.settings.quorum * self.fleet.len() as f64
-        {
+        if late.is_empty() || !goes_on {
             return;
         }
         let stories = late.into_iter().map(|edge| {
-            let planned = self.fleet[&edge]
-                .round
-                .as_ref()
-                .map_or(0.0, |round| f64::from(round.plan.steps) * round.plan.deadline_s);
+            let round = self.fleet[&edge].round.as_ref();
+            let planned = round.map_or(0.0, |round| f64::from(round.plan.steps) * round.plan.deadline_s);
+            let takes = match round {
+                Some(round) if self.is_expected_late(round, factor) => "is expected to take",
+                _ => "took",
+            };
             let reason = format!(
-                "took more than {factor} times the planned {planned:.3} s of a round (plan.straggler_factor)"
+                "{takes} more than {factor} times the planned {planned:.3} s of a round (plan.straggler_factor)"
             );
             (edge, reason)
         });
         let stories = stories.collect();
-        self.leave_out(now, stories);
+        if defers {
+            self.defer(now, stories);
+        } else {
+            self.leave_out(now, stories);
+        }
     }
 }

@@ -284,6 +284,12 @@ impl Participant {
             self.completed = Some(Completed { round, attempt, cut, aggregate, steps });
             self.clean = true;
             self.send_round_end();
+        } else if self.is_at(round, attempt, Stage::Done) {
+            // The cloud has asked for its model since.
+            if let Some(at) = self.round.as_mut() {
+                at.uploads = uploads;
+            }
+            self.send_round_end();
         } else if self.round.is_none()
             && self.completed.is_some_and(|done| (done.round, done.attempt) == (round, attempt))
         {

@@ -215,6 +215,14 @@ pub enum CloudMessage {
         /// Why and what to do.
         reason: String,
     },
+    /// The others go on without this edge: it finishes its round, and ends it as one that ends with an
+    /// aggregation, whatever the plan said.
+    HandIn {
+        /// Which round.
+        round: u32,
+        /// Which attempt at it.
+        attempt: u32,
+    },
 }
 
 /// What an edge must know once: what to build and how to train it.

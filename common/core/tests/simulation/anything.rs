@@ -36,7 +36,11 @@ fn drawn(dice: &mut Dice, seed: u64) -> Scenario {
         evaluation_ms: (1, 1 + 2000 * dice.below(2)),
         holdout: dice.chance(0.3).then_some(0.1),
         standardization: if dice.chance(0.3) { Method::Log } else { Method::Zscore },
-        stragglers: if dice.chance(0.3) { Stragglers::Drop { factor: 2.0 } } else { Stragglers::Wait },
+        stragglers: match dice.below(10) {
+            0..3 => Stragglers::Drop { factor: 2.0 },
+            3..6 => Stragglers::Defer { factor: 2.0 },
+            _ => Stragglers::Wait,
+        },
         ..base
     }
 }

@@ -105,7 +105,7 @@ impl Workers {
             Job::Export { replica, round, attempt } => Some(match slot.half.clone() {
                 Some(state) => {
                     // Every step is in it once, in order.
-                    ledger.steps(model, &state);
+                    ledger.origin(model, &state);
                     Computed::Exported { replica, round, attempt, state }
                 }
                 None => unplaced("an export"),

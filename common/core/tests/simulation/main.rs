@@ -19,6 +19,7 @@ mod fake_model;
 mod ledger;
 mod network;
 mod reference;
+mod retold;
 mod scenario;
 mod world;
 
@@ -27,6 +28,7 @@ mod connections;
 mod coordinator_crashes;
 mod copies;
 mod crashes;
+mod deferral;
 mod evaluation;
 mod labels;
 mod numbering;

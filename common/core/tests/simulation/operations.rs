@@ -5,6 +5,7 @@
 mod bench;
 
 use partway_core::codec::Codec;
+use partway_core::coordinator::Stragglers;
 use partway_core::event::EventKind;
 use partway_core::link::Transfer;
 use partway_core::model::state::state_len;
@@ -254,6 +255,11 @@ proptest! {
         target in proptest::option::of(0.0..0.5),
         holdout in proptest::option::of(Just(0.1)),
         log in any::<bool>(),
+        stragglers in prop_oneof![
+            Just(Stragglers::Wait),
+            (1.0..100.0).prop_map(|factor| Stragglers::Drop { factor }),
+            (1.0..100.0).prop_map(|factor| Stragglers::Defer { factor }),
+        ],
     ) {
         let base = match kind {
             0 => Scenario::centralized(seed),
@@ -270,6 +276,7 @@ proptest! {
             steps: 2,
             target_accuracy: target,
             holdout,
+            stragglers,
             standardization: if log { Method::Log } else { Method::Zscore },
             ..base
         };

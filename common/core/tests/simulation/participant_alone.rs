@@ -1,5 +1,7 @@
 //! The participant alone, told things in orders that are rare between two machines.
 
+mod hand_in;
+
 use std::time::Duration;
 
 use partway_core::codec::Codec;
@@ -268,6 +270,7 @@ fn told() -> impl Strategy<Value = Told> {
         12 => (ids(), 1..=LAYERS as u32, start).prop_map(|((round, attempt, _), cut, start)| {
             plan(round, attempt, cut, start)
         }),
+        3 => ids().prop_map(|(round, attempt, _)| CloudMessage::HandIn { round, attempt }),
         1 => Just(CloudMessage::NotYet { reason: "later".into() }),
     ];
     let kind = prop_oneof![

@@ -1,3 +1,4 @@
+mod late;
 mod script;
 
 use partway_core::config::Clock;

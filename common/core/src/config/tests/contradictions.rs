@@ -69,6 +69,19 @@ fn a_contradiction_about_data_names_the_other_key() {
             "allowed: \"wait\" with `training.algorithm = \"splitfed-v2\"`, where every step waits",
         ),
         (
+            &["plan.on_straggler=defer"],
+            "--set plan.on_straggler=defer: `plan.on_straggler = \"defer\"` is not allowed; \
+             allowed: \"wait\" with `fleet.quorum = 1.0`",
+        ),
+        (
+            &["plan.on_straggler=defer", "training.algorithm=splitfed-v2"],
+            "allowed: \"wait\" with `training.algorithm = \"splitfed-v2\"`, where every step waits",
+        ),
+        (
+            &["plan.on_straggler=defer", "fleet.quorum=0.5", "training.algorithm=sequential"],
+            "allowed: \"wait\" or \"drop\" with `training.algorithm = \"sequential\"`, whose one model",
+        ),
+        (
             &["data.dataset=csv", "data.path=x", "data.pad=2"],
             "--set data.pad=2: `data.pad = 2` is not allowed; allowed: 0 with `data.dataset = \"csv\"`",
         ),

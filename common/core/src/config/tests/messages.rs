@@ -293,7 +293,6 @@ fn names_are_safe_as_folders() {
 fn what_is_not_built_yet_is_refused() {
     let both = ["cloud.profile=a.toml", "edge.0.profile=a.toml", "edge.1.profile=a.toml"];
     for (set, message) in [
-        ("plan.on_straggler=defer", "`plan.on_straggler = \"defer\"` is not available in this version"),
         ("wire.in_flight=2", "`wire.in_flight = 2` is not available in this version; allowed now: 1"),
         ("cloud.cpus=\"0-1\"", "`cloud.cpus = \"0,1\"` is not available in this version"),
         ("edge.1.cpus=\"1\"", "`edge[1].cpus = \"1\"` (edge `gateway`) is not available in this version"),

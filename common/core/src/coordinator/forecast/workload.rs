@@ -76,13 +76,14 @@ impl Workload {
     }
 
     /// Plans all edges. `moves`: whether a new cut moves layers, which it does not where every edge gets
-    /// a global model.
+    /// a global model. `capacity`: what the cloud's network carries for them, in bytes per second.
     pub(super) fn plan(
         &self,
         settings: &Settings,
         outlooks: &[Outlook],
         cloud: &Correction,
         moves: bool,
+        capacity: Option<f64>,
     ) -> Result<Plan, PlanError> {
         let (forward_s, backward_s) = self.seconds(&settings.cloud_profile, cloud.factor());
         let mut devices = Devices::default();
@@ -113,7 +114,7 @@ impl Workload {
                 backward_s,
                 flops: self.flops.clone(),
                 workers: settings.workers,
-                capacity_bytes_per_s: settings.capacity,
+                capacity_bytes_per_s: capacity.map(|rate| rate.max(LEAST_RATE)),
             },
             cut_bytes_up: self.bytes_up.clone(),
             cut_bytes_down: self.bytes_down.clone(),
@@ -196,7 +197,8 @@ mod tests {
             current_cut: None,
             fixed_cut: Some(3),
         };
-        let plan = Workload::of(&settings).plan(&settings, &[outlook], &Correction::default(), false);
+        let (workload, none) = (Workload::of(&settings), Correction::default());
+        let plan = workload.plan(&settings, &[outlook], &none, false, settings.capacity);
         (settings, plan.expect("it can be planned"))
     }
 

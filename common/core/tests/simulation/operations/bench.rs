@@ -259,6 +259,12 @@ impl Bench {
                     .map_or(0, |before| if before.round == plan.round { peer.before } else { before.cut });
                 (peer.plan, peer.step, peer.passed, peer.ended) = (Some(plan), 0, false, false);
             }
+            CloudMessage::HandIn { round, attempt } => {
+                let plan = peer.plan.as_mut().filter(|plan| (plan.round, plan.attempt) == (round, attempt));
+                if let Some(plan) = plan {
+                    peer.ended &= std::mem::replace(&mut plan.aggregate, true);
+                }
+            }
             _ => {}
         }
     }

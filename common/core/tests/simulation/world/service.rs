@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use partway_core::coordinator::{Action, Computed, Coordinator, Job};
+use partway_core::coordinator::{Action, Computed, Coordinator, Job, Stragglers};
 use partway_core::model::LayerState;
 
 use super::{Happening, MOST_ACTIONS, World};
@@ -116,9 +116,10 @@ impl World {
         }
     }
 
-    /// All parts of every contribution have seen the same steps, each once, and its weight counts exactly
-    /// these.
-    pub(super) fn check_models(&self, models: &[(f64, Vec<LayerState>)]) {
+    /// All parts of every contribution have seen the same steps, each once and never before, and its weight counts
+    /// exactly these, less if they are not since the last global model.
+    pub(super) fn check_models(&mut self, models: &[(f64, Vec<LayerState>)]) {
+        self.ledger.begin_merge();
         for (weight, parts) in models {
             let whole = LayerState::joined(parts.iter().cloned()).expect("a contribution has layers");
             if self.scenario.has_one_model() {
@@ -126,17 +127,24 @@ impl World {
             } else {
                 assert_eq!(whole.layers, 0..LAYERS, "a contribution is a full model");
             }
-            let steps = self.ledger.steps(&self.model, &whole);
+            let origin = self.ledger.origin(&self.model, &whole);
+            let (steps, missed) = (&origin.steps, self.ledger.missed(&origin));
             // What several edges have trained is not averaged.
             if whole.layers.end < LAYERS || !self.scenario.has_one_model() {
                 let edge = &steps.first().expect("a contribution without a step").edge;
                 assert!(steps.iter().all(|step| step.edge == *edge), "steps of two edges in one replica");
                 let samples = self.edges.iter().find(|at| at.name == *edge).map_or(0, |at| at.samples);
-                let expected = self.scenario.trained_on(samples) as f64 * steps.len() as f64;
+                let discount = (1.0 + f64::from(missed)).powf(-0.5);
+                let expected = self.scenario.trained_on(samples) as f64 * steps.len() as f64 * discount;
                 assert!(
                     (weight - expected).abs() < 1e-9,
-                    "edge {edge} has the weight {weight} for {steps:?} with {samples} samples"
+                    "edge {edge} has the weight {weight} for {origin:?} with {samples} samples"
                 );
+                let defers = matches!(self.scenario.stragglers, Stragglers::Defer { .. });
+                assert!(missed == 0 || defers, "edge {edge} started from an old model: {origin:?}");
+                if !self.scenario.has_one_model() {
+                    self.ledger.merge(steps);
+                }
             }
         }
     }

@@ -114,6 +114,15 @@ impl Run {
         self.then(EventKind::EdgeDropped { round, edge: edge.into(), reason: "it is gone".into() });
     }
 
+    pub(super) fn defer(&mut self, edge: &str, round: u32) {
+        self.then(EventKind::EdgeDeferred { round, edge: edge.into(), reason: "it is late".into() });
+        self.then(EventKind::RoundDone { round, seconds: 1.0 });
+    }
+
+    pub(super) fn catch_up(&mut self, edge: &str, round: u32) {
+        self.then(EventKind::EdgeCaughtUp { round, edge: edge.into(), steps: 1 });
+    }
+
     pub(super) fn summary(&self) -> Summary {
         self.builder.build()
     }
