@@ -6,6 +6,7 @@
 
 mod action;
 mod evaluation;
+mod micro_batches;
 mod stepping;
 mod tail;
 
@@ -302,7 +303,7 @@ impl Participant {
     }
 
     /// A tensor came whole, in `seconds` from its first byte to its last.
-    pub fn handle_tensor(&mut self, now: Duration, tensor: TensorMessage, seconds: f64) {
+    pub fn handle_tensor(&mut self, _now: Duration, tensor: TensorMessage, seconds: f64) {
         if self.ended {
             return;
         }
@@ -314,7 +315,7 @@ impl Participant {
                 self.say_ready();
             }
             TensorKind::State => self.handle_layers(tensor),
-            TensorKind::CutGradient => self.handle_gradient(now, tensor, transfer),
+            TensorKind::CutGradient => self.handle_gradient(tensor, transfer),
             TensorKind::Model => self.handle_model(tensor),
             TensorKind::TailActivations => self.handle_tail_activations(tensor, transfer),
             TensorKind::Activations | TensorKind::TailGradient => {

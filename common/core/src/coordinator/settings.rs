@@ -130,6 +130,8 @@ pub struct Settings {
     pub activations: ActivationCodec,
     /// Codec of the cut gradients.
     pub gradients: Codec,
+    /// Micro-batches that each step's batch is split into; a divisor of the batch size.
+    pub in_flight: u32,
     /// Replicas that the cloud trains at the same time.
     pub workers: usize,
     /// What the cloud's network carries per direction, in bytes per second.
@@ -236,6 +238,7 @@ impl Settings {
             checkpoint_every: config.fleet.checkpoint_every.get() as u32,
             activations: config.wire.activations,
             gradients: config.wire.gradients,
+            in_flight: config.wire.in_flight.get() as u32,
             workers: config.cloud.workers.get(),
             capacity: Some(config.cloud.capacity_mbps.get() * 1e6 / 8.0),
             cloud_profile,
