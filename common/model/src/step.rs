@@ -122,12 +122,14 @@ impl Half {
         gradient: &[f32],
         step: &StepContext,
     ) -> Result<(), BatchError> {
-        let Pending { layers, samples, .. } = pending;
+        let Pending { layers, samples, tape } = pending;
         if *layers != self.layers {
             return Err(BatchError::Pending { pending: layers.clone(), layers: self.layers.clone() });
         }
         self.check_training(*samples, step)?;
-        self.check_turn(step.micro_batch)?;
+        if tape.is_some() {
+            self.check_turn(step.micro_batch)?;
+        }
         if gradient.is_empty() && !self.is_trained() && !self.is_trained_before() {
             return Ok(());
         }
