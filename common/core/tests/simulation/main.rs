@@ -29,6 +29,7 @@ mod copies;
 mod crashes;
 mod evaluation;
 mod labels;
+mod micro_batches;
 mod numbering;
 mod operations;
 mod participant_alone;

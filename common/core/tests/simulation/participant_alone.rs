@@ -17,9 +17,9 @@ use proptest::prelude::*;
 use crate::fake_model::{FakeModel, MOMENTS};
 use crate::scenario::{LAYERS, PATIENCE, Scenario, device};
 
-const NOW: Duration = Duration::from_secs(1);
+pub(crate) const NOW: Duration = Duration::from_secs(1);
 
-fn participant(restored: Option<Restored>) -> Participant {
+pub(crate) fn participant(restored: Option<Restored>) -> Participant {
     let request = TrainingRequest {
         version: PROTOCOL_VERSION,
         name: "attic".into(),
@@ -38,11 +38,11 @@ fn participant(restored: Option<Restored>) -> Participant {
     participant
 }
 
-fn actions(participant: &mut Participant) -> Vec<Action> {
+pub(crate) fn actions(participant: &mut Participant) -> Vec<Action> {
     std::iter::from_fn(|| participant.poll_action()).collect()
 }
 
-fn standardizer() -> Standardizer {
+pub(crate) fn standardizer() -> Standardizer {
     Standardizer {
         method: Method::Zscore,
         transform: Transform::Identity,
@@ -50,7 +50,7 @@ fn standardizer() -> Standardizer {
     }
 }
 
-fn assignment(session: u64, standardizer: Option<Standardizer>) -> CloudMessage {
+pub(crate) fn assignment(session: u64, standardizer: Option<Standardizer>) -> CloudMessage {
     assignment_with(session, standardizer, None)
 }
 
@@ -79,7 +79,11 @@ fn tensor(kind: TensorKind, ids: (u32, u32, u32)) -> TensorMessage {
     part(kind, ids, 0)
 }
 
-fn part(kind: TensorKind, (round, attempt, step): (u32, u32, u32), micro_batch: u16) -> TensorMessage {
+pub(crate) fn part(
+    kind: TensorKind,
+    (round, attempt, step): (u32, u32, u32),
+    micro_batch: u16,
+) -> TensorMessage {
     let layers = 0..2;
     let ids = TensorHeader { round, attempt, step, micro_batch, ..TensorHeader::new(kind, Codec::F32) };
     let header = TensorHeader { last_layer: 2, ..ids };
@@ -91,7 +95,13 @@ fn plan(round: u32, attempt: u32, cut: u32, start: StartFrom) -> CloudMessage {
     plan_in_parts(round, attempt, cut, start, 1)
 }
 
-fn plan_in_parts(round: u32, attempt: u32, cut: u32, start: StartFrom, in_flight: u32) -> CloudMessage {
+pub(crate) fn plan_in_parts(
+    round: u32,
+    attempt: u32,
+    cut: u32,
+    start: StartFrom,
+    in_flight: u32,
+) -> CloudMessage {
     CloudMessage::Round(RoundPlan {
         round,
         attempt,

@@ -43,7 +43,9 @@ impl Workload {
         let cost = ModelCost::of(spec);
         let mut works = workload::layer_works(spec, &cost, batch, moments);
         let tail = works.split_off(settings.cloud_end());
-        let memory = |cut| cost.edge_memory_bytes(cut, settings.tail, whole.into(), moments as u64);
+        // The sum of the gradients so far beside those of a part.
+        let copies = moments as u64 + u64::from(parts > 1);
+        let memory = |cut| cost.edge_memory_bytes(cut, settings.tail, whole.into(), copies);
         let (activations, gradients) = (settings.activations, settings.gradients);
         let (bytes_up, bytes_down) = match settings.tail {
             None => (

@@ -244,6 +244,9 @@ impl<'a> Weighed<'a> {
         }
         bends.sort_by(f64::total_cmp);
         let (mut low, mut at_low) = (0.0, time(0.0));
+        if at_low >= seconds {
+            return 0.0;
+        }
         for high in bends.into_iter().chain([2.0 * bends[7].max(1.0)]) {
             let at_high = time(high);
             if at_high > seconds {
