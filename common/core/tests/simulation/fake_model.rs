@@ -59,7 +59,7 @@ pub(crate) struct Accumulated {
 }
 
 /// A batch's parts, in order.
-pub(crate) fn parts<'a>(context: Context<'a>, of: u32) -> impl Iterator<Item = Context<'a>> {
+pub(crate) fn parts(context: Context<'_>, of: u32) -> impl Iterator<Item = Context<'_>> {
     (0..of).map(move |index| Context { micro_batch: MicroBatch { index, of }, ..context })
 }
 

@@ -311,5 +311,5 @@ fn micro_batches_and_labels_on_the_edge_are_not_built_together_yet() {
                     allowed now: 1 with `training.labels = \"edge\"`";
     assert_eq!(found.lines().next(), Some(expected), "{found}");
     let fedavg = ["training.algorithm=fedavg", "training.labels=edge", "wire.in_flight=2"];
-    assert_eq!(messages(SMALL, &fedavg), "");
+    assert_eq!(small(&fedavg).wire.in_flight.get(), 2);
 }

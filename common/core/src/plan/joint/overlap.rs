@@ -112,10 +112,10 @@ impl Overlap {
 
     fn sums(&self, item: &Item, inverse: &Amounts) -> (f64, f64) {
         let (mut longest, mut first, mut second) = (self.longest_s, item.fixed_s, self.edge_s);
-        for i in 0..3 {
-            longest = longest.max(self.stages[i] * inverse[i]);
-            first += item.roots[i] * item.roots[i] * inverse[i];
-            second += self.extras[i] * inverse[i];
+        for (i, inverse) in inverse.iter().enumerate() {
+            longest = longest.max(self.stages[i] * inverse);
+            first += item.roots[i] * item.roots[i] * inverse;
+            second += self.extras[i] * inverse;
         }
         (first + self.gap * (longest - self.longest_s), second)
     }
@@ -142,8 +142,8 @@ impl Overlap {
             (inverse, self.sums(item, &inverse))
         };
         let (inverse, (_, second)) = at(0.0);
-        let inverse = if second <= seconds { inverse } else { self.between(&at, |first, _| first - seconds) };
-        Some(self.amounts(item, caps, &inverse))
+        let inverse = if second <= seconds { inverse } else { between(at, |first, _| first - seconds) };
+        Some(amounts(item, caps, &inverse))
     }
 
     /// The amounts with the least of seconds and prices together, within `seconds` in all.
@@ -159,38 +159,33 @@ impl Overlap {
             (inverse, self.sums(item, &inverse))
         };
         let (inverse, (first, second)) = at(0.0);
-        let inverse =
-            if second <= first { inverse } else { self.between(&at, |first, second| first - second) };
-        let amounts = self.amounts(item, caps, &inverse);
-        if self.seconds(item, &amounts) <= seconds {
-            return Some(amounts);
+        let inverse = if second <= first { inverse } else { between(at, |first, second| first - second) };
+        let taken = amounts(item, caps, &inverse);
+        if self.seconds(item, &taken) <= seconds {
+            return Some(taken);
         }
         self.cheapest(item, caps, prices, seconds)
     }
+}
 
-    /// Where the first sum is no longer `above` what it may be, which it is for the heavier weights of the second.
-    fn between(
-        &self,
-        at: &impl Fn(f64) -> (Amounts, (f64, f64)),
-        above: impl Fn(f64, f64) -> f64,
-    ) -> Amounts {
-        let (mut low, mut high) = (0.0, 1.0);
-        let mut best = at(low).0;
-        for _ in 0..HALVINGS {
-            let middle = f64::midpoint(low, high);
-            let (inverse, (first, second)) = at(middle);
-            if above(first, second) <= 0.0 {
-                (low, best) = (middle, inverse);
-            } else {
-                high = middle;
-            }
+/// Where the first sum is no longer `above` what it may be, which it is for the heavier weights of the second.
+fn between(at: impl Fn(f64) -> (Amounts, (f64, f64)), above: impl Fn(f64, f64) -> f64) -> Amounts {
+    let (mut low, mut high) = (0.0, 1.0);
+    let mut best = at(low).0;
+    for _ in 0..HALVINGS {
+        let middle = f64::midpoint(low, high);
+        let (inverse, (first, second)) = at(middle);
+        if above(first, second) <= 0.0 {
+            (low, best) = (middle, inverse);
+        } else {
+            high = middle;
         }
-        best
     }
+    best
+}
 
-    fn amounts(&self, item: &Item, caps: &Amounts, inverse: &Amounts) -> Amounts {
-        std::array::from_fn(|i| if item.roots[i] > 0.0 { (1.0 / inverse[i]).min(caps[i]) } else { 0.0 })
-    }
+fn amounts(item: &Item, caps: &Amounts, inverse: &Amounts) -> Amounts {
+    std::array::from_fn(|i| if item.roots[i] > 0.0 { (1.0 / inverse[i]).min(caps[i]) } else { 0.0 })
 }
 
 impl<'a> Weighed<'a> {
@@ -200,21 +195,21 @@ impl<'a> Weighed<'a> {
         let of = |value: &dyn Fn(usize) -> f64| -> Amounts {
             std::array::from_fn(|i| if item.roots[i] > 0.0 { value(i) } else { 0.0 })
         };
-        let costs = of(&|i| (1.0 - part) * item.roots[i] * item.roots[i] + part * overlap.extras[i]);
-        let slopes = of(&|i| (prices.values()[i] / costs[i].max(f64::MIN_POSITIVE)).sqrt());
+        let linear = of(&|i| (1.0 - part) * item.roots[i] * item.roots[i] + part * overlap.extras[i]);
+        let slopes = of(&|i| (prices.values()[i] / linear[i].max(f64::MIN_POSITIVE)).sqrt());
         let least = of(&|i| 1.0 / caps[i]);
         let longest_s = (0..3).map(|i| stages[i] * least[i]).fold(overlap.longest_s, f64::max);
         // Stages that would be longest are as long as each other: the more of them, the shorter.
         let mut order: [usize; 3] = [0, 1, 2];
         order.sort_by(|&one, &other| (stages[other] * slopes[other]).total_cmp(&(stages[one] * slopes[one])));
-        let (mut mu, mut priced, mut weights) = (f64::INFINITY, 0.0, gap);
+        let (mut mu, mut dear_s, mut weights) = (f64::INFINITY, 0.0, gap);
         for i in order {
             if gap <= 0.0 || stages[i] <= 0.0 || stages[i] * slopes[i] <= mu && mu.is_finite() {
                 break;
             }
-            priced += prices.values()[i] * stages[i];
-            weights += costs[i] / stages[i];
-            mu = (priced / weights).sqrt();
+            dear_s += prices.values()[i] * stages[i];
+            weights += linear[i] / stages[i];
+            mu = (dear_s / weights).sqrt();
         }
         Self { overlap, slopes, least, mu, longest_s }
     }
@@ -291,19 +286,19 @@ mod tests {
         let mut best = price(caps);
         let mut width = 8.0_f64;
         for _ in 0..400 {
-            let mut next = centre;
+            let mut next = None;
             for at in 0..27 {
                 let digit = [at % 3, at / 3 % 3, at / 9];
                 let tried: Amounts =
                     std::array::from_fn(|i| (centre[i] * width.powi(digit[i] - 1)).min(caps[i]));
                 if item.seconds(&tried) <= seconds && price(&tried) < best {
-                    (best, next) = (price(&tried), tried);
+                    (best, next) = (price(&tried), Some(tried));
                 }
             }
-            if next == centre {
-                width = width.sqrt();
+            match next {
+                Some(next) => centre = next,
+                None => width = width.sqrt(),
             }
-            centre = next;
         }
         best
     }
