@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use partway_core::micro_batch::MicroBatch;
 use partway_core::model::{LayerOp, LayerSpec, LayerState, ModelSpec, builtin};
 use partway_core::optimizer::Optimizer;
 use partway_core::statistics::ChannelStatistics;
@@ -39,7 +40,14 @@ fn accuracy(spec: ModelSpec, steps: u64, difficulty: f32) -> f64 {
     for step in 0..steps {
         let indices = order.indices(step, BATCH);
         let labels: Vec<u32> = indices.iter().map(|index| train.labels()[*index]).collect();
-        let context = StepContext { seed: SEED, edge: "alone", step, optimizer_step: step + 1, batch: BATCH };
+        let context = StepContext {
+            seed: SEED,
+            edge: "alone",
+            step,
+            optimizer_step: step + 1,
+            batch: BATCH,
+            micro_batch: MicroBatch::WHOLE,
+        };
         model.local_step(gather(&train, &indices), &labels, &context).expect("a good batch");
     }
     let all: Vec<usize> = (0..test.len()).collect();

@@ -105,15 +105,34 @@ impl Placed {
     }
 
     fn step(&mut self, blueprint: &Blueprint, compute: &Compute, job: StepJob) -> Computed {
-        let StepJob { part, edge, round, attempt, step, global_step, optimizer_step, tensor, .. } = job;
+        let StepJob {
+            part,
+            edge,
+            round,
+            attempt,
+            step,
+            micro_batch,
+            global_step,
+            optimizer_step,
+            tensor,
+            ..
+        } = job;
         let context = StepContext {
             seed: blueprint.seed,
             edge: &edge,
             step: global_step,
             optimizer_step,
             batch: blueprint.batch_size,
+            micro_batch,
         };
-        let header = |kind, codec| TensorHeader { round, attempt, step, ..TensorHeader::new(kind, codec) };
+        let index = micro_batch.index as u16;
+        let header = |kind, codec| TensorHeader {
+            round,
+            attempt,
+            step,
+            micro_batch: index,
+            ..TensorHeader::new(kind, codec)
+        };
         let cut_gradient = header(TensorKind::CutGradient, job.gradients);
         let (result, spent) = compute.timed(|| match part {
             StepPart::Whole => self.finish(tensor, cut_gradient, &context),
@@ -126,7 +145,7 @@ impl Placed {
         let seconds = spent.wall.as_secs_f64();
         match result {
             Ok(Answer { reply, scored: Some((loss, correct)) }) => {
-                Computed::Stepped { edge, round, attempt, step, reply, loss, correct, seconds }
+                Computed::Stepped { edge, round, attempt, step, micro_batch, reply, loss, correct, seconds }
             }
             Ok(Answer { reply, scored: None }) => {
                 Computed::Passed { edge, round, attempt, step, reply, seconds }
@@ -141,7 +160,7 @@ impl Placed {
         answer: TensorHeader,
         context: &StepContext,
     ) -> Result<Answer, String> {
-        let shape = BatchShape::of(context.batch, self.half.input_shape());
+        let shape = BatchShape::of(context.samples(), self.half.input_shape());
         let Activations { values, labels, selection } =
             decode_activations(tensor, shape).map_err(|error| error.to_string())?;
         let outcome = self.half.finish_step(values, &labels, context).map_err(|error| error.to_string())?;

@@ -1,10 +1,12 @@
 //! An edge's jobs on real tensors, one after the other.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use partway_core::codec::{BatchShape, TopK};
 use partway_core::holdout::ShardSplit;
+use partway_core::micro_batch::MicroBatch;
 use partway_core::model::LayerState;
 use partway_core::participant::{Completed, Computed, Job};
 use partway_core::standardize::{Standardizer, Transform};
@@ -76,9 +78,11 @@ impl Worker {
             Job::Statistics { assignment, of } => self.statistics(&assignment, of),
             Job::Prepare { assignment, standardizer } => self.prepare(assignment, standardizer),
             Job::Begin { plan, blocks, rolled_back } => self.begin(plan, blocks, rolled_back),
-            Job::Forward { plan, step } => self.forward(plan, step),
+            Job::Forward { plan, step, micro_batch } => self.forward(plan, step, micro_batch),
             Job::Tail { plan, step, activations } => self.tail(plan, step, activations),
-            Job::Backward { plan, step, gradient } => self.backward(plan, step, gradient),
+            Job::Backward { plan, step, micro_batch, gradient } => {
+                self.backward(plan, step, micro_batch, gradient)
+            }
             Job::LocalStep { plan, step } => self.local_step(plan, step),
             Job::EndRound { plan } => self.end_round(plan),
             Job::Upload(completed) => self.upload(completed),
@@ -129,7 +133,7 @@ impl Worker {
             order,
             head: None,
             tail: None,
-            waiting: None,
+            waiting: BTreeMap::new(),
         });
         Ok(Computed::Prepared)
     }
@@ -144,7 +148,7 @@ impl Worker {
         let optimizer = training.assignment.optimizer;
         let moments = optimizer.moments().len();
         let cut = plan.cut as usize;
-        training.waiting = None;
+        training.waiting.clear();
         let unchanged = !rolled_back && training.head.as_ref().is_some_and(|head| head.layers() == (0..cut));
         let mut moved = None;
         if !(unchanged && matches!(plan.start, StartFrom::Own { .. })) {
@@ -199,14 +203,15 @@ impl Worker {
         Ok(Computed::Begun { round: plan.round, attempt: plan.attempt, moved })
     }
 
-    fn forward(&mut self, plan: RoundPlan, step: u32) -> Result<Computed, String> {
+    fn forward(&mut self, plan: RoundPlan, step: u32, micro_batch: MicroBatch) -> Result<Computed, String> {
         let tapes = self.tapes.clone();
         let (result, seconds) = self.emulated(|name, shard, training| {
-            let (pending, activations, labels, context) = training.forward(name, shard, &plan, step)?;
+            let (pending, activations, labels, context) =
+                training.forward(name, shard, &plan, step, micro_batch)?;
             let pending = match tapes {
                 None => Some((pending, None)),
                 Some(tapes) => {
-                    let reserved = tapes.reserve(training.tape_bytes(plan.cut as usize));
+                    let reserved = tapes.reserve(training.tape_bytes(plan.cut as usize, context.samples()));
                     reserved.map(|reserved| (pending, Some(reserved)))
                 }
             };
@@ -216,25 +221,27 @@ impl Worker {
                 round: plan.round,
                 attempt: plan.attempt,
                 step,
+                micro_batch: micro_batch.index as u16,
                 ..TensorHeader::new(TensorKind::Activations, plan.activations.values)
             };
-            let shape = BatchShape::of(context.batch, head.output_shape());
-            let draws = &mut TopK::draws(context.seed, name, context.step);
+            let shape = BatchShape::of(context.samples(), head.output_shape());
+            let draws = &mut TopK::draws(context.seed, name, context.step, micro_batch.index);
             let (tensor, selection) =
                 encode_activations(header, plan.activations, activations, shape, sent, draws);
-            training.waiting = Some(Waiting { step, pending, labels, selection });
+            let waiting = Waiting { step, pending, labels, selection };
+            training.waiting.insert(micro_batch.index, waiting);
             Ok(tensor)
         })?;
         let RoundPlan { round, attempt, .. } = plan;
-        Ok(Computed::Forwarded { round, attempt, step, activations: result, seconds })
+        Ok(Computed::Forwarded { round, attempt, step, micro_batch, activations: result, seconds })
     }
 
     /// All that the last layers do, with the labels that never left.
     fn tail(&mut self, plan: RoundPlan, step: u32, activations: TensorMessage) -> Result<Computed, String> {
         let RoundPlan { round, attempt, .. } = plan;
         let ((gradient, loss, correct), seconds) = self.emulated(|name, _, training| {
-            let context = training.context(name, &plan, step);
-            let labels = match &training.waiting {
+            let context = training.context(name, &plan, step, MicroBatch::WHOLE);
+            let labels = match training.waiting.get(&0) {
                 Some(at) if at.step == step => &at.labels,
                 _ => return Err(format!("the activations of step {} have no forward pass", step + 1)),
             };
@@ -255,29 +262,35 @@ impl Worker {
         Ok(Computed::TailStepped { round, attempt, step, gradient, loss, correct, seconds })
     }
 
-    fn backward(&mut self, plan: RoundPlan, step: u32, gradient: TensorMessage) -> Result<Computed, String> {
+    fn backward(
+        &mut self,
+        plan: RoundPlan,
+        step: u32,
+        micro_batch: MicroBatch,
+        gradient: TensorMessage,
+    ) -> Result<Computed, String> {
         let ((), seconds) = self.emulated(|name, shard, training| {
-            let Some(Waiting { pending, selection, .. }) = training.waiting.take_if(|it| it.step == step)
-            else {
+            let waiting = training.waiting.remove(&micro_batch.index).filter(|it| it.step == step);
+            let Some(Waiting { pending, selection, .. }) = waiting else {
                 return Err(format!("the gradient of step {} has no forward pass", step + 1));
             };
             let pending = match pending {
                 Some((pending, _)) => pending,
-                None => training.forward(name, shard, &plan, step)?.0,
+                None => training.forward(name, shard, &plan, step, micro_batch)?.0,
             };
             let gradient =
                 decode_gradient(gradient, selection.as_ref()).map_err(|error| error.to_string())?;
-            let context = training.context(name, &plan, step);
+            let context = training.context(name, &plan, step, micro_batch);
             let head = training.head.as_mut().ok_or("a gradient came before its round")?;
             head.backward(pending, gradient, &context).map(drop).map_err(|error| error.to_string())
         })?;
         let RoundPlan { round, attempt, .. } = plan;
-        Ok(Computed::Backwarded { round, attempt, step, seconds })
+        Ok(Computed::Backwarded { round, attempt, step, micro_batch, seconds })
     }
 
     fn local_step(&mut self, plan: RoundPlan, step: u32) -> Result<Computed, String> {
         let (outcome, seconds) = self.emulated(|name, shard, training| {
-            let (values, labels, context) = training.batch(name, shard, &plan, step)?;
+            let (values, labels, context) = training.batch(name, shard, &plan, step, MicroBatch::WHOLE)?;
             let head = training.head.as_mut().ok_or("a step began before its round")?;
             match &mut training.tail {
                 None => head.local_step(values, &labels, &context),
@@ -330,7 +343,8 @@ impl Worker {
         let compute = self.compute.clone();
         let round = model.header.round;
         let (result, _) = self.emulated(|_, shard, training| {
-            (training.head, training.tail, training.waiting) = (None, None, None);
+            (training.head, training.tail) = (None, None);
+            training.waiting.clear();
             let held_out = HeldOut {
                 shard,
                 indices: &training.split.held_out,

@@ -99,6 +99,13 @@ pub(super) fn edges(experiment: &Experiment, planned: &Planned) -> String {
     );
     text += &table(&columns, &plan.edges.iter().map(edge_row).collect::<Vec<_>>());
     text.push('\n');
+    let parts = planned.settings.in_flight;
+    if parts > 1 {
+        let _ = writeln!(
+            text,
+            "{parts} micro-batches of a step overlap: the times of its parts add up to more than the step's, which is one micro-batch's way and, for each of the others, the slowest part"
+        );
+    }
     if let Some(tail) = planned.settings.tail {
         let last = experiment.spec.len() - 1;
         let _ = writeln!(

@@ -12,20 +12,24 @@ use partway_core::workload::layer_works;
 /// A calibration takes the median of several repeats, whose deviation is about that of one by this.
 const CALIBRATION_REPEATS: f64 = 3.0;
 
-/// A device at one model and batch size.
+/// A device at one model, batch size and number of micro-batches.
 #[derive(Clone, Debug)]
 pub(super) struct Device {
     file: DeviceFile,
+    /// Of a micro-batch, and of a whole batch.
     works: Vec<LayerWork>,
+    whole: Vec<LayerWork>,
 }
 
 impl Device {
-    /// The device that a file describes, at batches of `batch` and `moments` optimizer moments.
-    pub(super) fn new(file: &DeviceFile, spec: &ModelSpec, batch: u32, moments: usize) -> Self {
-        Self { file: file.clone(), works: layer_works(spec, &ModelCost::of(spec), batch, moments) }
+    /// The device that a file describes, at batches of `batch` in `parts` micro-batches, and `moments` optimizer moments.
+    pub(super) fn new(file: &DeviceFile, spec: &ModelSpec, batch: u32, parts: u32, moments: usize) -> Self {
+        let cost = ModelCost::of(spec);
+        let works = |batch: u32| layer_works(spec, &cost, batch, moments);
+        Self { file: file.clone(), works: works(batch / parts), whole: works(batch) }
     }
 
-    /// Seconds of the forward pass of some layers.
+    /// Seconds of a micro-batch's forward pass of some layers.
     pub(super) fn forward_s(&self, layers: Range<usize>) -> f64 {
         self.works[layers].iter().map(|work| self.file.profile.seconds_forward(work)).sum()
     }
@@ -35,7 +39,14 @@ impl Device {
         self.works[layers].iter().map(|work| self.file.profile.seconds_backward(work)).sum()
     }
 
-    /// Seconds of both.
+    /// Seconds of a whole batch forward and backward.
+    pub(super) fn whole_s(&self, layers: Range<usize>) -> f64 {
+        let profile = &self.file.profile;
+        let both = |work| profile.seconds_forward(work) + profile.seconds_backward(work);
+        self.whole[layers].iter().map(both).sum()
+    }
+
+    /// Seconds of a micro-batch forward and backward.
     pub(super) fn both_s(&self, layers: Range<usize>) -> f64 {
         self.forward_s(layers.clone()) + self.backward_s(layers)
     }
@@ -110,7 +121,7 @@ mod tests {
         );
         let spec = builtin("mlp", [1, 8, 8], 4).expect("it is built in");
         let file = DeviceFile::parse(&text, "x.toml").expect("it is right");
-        (Device::new(&file, &spec, 16, 1), spec)
+        (Device::new(&file, &spec, 16, 1, 1), spec)
     }
 
     #[test]

@@ -68,7 +68,8 @@ impl Setup {
         let batch = uncalibrated.batch_size;
         let moments = uncalibrated.moments();
         let Experiment { config, spec, dataset, parts, devices, traces, .. } = experiment;
-        let device = |file: &DeviceFile| Device::new(file, &spec, batch, moments);
+        let in_flight = uncalibrated.in_flight;
+        let device = |file: &DeviceFile| Device::new(file, &spec, batch, in_flight, moments);
         let devices: BTreeMap<PathBuf, Arc<Device>> =
             devices.iter().map(|(path, file)| (path.clone(), Arc::new(device(file)))).collect();
         let cloud = of(config.cloud.profile.as_ref(), &devices, "cloud")?;

@@ -192,7 +192,7 @@ fn selected(plan: &RoundPlan, len: usize) -> TensorMessage {
     let codec = ActivationCodec { values: Codec::F32, top_k: Some(TopK { fraction: 0.1, alpha: 0.0 }) };
     let shape = BatchShape::of(8, &[len]);
     let header = header(plan, TensorKind::Activations);
-    encode_activations(header, codec, vec![0.5; 8 * len], shape, &[1; 8], &mut TopK::draws(1, "x", 0)).0
+    encode_activations(header, codec, vec![0.5; 8 * len], shape, &[1; 8], &mut TopK::draws(1, "x", 0, 0)).0
 }
 
 /// What members do in their first round, by their names, and what is said of it.

@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (mut encoding, mut decoding, mut bytes) = (Vec::new(), Vec::new(), 0);
         for step in 0..REPETITIONS {
             let header = TensorHeader::new(TensorKind::Activations, codec.values);
-            let draws = &mut TopK::draws(1, "timed", step as u64);
+            let draws = &mut TopK::draws(1, "timed", step as u64, 0);
             let copy = values.clone();
             let ((tensor, _), seconds) = timed(|| encode_activations(header, codec, copy, shape, &[], draws));
             encoding.push(seconds);

@@ -76,6 +76,7 @@ fn fleet(edges: usize, part: f64) -> PlanInput {
         memory_by_cut: (0..=LAYERS).map(|cut| 10_000_000 * cut as u64).collect(),
         steps_between_aggregations: 50,
         steps_between_moves: Some(10),
+        micro_batches: 1,
         depth: 1..=LAYERS - 1,
         deadline: Deadline::Auto,
         objective: Objective::Deepest,

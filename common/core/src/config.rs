@@ -41,6 +41,7 @@ mod fleet;
 mod label;
 mod link_file;
 mod link_trace;
+mod micro_batches;
 mod model;
 mod model_file;
 mod number;

@@ -227,7 +227,7 @@ impl Coordinator {
         match tensor.header.kind {
             TensorKind::Probe => {}
             TensorKind::Activations | TensorKind::TailGradient => {
-                self.handle_activations(now, &edge, tensor);
+                self.handle_activations(now, &edge, tensor, received);
             }
             TensorKind::State => self.handle_state(now, &edge, tensor),
             kind @ (TensorKind::CutGradient | TensorKind::TailActivations | TensorKind::Model) => {
@@ -253,9 +253,9 @@ impl Coordinator {
             return;
         }
         match computed {
-            Computed::Stepped { edge, round, attempt, step, reply, loss, correct, seconds } => {
+            Computed::Stepped { edge, round, attempt, step, micro_batch, reply, loss, correct, seconds } => {
                 if self.is_current(&edge, round, attempt) {
-                    self.handle_stepped(now, &edge, step, reply, loss, correct, seconds);
+                    self.handle_stepped(now, &edge, (step, micro_batch), reply, (loss, correct), seconds);
                 }
             }
             Computed::Passed { edge, round, attempt, step, reply, seconds } => {

@@ -12,7 +12,8 @@ pub struct Event {
     pub kind: EventKind,
 }
 
-/// The terms of one step's latency, in milliseconds.
+/// The terms of one step's latency, in milliseconds. With micro-batches in flight, how long all of them keep each part
+/// busy: they overlap, and add up to more than the latency.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TermsMs {
     /// Forward pass on the edge.
@@ -28,7 +29,7 @@ pub struct TermsMs {
 }
 
 impl TermsMs {
-    /// The whole step.
+    /// The whole step of one micro-batch.
     pub fn sum(&self) -> f64 {
         self.edge_forward + self.uplink + self.cloud + self.downlink + self.edge_backward
     }

@@ -12,6 +12,7 @@ pub mod coordinator;
 pub mod event;
 pub mod holdout;
 pub mod link;
+pub mod micro_batch;
 pub mod model;
 pub mod optimizer;
 pub mod participant;

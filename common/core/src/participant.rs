@@ -7,6 +7,7 @@
 mod action;
 mod evaluation;
 mod hand_in;
+mod micro_batches;
 mod stepping;
 mod tail;
 
@@ -304,7 +305,7 @@ impl Participant {
     }
 
     /// A tensor came whole, in `seconds` from its first byte to its last.
-    pub fn handle_tensor(&mut self, now: Duration, tensor: TensorMessage, seconds: f64) {
+    pub fn handle_tensor(&mut self, _now: Duration, tensor: TensorMessage, seconds: f64) {
         if self.ended {
             return;
         }
@@ -316,7 +317,7 @@ impl Participant {
                 self.say_ready();
             }
             TensorKind::State => self.handle_layers(tensor),
-            TensorKind::CutGradient => self.handle_gradient(now, tensor, transfer),
+            TensorKind::CutGradient => self.handle_gradient(tensor, transfer),
             TensorKind::Model => self.handle_model(tensor),
             TensorKind::TailActivations => self.handle_tail_activations(tensor, transfer),
             TensorKind::Activations | TensorKind::TailGradient => {

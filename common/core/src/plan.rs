@@ -1,7 +1,8 @@
 //! The planner: for every edge a cut, a share of the cloud and reserved rates, such that its predicted
 //! step meets the deadline.
 //!
-//! A step at cut `c` takes edge forward + uplink + cloud service / share + downlink + edge backward. The
+//! A step at cut `c` takes edge forward + uplink + cloud service / share + downlink + edge backward, or less where
+//! micro-batches overlap (`plan/pipeline.rs`). The
 //! cloud serves first come first served with some workers; a share in (0, 1] stands for the part of one
 //! worker that an edge can count on, and the shares add up to the workers at most. The weights' transfer
 //! at aggregations, amortised over the steps between them, is charged against the deadline on top, but is
@@ -21,6 +22,7 @@ mod fixes;
 mod input;
 mod joint;
 mod options;
+mod pipeline;
 mod rates;
 mod search;
 mod separate;
@@ -106,8 +108,13 @@ pub struct EdgePlan {
     pub fixes: Option<Fixes>,
     /// The predicted terms of a step.
     pub terms: StepTerms,
-    /// Their sum, seconds.
+    /// The step's latency: their sum, or less where micro-batches overlap; seconds.
     pub step_s: f64,
+    /// What of the uplink and the downlink is time on the way, in which nothing is busy: the round trip and overheads,
+    /// seconds.
+    pub latency_s: f64,
+    /// Micro-batches that the step's batch is split into; 1 where all layers run on the edge.
+    pub micro_batches: u32,
     /// Transfer of the client-side model at aggregations, amortised, seconds per step.
     pub weights_s: f64,
     /// Transfer of the layers that a new cut moves, amortised, seconds per step.
@@ -136,6 +143,8 @@ pub struct Neighbour {
     pub obstacle: Option<Obstacle>,
     /// The terms that a step would have.
     pub terms: StepTerms,
+    /// Its latency, seconds.
+    pub step_s: f64,
     /// What would be charged against the deadline: with amortised transfers and the margin, seconds.
     pub charged_s: f64,
     /// FLOPs per step that it would leave the cloud more; negative where it spares some.
@@ -156,7 +165,7 @@ pub enum Obstacle {
     Deadline,
 }
 
-/// Predicted seconds of the five parts of a step.
+/// Predicted seconds of the five parts of a step, of all its micro-batches together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepTerms {
     /// Forward pass of `[0, cut)`.
@@ -172,7 +181,7 @@ pub struct StepTerms {
 }
 
 impl StepTerms {
-    /// The step's latency.
+    /// The latency of a step of one micro-batch.
     pub fn total(&self) -> f64 {
         self.edge_forward + self.uplink + self.cloud + self.downlink + self.edge_backward
     }
@@ -211,7 +220,7 @@ pub fn plan(input: &PlanInput) -> Result<Plan, PlanError> {
     let plans = edges.map(|((edge, allotment), (reserved_up, reserved_down))| {
         let &Allotment { cut, rates, share, standing } = allotment;
         let terms = tables.terms(edge, cut, rates, share);
-        let step_s = terms.total();
+        let step_s = tables.step_s(edge, cut, &terms);
         EdgePlan {
             name: edge.name.clone(),
             cut,
@@ -221,6 +230,8 @@ pub fn plan(input: &PlanInput) -> Result<Plan, PlanError> {
             fixes: explainer.fixes(edge, standing),
             terms,
             step_s,
+            latency_s: tables.latency_s(edge, cut),
+            micro_batches: tables.micro_batches(cut),
             weights_s: tables.weights_s(cut, rates),
             moving_s: tables.moving_s(edge, cut, rates),
             slack_s: solution.deadline_s - step_s,

@@ -8,6 +8,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use partway_core::micro_batch::MicroBatch;
 use partway_core::model::builtin::builtin;
 use partway_core::model::{LayerState, ModelCost, ModelSpec, calibration};
 use partway_core::optimizer::Optimizer;
@@ -39,7 +40,14 @@ fn measured(
     let labels: Vec<u32> = (0..batch).map(|n| (n % spec.classes) as u32).collect();
     let mut times: [Vec<f64>; 3] = [const { Vec::new() }; 3];
     for n in 0..STEPS + 2 {
-        let step = StepContext { seed: 1, edge: "timed", step: n, optimizer_step: n + 1, batch };
+        let step = StepContext {
+            seed: 1,
+            edge: "timed",
+            step: n,
+            optimizer_step: n + 1,
+            batch,
+            micro_batch: MicroBatch::WHOLE,
+        };
         let values = inputs.clone();
         let (forward, forward_time) = compute.timed(|| edge.forward(values, &step));
         let (pending, activations) = forward?;

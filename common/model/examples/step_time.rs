@@ -5,6 +5,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use partway_core::micro_batch::MicroBatch;
 use partway_core::model::{LayerOp, LayerSpec, LayerState, ModelSpec};
 use partway_core::optimizer::Optimizer;
 use partway_model::{Compute, Half, StepContext};
@@ -55,7 +56,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let labels: Vec<u32> = (0..batch).map(|n| (n % 10) as u32).collect();
     let [mut unsplit, mut forward, mut finish, mut backward] = [const { Vec::new() }; 4];
     for n in 0..STEPS {
-        let step = StepContext { seed: 1, edge: "timed", step: n, optimizer_step: n + 1, batch };
+        let step = StepContext {
+            seed: 1,
+            edge: "timed",
+            step: n,
+            optimizer_step: n + 1,
+            batch,
+            micro_batch: MicroBatch::WHOLE,
+        };
         let batch = inputs.clone();
         let (outcome, spent) = compute.timed(|| whole.local_step(batch, &labels, &step));
         outcome?;

@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+use partway_core::micro_batch::MicroBatch;
 use thiserror::Error;
 
 use crate::Half;
+use crate::step::StepContext;
 
 /// A batch that a half refused. The half has not changed.
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -86,6 +88,30 @@ pub enum BatchError {
         /// The layer.
         layer: usize,
     },
+    /// A batch that its micro-batches do not divide.
+    #[error("a batch of {batch} samples has no {of} equal parts")]
+    Parts {
+        /// Samples in the batch.
+        batch: usize,
+        /// Micro-batches.
+        of: u32,
+    },
+    /// A micro-batch out of its turn: their gradients add up in order.
+    #[error("micro-batch {came} of a step came where {due} was due")]
+    Turn {
+        /// Which was due, from 0.
+        due: u32,
+        /// Which came.
+        came: u32,
+    },
+    /// Micro-batches of a model whose layers see the whole batch.
+    #[error("layer {layer} normalizes over the batch, which must not be split into {of} micro-batches")]
+    NormalizesOverBatch {
+        /// The layer.
+        layer: usize,
+        /// Micro-batches.
+        of: u32,
+    },
     /// The training has diverged.
     #[error("the loss is {loss}: lower the learning rate")]
     Diverged {
@@ -135,22 +161,36 @@ impl Half {
     }
 
     /// Whether the layers can take a training step of `samples` samples.
-    pub(crate) fn check_training(&self, samples: usize, optimizer_step: u64) -> Result<(), BatchError> {
+    pub(crate) fn check_training(&self, samples: usize, step: &StepContext) -> Result<(), BatchError> {
+        let (batch, of) = (step.batch, step.micro_batch.of);
         if samples == 0 {
             return Err(BatchError::Empty);
         }
-        if optimizer_step == 0 {
+        if step.optimizer_step == 0 {
             return Err(BatchError::OptimizerStep);
+        }
+        if of == 0 || !batch.is_multiple_of(of as usize) {
+            return Err(BatchError::Parts { batch, of });
         }
         for layer in self.layers.clone() {
             let normalizes =
                 !self.spec.is_frozen(layer) && self.spec.layers[layer].op.normalizes_over_batch();
+            if of > 1 && normalizes {
+                return Err(BatchError::NormalizesOverBatch { layer, of });
+            }
             // They all leave [channels, height, width].
             if samples == 1 && normalizes && self.shapes[layer + 1][1..].iter().all(|side| *side == 1) {
                 return Err(BatchError::OneValuePerChannel { layer });
             }
         }
         Ok(())
+    }
+
+    /// Whether a micro-batch's gradient is the next that adds to those before it.
+    pub(crate) fn check_turn(&self, micro_batch: MicroBatch) -> Result<(), BatchError> {
+        let (due, came) = (self.accumulated.due(), micro_batch.index);
+        // The first one begins anew, whatever became of a step before.
+        if came == 0 || came == due { Ok(()) } else { Err(BatchError::Turn { due, came }) }
     }
 
     pub(crate) fn wrong_layers(&self, call: &'static str, needed: &'static str) -> BatchError {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use partway_core::config::DeviceKind;
+use partway_core::micro_batch::MicroBatch;
 use partway_core::model::{LayerState, ModelCost, ModelSpec};
 use partway_core::optimizer::Optimizer;
 use partway_core::profile::Measurement;
@@ -151,12 +152,19 @@ fn time_layer(
 fn time_once(half: &mut Half, input: &[f32], gradient: &[f32], batch: usize, step: u64) -> Repeat {
     let compute = half.compute.clone();
     let (input, gradient) = (input.to_vec(), gradient.to_vec());
-    let context = StepContext { seed: 0, edge: "calibration", step, optimizer_step: step, batch };
+    let context = StepContext {
+        seed: 0,
+        edge: "calibration",
+        step,
+        optimizer_step: step,
+        batch,
+        micro_batch: MicroBatch::WHOLE,
+    };
     let input_gradient = half.is_trained_before();
     let (tape, forward) = compute.timed(|| {
         let input = Activation::from_values(input, batch, half.input_shape(), compute.device());
         half.record(input, &context, input_gradient)
     });
-    let (_, backward) = compute.timed(|| half.apply(tape, gradient, step));
+    let (_, backward) = compute.timed(|| half.apply(tape, gradient, &context));
     Repeat { forward, backward }
 }

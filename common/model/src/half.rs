@@ -10,6 +10,7 @@ use partway_core::optimizer::Optimizer;
 use thiserror::Error;
 
 use crate::Compute;
+use crate::accumulated::Accumulated;
 use crate::activation::into_values;
 
 /// One tensor of a half: flat, without a tape, so that its layer, the optimizer and the state need no
@@ -25,7 +26,7 @@ pub(crate) struct HeldTensor {
 /// The layers `[start, end)` of a model with their weights, buffers and optimizer moments, on a device.
 ///
 /// It changes only in [`Half::backward`], [`Half::finish_step`] and [`Half::local_step`], and in those
-/// only if they return `Ok`. A clone shares the tensors until either side changes them.
+/// only if they return `Ok`; its weights and moments with the last of a step's micro-batches. A clone shares the tensors until either side changes them.
 #[derive(Clone, Debug)]
 pub struct Half {
     pub(crate) spec: Arc<ModelSpec>,
@@ -36,6 +37,8 @@ pub struct Half {
     /// Shapes of one sample before the first layer of the model and after each.
     pub(crate) shapes: Vec<Vec<usize>>,
     pub(crate) compute: Compute,
+    /// Of a step's micro-batches so far.
+    pub(crate) accumulated: Accumulated,
 }
 
 /// A state that no half can be built from.
@@ -109,6 +112,7 @@ impl Half {
             tensors,
             shapes,
             compute: compute.clone(),
+            accumulated: Accumulated::default(),
         })
     }
 

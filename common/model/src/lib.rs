@@ -19,13 +19,15 @@
 //! backward(pending, gradient)         <--
 //! ```
 //!
-//! and [`Half::local_step`] is the same step without a cut. All run the same operations on the same
+//! and [`Half::local_step`] is the same step without a cut. A step's batch may be split into micro-batches, which go
+//! this way one after the other ([`StepContext::micro_batch`]); the optimizer steps after the last. All run the same operations on the same
 //! bits, so that split training equals unsplit training exactly; `tests/training/exactness.rs` holds that.
 //!
 //! Nothing else here is state: a half is built from a [`partway_core::model::LayerState`] and gives
 //! one back, so a moved cut, an aggregation and a checkpoint are slices of flat arrays. This crate
 //! knows nothing of networks, files or rounds.
 
+mod accumulated;
 mod activation;
 mod batch;
 mod calibrate;

@@ -24,9 +24,10 @@ pub(crate) fn score(logits: &[f32], labels: &[u32], classes: usize) -> Scored {
     scored
 }
 
-/// Gradient of the mean loss at `logits`: `(softmax - one_hot) / samples`.
-pub(crate) fn gradient(mut logits: Vec<f32>, labels: &[u32], classes: usize) -> Vec<f32> {
-    let samples = labels.len() as f64;
+/// Gradient at `logits` of the mean loss over `batch` samples, of which these may be a part:
+/// `(softmax - one_hot) / batch`.
+pub(crate) fn gradient(mut logits: Vec<f32>, labels: &[u32], classes: usize, batch: usize) -> Vec<f32> {
+    let samples = batch as f64;
     for (row, &label) in logits.chunks_exact_mut(classes).zip(labels) {
         let (largest, _) = first_largest(row);
         let sum: f64 = row.iter().map(|x| (f64::from(*x) - largest).exp()).sum();
@@ -65,7 +66,7 @@ mod tests {
     fn large_logits_do_not_overflow() {
         let scored = score(&[1e30, 0.0], &[0], 2);
         assert_eq!(scored, Scored { loss_sum: 0.0, correct: 1 });
-        assert_eq!(gradient(vec![1e30, 0.0], &[1], 2), [1.0, -1.0]);
+        assert_eq!(gradient(vec![1e30, 0.0], &[1], 2, 1), [1.0, -1.0]);
     }
 
     #[test]
@@ -76,7 +77,7 @@ mod tests {
     #[test]
     fn gradient_is_the_slope_of_the_mean_loss() {
         let (logits, labels) = ([0.3, -1.0, 0.7, 2.0, 0.1, -0.4], [2, 1]);
-        let gradient = gradient(logits.to_vec(), &labels, 3);
+        let gradient = gradient(logits.to_vec(), &labels, 3, 2);
         for at in 0..logits.len() {
             let shifted = |by: f32| {
                 let mut moved = logits;

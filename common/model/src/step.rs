@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use partway_core::micro_batch::MicroBatch;
 use thiserror::Error;
 
 use crate::Half;
@@ -21,8 +22,10 @@ pub struct StepContext<'a> {
     pub step: u64,
     /// The optimizer's step, counted from 1: Adam corrects its bias by it.
     pub optimizer_step: u64,
-    /// Samples in the batch.
+    /// Samples in the step's batch.
     pub batch: usize,
+    /// Which part of it: gradients are kept until the last one, after which the optimizer steps with their sum.
+    pub micro_batch: MicroBatch,
 }
 
 /// A forward pass that waits for the gradient behind it. Dropping it drops the step: the half has
@@ -30,7 +33,7 @@ pub struct StepContext<'a> {
 #[derive(Debug)]
 pub struct Pending {
     layers: Range<usize>,
-    batch: usize,
+    samples: usize,
     /// `None` where no gradient is needed.
     tape: Option<Tape>,
 }
@@ -38,7 +41,7 @@ pub struct Pending {
 /// What a step that saw the labels came to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// Mean cross-entropy over the batch, before the step.
+    /// Mean cross-entropy over the batch, or micro-batch, before the step.
     pub loss: f32,
     /// Samples whose largest logit is their label's, before the step.
     pub correct: usize,
@@ -60,6 +63,11 @@ pub struct StepError {
 }
 
 impl StepContext<'_> {
+    /// Samples in the batch, or micro-batch.
+    pub fn samples(&self) -> usize {
+        self.micro_batch.samples(self.batch)
+    }
+
     fn refuse(&self, problem: BatchError) -> StepError {
         StepError { edge: self.edge.to_owned(), step: self.step, problem }
     }
@@ -73,27 +81,28 @@ impl Half {
     pub fn forward(&self, input: Vec<f32>, step: &StepContext) -> Result<(Pending, Vec<f32>), StepError> {
         self.check_forward(&input, step).map_err(|problem| step.refuse(problem))?;
         Ok(self.compute.run(|| {
-            let input = Activation::from_values(input, step.batch, self.input_shape(), self.compute.device());
+            let input =
+                Activation::from_values(input, step.samples(), self.input_shape(), self.compute.device());
             let tape = self.record(input, step, self.is_trained_before());
-            let (layers, batch) = (self.layers.clone(), step.batch);
+            let (layers, samples) = (self.layers.clone(), step.samples());
             if tape.output.is_tracked() {
                 // The tape keeps the output, so these are copied.
                 let activations = tape.output.clone().into_values();
-                (Pending { layers, batch, tape: Some(tape) }, activations)
+                (Pending { layers, samples, tape: Some(tape) }, activations)
             } else {
-                (Pending { layers, batch, tape: None }, tape.output.into_values())
+                (Pending { layers, samples, tape: None }, tape.output.into_values())
             }
         }))
     }
 
     fn check_forward(&self, input: &[f32], step: &StepContext) -> Result<(), BatchError> {
-        self.check_training(step.batch, step.optimizer_step)?;
+        self.check_training(step.samples(), step)?;
         let what = if self.layers.start == 0 { "inputs" } else { "activations" };
-        self.check_values(input, step.batch, what, self.layers.start)
+        self.check_values(input, step.samples(), what, self.layers.start)
     }
 
-    /// The backward pass and optimizer step that belong to [`Half::forward`], from the gradient of its
-    /// activations; that may be empty, and nothing is done, where neither these layers nor those before
+    /// The backward pass that belongs to [`Half::forward`], and the optimizer step unless other micro-batches follow,
+    /// from the gradient of its activations; that may be empty, and nothing is done, where neither these layers nor those before
     /// are trained. Returns the gradient of its input, empty where nothing before is trained.
     pub fn backward(
         &mut self,
@@ -104,7 +113,7 @@ impl Half {
         self.check_backward(&pending, &gradient, step).map_err(|problem| step.refuse(problem))?;
         let Some(tape) = pending.tape else { return Ok(Vec::new()) };
         let compute = self.compute.clone();
-        Ok(compute.run(|| self.apply(tape, gradient, step.optimizer_step)).unwrap_or_default())
+        Ok(compute.run(|| self.apply(tape, gradient, step)).unwrap_or_default())
     }
 
     fn check_backward(
@@ -113,20 +122,23 @@ impl Half {
         gradient: &[f32],
         step: &StepContext,
     ) -> Result<(), BatchError> {
-        let Pending { layers, batch, .. } = pending;
+        let Pending { layers, samples, tape } = pending;
         if *layers != self.layers {
             return Err(BatchError::Pending { pending: layers.clone(), layers: self.layers.clone() });
         }
-        self.check_training(*batch, step.optimizer_step)?;
+        self.check_training(*samples, step)?;
+        if tape.is_some() {
+            self.check_turn(step.micro_batch)?;
+        }
         if gradient.is_empty() && !self.is_trained() && !self.is_trained_before() {
             return Ok(());
         }
-        self.check_values(gradient, *batch, "gradients", layers.end)
+        self.check_values(gradient, *samples, "gradients", layers.end)
     }
 
     /// All that the last layers do in a step, in the cloud or, where the labels stay there, on the edge:
     /// forward from the `activations` before them, softmax cross-entropy against `labels` (mean over the
-    /// batch), backward, optimizer step.
+    /// batch), backward, optimizer step unless other micro-batches follow.
     pub fn finish_step(
         &mut self,
         activations: Vec<f32>,
@@ -137,7 +149,7 @@ impl Half {
         let compute = self.compute.clone();
         compute.run(|| {
             let input =
-                Activation::from_values(activations, step.batch, self.input_shape(), compute.device());
+                Activation::from_values(activations, step.samples(), self.input_shape(), compute.device());
             let tape = self.record(input, step, self.is_trained_before());
             let logits = tape.output.clone().into_values();
             let scored = loss::score(&logits, labels, self.spec.classes);
@@ -145,8 +157,8 @@ impl Half {
             if !loss.is_finite() {
                 return Err(step.refuse(BatchError::Diverged { loss }));
             }
-            let gradient = loss::gradient(logits, labels, self.spec.classes);
-            let gradient = self.apply(tape, gradient, step.optimizer_step).unwrap_or_default();
+            let gradient = loss::gradient(logits, labels, self.spec.classes, step.batch);
+            let gradient = self.apply(tape, gradient, step).unwrap_or_default();
             Ok(Outcome { loss: loss as f32, correct: scored.correct, gradient })
         })
     }
@@ -160,9 +172,10 @@ impl Half {
         if self.layers.is_empty() || self.layers.end != self.spec.len() {
             return Err(self.wrong_layers("finish_step", "up to the model's last"));
         }
-        self.check_training(step.batch, step.optimizer_step)?;
-        self.check_values(activations, step.batch, "activations", self.layers.start)?;
-        self.check_labels(labels, step.batch)
+        self.check_training(step.samples(), step)?;
+        self.check_turn(step.micro_batch)?;
+        self.check_values(activations, step.samples(), "activations", self.layers.start)?;
+        self.check_labels(labels, step.samples())
     }
 
     /// The same step without a cut, over all layers; `outcome.gradient` is empty.

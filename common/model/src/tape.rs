@@ -71,9 +71,10 @@ impl Half {
         Tape { input: leaf, output, leaves, statistics: pass.statistics }
     }
 
-    /// Runs a tape of this half backwards with the gradient at its output, steps the optimizer, moves
-    /// the running statistics on, and returns the gradient at its input if that was asked for.
-    pub(crate) fn apply(&mut self, tape: Tape, gradient: Vec<f32>, optimizer_step: u64) -> Option<Vec<f32>> {
+    /// Runs a tape of this half backwards with the gradient at its output, steps the optimizer unless other
+    /// micro-batches follow, moves the running statistics on, and returns the gradient at its input if that was
+    /// asked for.
+    pub(crate) fn apply(&mut self, tape: Tape, gradient: Vec<f32>, step: &StepContext) -> Option<Vec<f32>> {
         let Tape { input, output, leaves, statistics } = tape;
         if !output.is_tracked() {
             return None;
@@ -83,6 +84,7 @@ impl Half {
         // The leaves go before the optimizer steps: it then owns the weights alone and updates them
         // in place.
         let gradients: Vec<_> = leaves.into_iter().map(|leaf| leaf.grad_remove(&mut gradients)).collect();
+        let Some(gradients) = self.accumulated.add(step.micro_batch, gradients) else { return at_input };
         let mut gradients = gradients.into_iter();
         let mut statistics = statistics.into_iter();
         let mut batch_variance = None;
@@ -94,7 +96,7 @@ impl Half {
                     Some(gradient) => {
                         let (values, moments) = optimize::step(
                             self.optimizer,
-                            optimizer_step,
+                            step.optimizer_step,
                             values,
                             moments,
                             gradient,

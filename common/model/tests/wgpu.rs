@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use partway_core::config::DeviceKind;
+use partway_core::micro_batch::MicroBatch;
 use partway_core::model::builtin::{NAMES, builtin};
 use partway_core::model::calibration;
 use partway_core::model::state::slots;
@@ -41,7 +42,14 @@ fn lenet5() -> Arc<ModelSpec> {
 }
 
 fn context(step: u64, batch: usize) -> StepContext<'static> {
-    StepContext { seed: SEED, edge: "camera", step, optimizer_step: step + 1, batch }
+    StepContext {
+        seed: SEED,
+        edge: "camera",
+        step,
+        optimizer_step: step + 1,
+        batch,
+        micro_batch: MicroBatch::WHOLE,
+    }
 }
 
 fn batch(spec: &ModelSpec, step: &StepContext) -> (Vec<f32>, Vec<u32>) {

@@ -94,6 +94,8 @@ impl TransportOptions {
             .max_concurrent_uni_streams(VarInt::from_u32(self.max_tensor_streams))
             .receive_window(VarInt::from_u32(self.receive_window))
             .send_window(u64::from(self.send_window))
+            // Of two tensors that are equally urgent the first is to be whole first.
+            .send_fairness(false)
             .datagram_receive_buffer_size(None);
         Ok(transport)
     }

@@ -9,14 +9,18 @@ use bytes::Bytes;
 use partway_core::wire::{HEADER_BYTES, TensorHeader, TensorKind, TensorMessage, message};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::timeout;
 
 use crate::connection::control::{ControlReceiver, ControlSender};
-use crate::connection::tensor::{Incoming, Outgoing, TensorError, TensorStream};
+use crate::connection::tensor::{Incoming, Outgoing, SendError, TensorError, TensorStream};
 use crate::{BytesPerSecond, Connection, Priority};
 
 /// Control messages that may wait to be sent; a peer that reads so few is as good as gone.
 const OUTBOUND_QUEUE: usize = 256;
+
+/// Tensors of a step that may wait for those before them: the most micro-batches that a step has.
+const TENSOR_QUEUE: usize = 1024;
 
 /// How long a peer may take to read the last words before its connection is closed.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -72,6 +76,8 @@ enum Outbound {
 pub struct Peer {
     connection: Connection,
     outbound: mpsc::Sender<Outbound>,
+    /// Tensors of a step, each sent after the one before.
+    in_order: mpsc::Sender<Outgoing>,
 }
 
 impl Peer {
@@ -91,7 +97,9 @@ impl Peer {
         let (outbound, queue) = mpsc::channel(OUTBOUND_QUEUE);
         tokio::spawn(control(key, connection.clone(), queue, events.clone()));
         tokio::spawn(tensors(key, connection.clone(), limit, events));
-        Self { connection, outbound }
+        let (in_order, tensor_queue) = mpsc::channel(TENSOR_QUEUE);
+        tokio::spawn(send_in_order(connection.clone(), tensor_queue));
+        Self { connection, outbound, in_order }
     }
 
     /// Queues a control message. A peer that does not read them is disconnected.
@@ -101,8 +109,10 @@ impl Peer {
         }
     }
 
-    /// Sends a tensor on a stream of its own, at no more than `pace` bytes per second.
+    /// Sends a tensor on a stream of its own, at no more than `pace` bytes per second: the tensors of a step one after
+    /// the other, so that a micro-batch that is there already is not held up by the next.
     pub fn send_tensor(&self, tensor: TensorMessage, pace: Option<f64>) {
+        let is_of_a_step = tensor.header.kind.is_of_a_step();
         let priority = match tensor.header.kind {
             TensorKind::CutGradient | TensorKind::TailGradient => Priority::CutGradients,
             TensorKind::Activations | TensorKind::TailActivations => Priority::Activations,
@@ -113,6 +123,14 @@ impl Peer {
             body: Bytes::from_owner(tensor.body),
             priority,
             pace: pace.and_then(BytesPerSecond::new),
+        };
+        let outgoing = if is_of_a_step {
+            match self.in_order.try_send(outgoing) {
+                Ok(()) => return,
+                Err(TrySendError::Full(outgoing) | TrySendError::Closed(outgoing)) => outgoing,
+            }
+        } else {
+            outgoing
         };
         let connection = self.connection.clone();
         // A tensor that cannot be sent is sent again when the peer is back; its loss is the connection's.
@@ -129,6 +147,16 @@ impl Peer {
     /// The connection.
     pub fn connection(&self) -> &Connection {
         &self.connection
+    }
+}
+
+/// Sends tensors one after the other until the connection or its peer is gone.
+async fn send_in_order(connection: Connection, mut queue: mpsc::Receiver<Outgoing>) {
+    while let Some(outgoing) = queue.recv().await {
+        // One that cannot be sent is sent again when the peer is back; one that the peer has stopped is not wanted.
+        if let Err(SendError::Closed(_)) = connection.send_tensor(outgoing).await {
+            return;
+        }
     }
 }
 

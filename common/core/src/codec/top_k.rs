@@ -28,9 +28,11 @@ impl TopK {
         ((self.fraction * len as f64).round() as usize).clamp(len.min(1), len)
     }
 
-    /// The draws of one edge's step, counted over the whole run.
-    pub fn draws(seed: u64, edge: &str, step: u64) -> ChaCha12Rng {
-        stream(seed, &["top-k", edge, &step.to_string()])
+    /// The draws of one micro-batch of one edge's step, counted over the whole run.
+    pub fn draws(seed: u64, edge: &str, step: u64, micro_batch: u32) -> ChaCha12Rng {
+        let (step, part) = (step.to_string(), micro_batch.to_string());
+        let purpose = ["top-k", edge, &step, &part];
+        stream(seed, if micro_batch == 0 { &purpose[..3] } else { &purpose })
     }
 
     /// Likewise for the activations that the cloud sends back, where the labels stay on the edge.

@@ -6,6 +6,7 @@ use super::{
     Clock, Config, DeviceKind,
     error::Fault,
     setting::{Faults, Setting, shown},
+    training::{Algorithm, LabelsAt},
 };
 
 /// Collects refusals.
@@ -22,13 +23,15 @@ impl Refusals {
 
 /// Every value of `config` that this version cannot do, in the order of the keys.
 pub(super) fn refusals(config: &Config) -> Faults {
-    let Config { clock, wire, cloud, edge, .. } = config;
+    let Config { clock, training, wire, cloud, edge, .. } = config;
     let absent = "leave it out";
     let mut all = Refusals(Faults::new());
 
     let (is_virtual, cpu) = (*clock == Clock::Virtual, "\"cpu\" with `clock = \"virtual\"`");
 
-    all.refuse(wire.in_flight.get() > 1, "wire.in_flight", &wire.in_flight, "1");
+    let passes_twice = training.labels == LabelsAt::Edge && training.algorithm != Algorithm::FedAvg;
+    let split = wire.in_flight.get() > 1 && passes_twice;
+    all.refuse(split, "wire.in_flight", &wire.in_flight, "1 with `training.labels = \"edge\"`");
 
     all.refuse(is_virtual && cloud.device != DeviceKind::Cpu, "cloud.device", &cloud.device, cpu);
     all.refuse(cloud.cpus.is_some(), "cloud.cpus", &cloud.cpus, absent);

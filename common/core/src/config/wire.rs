@@ -20,8 +20,11 @@ section! {
         /// did not travel stay away, too, and the others are represented as this says. Default `"f32"`.
         /// Example: `gradients = "f16"`.
         pub gradients: Codec = Codec::F32,
-        /// Micro-batches that a step is split into, from 1 to 1024, a divisor of
-        /// `training.batch_size`. Default 1. Example: `in_flight = 2`.
+        /// Micro-batches that a step's batch is split into, from 1 to 1024, a divisor of
+        /// `training.batch_size`: one is computed while others are on the wire and in the cloud. Their gradients
+        /// accumulate, and the optimizer steps after the last, so that training differs by rounding only; not for models
+        /// with batch norm, whose layers see the whole batch. A step that does not cross the wire (`fedavg`, cut L) is
+        /// not split. Default 1. Example: `in_flight = 2`.
         pub in_flight: Whole<1, 1024> = literal(Whole::new(1)),
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::codec::{ActivationCodec, Codec};
 use crate::event::Event;
+use crate::micro_batch::MicroBatch;
 use crate::model::LayerState;
 use crate::standardize::Standardizer;
 use crate::wire::{CloudMessage, TensorMessage};
@@ -140,6 +141,9 @@ pub struct StepJob {
     pub step: u32,
     /// The step in the run, from 0: names the dropout masks.
     pub global_step: u64,
+    /// Which of the step's micro-batches: the gradients of the others are kept until the last one, after which the
+    /// optimizer steps.
+    pub micro_batch: MicroBatch,
     /// Adam's `t`, from 1.
     pub optimizer_step: u64,
     /// The activations and labels, or the gradient.
@@ -153,7 +157,7 @@ pub struct StepJob {
 /// A job's result.
 #[derive(Clone, Debug)]
 pub enum Computed {
-    /// A step is done.
+    /// A micro-batch is done; with the last one its step is.
     Stepped {
         /// Whose batch.
         edge: String,
@@ -163,6 +167,8 @@ pub enum Computed {
         attempt: u32,
         /// The step in the round.
         step: u32,
+        /// Which of its micro-batches.
+        micro_batch: MicroBatch,
         /// The cut gradient, to be sent.
         reply: TensorMessage,
         /// Mean loss.

@@ -350,12 +350,12 @@ impl Forecast {
     fn predict(&self, settings: &Settings, edge: &EdgePlan) -> Prediction {
         let cut = edge.cut;
         let outlook = self.edges.get(&edge.name);
+        let Workload { works, tail, parts, .. } = &self.workload;
         let sum = |profile: &DeviceProfile, works: &[LayerWork]| {
             let forward: f64 = works.iter().map(|work| profile.seconds_forward(work)).sum();
             let backward: f64 = works.iter().map(|work| profile.seconds_backward(work)).sum();
-            (forward, backward)
+            (f64::from(*parts) * forward, f64::from(*parts) * backward)
         };
-        let Workload { works, tail, .. } = &self.workload;
         let (edge_forward_s, edge_backward_s) = outlook.map_or((0.0, 0.0), |outlook| {
             let (forward_s, backward_s) = sum(&outlook.profile, &works[..cut]);
             (forward_s, backward_s + seconds_both(&outlook.profile, tail))
@@ -377,7 +377,7 @@ impl Forecast {
         Prediction {
             cut,
             terms_ms,
-            step_ms: terms_ms.sum(),
+            step_ms: edge.step_with_cloud(cloud_s) * 1e3,
             planned_s: edge.step_s,
             is_corrected: outlook.is_some_and(|outlook| outlook.corrections.edge_backward.observations() > 0),
             pace_up: outlook.and_then(|outlook| pace(edge.reserved_up, &outlook.up)),

@@ -1,9 +1,11 @@
 //! What the coordinator knows of one edge.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Received;
 use super::action::{ConnectionId, StepPart};
 use super::deferral::{Deferral, LateModel};
 use super::forecast::Prediction;
@@ -87,8 +89,12 @@ pub(super) struct Served {
     pub(super) correct: u32,
     /// How long the activations waited for the turn of their edge, in seconds.
     pub(super) turn_s: f64,
-    /// From the last byte of each tensor, or its turn if that came later, to its reply, in seconds.
+    /// From the last byte of each tensor, or its turn if that came later, or the reply before it, to its reply, in
+    /// seconds.
     pub(super) residence_s: f64,
+    /// From the first byte of each tensor to its last, in seconds, and the round-trip time.
+    pub(super) uplink_s: f64,
+    pub(super) rtt_s: f64,
     /// The computation alone, in seconds.
     pub(super) service_s: f64,
     pub(super) bytes_up: u64,
@@ -101,6 +107,17 @@ pub(super) struct Arrived {
     pub(super) part: StepPart,
     pub(super) tensor: TensorMessage,
     pub(super) at: Duration,
+    pub(super) received: Received,
+}
+
+/// A tensor that a replica is at; what was measured of it counts once it is served.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InService {
+    /// Since when nothing but the cloud has held it up.
+    pub(super) since: Duration,
+    pub(super) turn_s: f64,
+    pub(super) received: Received,
+    pub(super) bytes_up: u64,
 }
 
 /// How far one edge is in the current round.
@@ -119,14 +136,18 @@ pub(super) struct MemberRound {
     pub(super) blocks: Vec<Slice>,
     /// The layers that the edge sends to the cloud at the start, and what follows them.
     pub(super) moved: Option<(Range<usize>, Arc<LayerState>)>,
-    /// The first step that the cloud has not trained.
+    /// The first step that the cloud has not trained, and the first of its micro-batches.
     pub(super) next_step: u32,
+    pub(super) next_micro_batch: u32,
     /// Labels on the edge: whether that step has gone forward and waits for the gradient.
     pub(super) passed: bool,
-    pub(super) in_service: bool,
-    pub(super) arrived: Option<Arrived>,
-    /// The last answer, until what follows it comes.
-    pub(super) reply: Option<TensorMessage>,
+    pub(super) in_service: Option<InService>,
+    /// What waits to be served, by micro-batch.
+    pub(super) arrived: BTreeMap<u32, Arrived>,
+    /// The answers to the last step's micro-batches, until one to another step.
+    pub(super) replies: Vec<TensorMessage>,
+    /// When the last one was given.
+    pub(super) replied_at: Duration,
     pub(super) served: Vec<Served>,
     pub(super) reported: Vec<bool>,
     pub(super) done: bool,
@@ -151,10 +172,12 @@ impl MemberRound {
             blocks: Vec::new(),
             moved: None,
             next_step: 0,
+            next_micro_batch: 0,
             passed: false,
-            in_service: false,
-            arrived: None,
-            reply: None,
+            in_service: None,
+            arrived: BTreeMap::new(),
+            replies: Vec::new(),
+            replied_at: Duration::ZERO,
             served: vec![Served::default(); steps],
             reported: vec![false; steps],
             done: false,
@@ -171,6 +194,21 @@ impl MemberRound {
         let plan = RoundPlan { attempt: self.plan.attempt + 1, ..self.plan };
         let (start, blocks, moved) = (self.start, self.blocks, self.moved);
         Self { start, blocks, moved, ..Self::new(plan, self.prediction) }
+    }
+
+    /// Whether the cloud has served anything of the round.
+    pub(super) fn has_begun(&self) -> bool {
+        !self.replies.is_empty() || self.reported.contains(&true)
+    }
+
+    /// Keeps an answer for replays, with the others to the same step.
+    pub(super) fn keep_reply(&mut self, now: Duration, reply: TensorMessage) {
+        let of_it = |other: &TensorMessage| {
+            (other.header.step, other.header.kind) == (reply.header.step, reply.header.kind)
+        };
+        self.replies.retain(of_it);
+        self.replies.push(reply);
+        self.replied_at = now;
     }
 
     pub(super) fn cut(&self) -> usize {

@@ -98,7 +98,7 @@ impl Coordinator {
             return;
         }
         if is_there || has_ended || is_over {
-            let may_lack_layers = round.next_step == 0 && !round.passed && !round.reported.contains(&true);
+            let may_lack_layers = !round.has_begun();
             self.send(edge, CloudMessage::Resumed);
             self.emit_resumed(now, edge, Recovery::Connection);
             if may_lack_layers {

@@ -75,6 +75,7 @@ impl Coordinator {
                 aggregate: turns || self.settings.aggregates(round),
                 activations: self.settings.activations,
                 gradients: self.settings.gradients,
+                in_flight: self.settings.in_flight,
                 pace: prediction.pace_up,
                 deadline_s: planned.deadline_s,
             };

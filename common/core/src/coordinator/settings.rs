@@ -130,6 +130,8 @@ pub struct Settings {
     pub activations: ActivationCodec,
     /// Codec of the cut gradients.
     pub gradients: Codec,
+    /// Micro-batches that each step's batch is split into; a divisor of the batch size.
+    pub in_flight: u32,
     /// Replicas that the cloud trains at the same time.
     pub workers: usize,
     /// What the cloud's network carries per direction, in bytes per second.
@@ -178,6 +180,7 @@ impl Settings {
             return Err(config.refuse_raw_cut(least, &spec));
         }
         config.check_edge_evaluation(&spec)?;
+        config.check_micro_batches(&spec)?;
         let training = &config.training;
         Ok(Self {
             session,
@@ -237,6 +240,7 @@ impl Settings {
             checkpoint_every: config.fleet.checkpoint_every.get() as u32,
             activations: config.wire.activations,
             gradients: config.wire.gradients,
+            in_flight: config.wire.in_flight.get() as u32,
             workers: config.cloud.workers.get(),
             capacity: Some(config.cloud.capacity_mbps.get() * 1e6 / 8.0),
             cloud_profile,
@@ -313,6 +317,28 @@ mod tests {
         let fedavg = settings(&["training.algorithm=fedavg", "training.labels=edge"]).expect("it is right");
         assert_eq!((fedavg.labels_stay, fedavg.tail), (true, None));
         assert_eq!(fedavg.cuts, Cuts::Fixed(fedavg.spec.len()));
+    }
+
+    #[test]
+    fn batches_of_models_that_normalize_over_them_are_not_split() {
+        assert_eq!(settings(&["wire.in_flight=4"]).expect("nothing normalizes").in_flight, 4);
+        let text = "name = \"x\"\n[model]\narch = \"resnet18\"\n[data]\ndataset = \"cifar10\"\n[[edge]]\nname = \"a\"";
+        let of = |sets: &[&str], frozen: usize| {
+            let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+            let config = Config::parse(text, "x.toml", &sets).expect("the overrides are allowed");
+            let spec = builtin("resnet18", [3, 32, 32], 10).expect("it is built in");
+            let spec = ModelSpec { frozen, ..spec };
+            let settings = Settings::from_config(&config, spec, 1, DeviceProfile::default());
+            settings.map(|_| ()).map_err(|error| error.to_string())
+        };
+        let error = of(&["wire.in_flight=2"], 0).expect_err("it has batch norm");
+        assert!(error.starts_with("--set wire.in_flight=2: `wire.in_flight = 2` is not allowed"), "{error}");
+        assert!(
+            error.contains("1 for `resnet18`, whose layer 1 (`bn1`) normalizes over the batch"),
+            "{error}"
+        );
+        assert_eq!(of(&["wire.in_flight=2"], 13), Ok(()), "frozen layers use what they have learned");
+        assert_eq!(of(&["wire.in_flight=2", "training.algorithm=fedavg"], 0), Ok(()));
     }
 
     #[test]

@@ -5,16 +5,23 @@
 
 use std::time::Duration;
 
-use super::Coordinator;
 use super::action::{Action, Job, Replica, StepJob, StepPart};
-use super::member::{Arrived, Served};
+use super::member::{Arrived, InService, MemberRound};
 use super::settings::Topology;
+use super::{Coordinator, Received};
 use crate::event::{EventKind, TermsMs};
+use crate::micro_batch::MicroBatch;
 use crate::wire::{StepReport, TensorHeader, TensorKind, TensorMessage};
 
 impl Coordinator {
     /// The activations of a step, or the gradient of those before the edge's last layers.
-    pub(super) fn handle_activations(&mut self, now: Duration, edge: &str, tensor: TensorMessage) {
+    pub(super) fn handle_activations(
+        &mut self,
+        now: Duration,
+        edge: &str,
+        tensor: TensorMessage,
+        received: Received,
+    ) {
         let header = tensor.header;
         let end = self.settings.cloud_end();
         if !self.is_current(edge, header.round, header.attempt) {
@@ -29,18 +36,24 @@ impl Coordinator {
             return;
         };
         let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
-        let (place, next) = ((header.step, part == StepPart::Backward), (round.next_step, round.passed));
+        let micro_batch = u32::from(header.micro_batch);
+        let place = (header.step, part == StepPart::Backward, micro_batch);
+        let next = (round.next_step, round.passed, round.next_micro_batch);
         if place < next {
             // A replay after a lost connection: answered, not trained again. An older one is a late copy.
             let answer =
                 if part == StepPart::Forward { TensorKind::TailActivations } else { TensorKind::CutGradient };
-            if let Some(reply) = &round.reply
-                && (reply.header.step, reply.header.kind) == (header.step, answer)
-            {
-                let reply = reply.clone();
+            let answers = |reply: &&TensorMessage| {
+                let of = reply.header;
+                (of.step, of.kind, of.micro_batch) == (header.step, answer, header.micro_batch)
+            };
+            if let Some(reply) = round.replies.iter().find(answers).cloned() {
                 self.send_tensor(edge, reply);
             }
-        } else if round.is_trained(end) || place > next {
+        } else if round.is_trained(end)
+            || (place.0, place.1) > (next.0, next.1)
+            || micro_batch >= round.plan.in_flight
+        {
             let reason = format!(
                 "it sent step {} of round {}, where {} of {} steps were served at cut {}",
                 u64::from(header.step) + 1,
@@ -50,8 +63,9 @@ impl Coordinator {
                 round.cut(),
             );
             self.refuse_edge(now, edge, &reason);
-        } else if !round.in_service {
-            round.arrived = Some(Arrived { part, tensor, at: now });
+        } else if place > next || round.in_service.is_none() {
+            // A copy of one that waits does not take its place.
+            round.arrived.entry(micro_batch).or_insert(Arrived { part, tensor, at: now, received });
             self.serve(now, edge);
         }
     }
@@ -67,7 +81,7 @@ impl Coordinator {
         }
     }
 
-    /// Hands the edge's waiting tensor to its replica, if it is its turn.
+    /// Hands the edge's next tensor to its replica, if it is there and it is its turn.
     pub(super) fn serve(&mut self, now: Duration, edge: &str) {
         let shared = self.settings.topology == Topology::Shared;
         if shared && self.turn().as_deref() != Some(edge) {
@@ -78,18 +92,17 @@ impl Coordinator {
             (active().count() as u64, active().take_while(|(name, _)| *name != edge).count() as u64);
         let settings = &self.settings;
         let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
-        if round.in_service || (round.start.is_none() && !shared) {
+        if round.in_service.is_some() || (round.start.is_none() && !shared) {
             return;
         }
-        let Some(Arrived { part, tensor, at }) = round.arrived.take() else { return };
-        let step = round.next_step;
-        round.in_service = true;
-        let served = &mut round.served[step as usize];
-        if shared {
-            served.turn_s = now.saturating_sub(at).as_secs_f64();
-        }
-        served.residence_s -= at.as_secs_f64() + served.turn_s;
-        served.bytes_up += tensor.wire_bytes();
+        let (step, index) = (round.next_step, round.next_micro_batch);
+        let Some(Arrived { part, tensor, at, received }) = round.arrived.remove(&index) else { return };
+        let micro_batch = MicroBatch { index, of: round.plan.in_flight };
+        // What waits behind the edge's own micro-batches waits for neither a turn nor a worker.
+        let free_at = if index == 0 { at } else { at.max(round.replied_at) };
+        let turn_s = if shared { now.saturating_sub(free_at).as_secs_f64() } else { 0.0 };
+        let since = if shared { now } else { free_at };
+        round.in_service = Some(InService { since, turn_s, received, bytes_up: tensor.wire_bytes() });
         let plan = round.plan;
         let job = StepJob {
             part,
@@ -98,6 +111,7 @@ impl Coordinator {
             round: plan.round,
             attempt: plan.attempt,
             step,
+            micro_batch,
             global_step: u64::from(plan.round) * u64::from(settings.steps_per_round) + u64::from(step),
             optimizer_step: if shared {
                 self.model_steps + u64::from(step) * edges + rank + 1
@@ -121,39 +135,38 @@ impl Coordinator {
             .map(|(_, name)| name.clone())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "they are the fields of Computed::Stepped")]
+    /// A micro-batch of a step has gone forward and back through the layers up to the last.
     pub(super) fn handle_stepped(
         &mut self,
         now: Duration,
         edge: &str,
-        step: u32,
+        (step, micro_batch): (u32, MicroBatch),
         reply: TensorMessage,
-        loss: f32,
-        correct: u32,
+        (loss, correct): (f32, u32),
         seconds: f64,
     ) {
         let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
-        if step != round.next_step || !round.in_service {
+        let at = (round.next_step, MicroBatch { index: round.next_micro_batch, of: round.plan.in_flight });
+        if (step, micro_batch) != at || !served(round, now, &reply, seconds) {
             return;
         }
-        round.in_service = false;
-        round.next_step += 1;
+        // The means of equal parts.
         let served = &mut round.served[step as usize];
-        *served = Served {
-            loss,
-            correct,
-            residence_s: served.residence_s + now.as_secs_f64(),
-            service_s: seconds,
-            bytes_down: reply.wire_bytes(),
-            ..*served
-        };
-        round.reply = Some(reply.clone());
-        let predicted = round.prediction.cloud_service_s;
-        self.forecast.observe_cloud(predicted, seconds);
+        served.loss += loss / micro_batch.of as f32;
+        served.correct += correct;
+        let is_done = micro_batch.is_last();
+        round.next_micro_batch = if is_done { 0 } else { micro_batch.index + 1 };
+        round.next_step += u32::from(is_done);
+        let (predicted, service_s) = (round.prediction.cloud_service_s, served.service_s);
+        if is_done {
+            self.forecast.observe_cloud(predicted, service_s);
+        }
         self.send_tensor(edge, reply);
-        if self.settings.topology == Topology::Shared
-            && let Some(next) = self.turn()
-        {
+        let next = match self.settings.topology {
+            Topology::Shared => self.turn(),
+            Topology::ReplicaPerEdge | Topology::HandedOn => Some(edge.to_owned()),
+        };
+        if let Some(next) = next {
             self.serve(now, &next);
         }
         self.end_member_round(now, edge);
@@ -170,18 +183,13 @@ impl Coordinator {
     ) {
         let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
         let is_back = reply.header.kind == TensorKind::CutGradient;
-        if (step, is_back) != (round.next_step, round.passed) || !round.in_service {
+        if (step, is_back) != (round.next_step, round.passed) || !served(round, now, &reply, seconds) {
             return;
         }
-        round.in_service = false;
         round.passed = !is_back;
         round.next_step += u32::from(is_back);
-        let served = &mut round.served[step as usize];
-        served.residence_s += now.as_secs_f64();
-        served.service_s += seconds;
-        served.bytes_down += reply.wire_bytes();
-        round.reply = Some(reply.clone());
-        let (predicted, service_s) = (round.prediction.cloud_service_s, served.service_s);
+        let (predicted, service_s) =
+            (round.prediction.cloud_service_s, round.served[step as usize].service_s);
         self.send_tensor(edge, reply);
         if is_back {
             self.forecast.observe_cloud(predicted, service_s);
@@ -192,11 +200,7 @@ impl Coordinator {
     /// A step's activations cannot be trained on.
     pub(super) fn handle_rejected(&mut self, now: Duration, edge: &str, reason: &str) {
         if let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) {
-            round.in_service = false;
-            // If it is served again, then as if for the first time.
-            if let Some(served) = round.served.get_mut(round.next_step as usize) {
-                *served = Served::default();
-            }
+            round.in_service = None;
         }
         let reason = format!("round {}: {reason}", self.round + 1);
         self.refuse_edge(now, edge, &reason);
@@ -240,10 +244,17 @@ impl Coordinator {
         let wait_s = served.residence_s - served.service_s;
         self.forecast.observe_step(edge, &prediction, &report, latency_s, wait_s);
         let predicted = prediction.terms_ms;
-        let network_ms =
-            (latency_s - report.forward_s - report.backward_s - served.residence_s).max(0.0) * 1e3;
-        let network_predicted = predicted.uplink + predicted.downlink;
-        let up_share = if network_predicted > 0.0 { predicted.uplink / network_predicted } else { 0.0 };
+        let (uplink, downlink) = if plan.in_flight > 1 {
+            // They overlap everything else: no rest of the latency is theirs.
+            let down_s = report.downlink.map_or(0.0, |transfer| transfer.seconds);
+            ((served.uplink_s + served.rtt_s / 2.0) * 1e3, (down_s + served.rtt_s / 2.0) * 1e3)
+        } else {
+            let network_ms =
+                (latency_s - report.forward_s - report.backward_s - served.residence_s).max(0.0) * 1e3;
+            let network_predicted = predicted.uplink + predicted.downlink;
+            let up_share = if network_predicted > 0.0 { predicted.uplink / network_predicted } else { 0.0 };
+            (network_ms * up_share, network_ms * (1.0 - up_share))
+        };
         self.emit(
             now,
             EventKind::Step {
@@ -257,9 +268,9 @@ impl Coordinator {
                 deadline_ms: plan.deadline_s * 1e3,
                 terms_ms: TermsMs {
                     edge_forward: report.forward_s * 1e3,
-                    uplink: network_ms * up_share,
+                    uplink,
                     cloud: served.residence_s * 1e3,
-                    downlink: network_ms * (1.0 - up_share),
+                    downlink,
                     edge_backward: report.backward_s * 1e3,
                 },
                 loss: served.loss,
@@ -269,4 +280,19 @@ impl Coordinator {
             },
         );
     }
+}
+
+/// Takes a tensor that was served into account; false if none was in service.
+fn served(round: &mut MemberRound, now: Duration, reply: &TensorMessage, seconds: f64) -> bool {
+    let Some(InService { since, turn_s, received, bytes_up }) = round.in_service.take() else { return false };
+    let served = &mut round.served[round.next_step as usize];
+    served.turn_s += turn_s;
+    served.residence_s += now.saturating_sub(since).as_secs_f64();
+    served.service_s += seconds;
+    served.uplink_s += received.seconds;
+    served.rtt_s = received.rtt_s;
+    served.bytes_up += bytes_up;
+    served.bytes_down += reply.wire_bytes();
+    round.keep_reply(now, reply.clone());
+    true
 }

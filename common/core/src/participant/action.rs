@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::micro_batch::MicroBatch;
 use crate::standardize::{Standardizer, Transform};
 use crate::statistics::ChannelStatistics;
 use crate::wire::{Assignment, EdgeMessage, RoundPlan, Score, TensorMessage};
@@ -60,12 +61,14 @@ pub enum Job {
         /// come from the state folder.
         rolled_back: bool,
     },
-    /// Forward a batch to the cut. Answered by [`Computed::Forwarded`].
+    /// Forward a micro-batch to the cut. Answered by [`Computed::Forwarded`].
     Forward {
         /// The round's plan.
         plan: RoundPlan,
         /// The step in the round.
         step: u32,
+        /// Which of its micro-batches.
+        micro_batch: MicroBatch,
     },
     /// Labels on the edge: all that its last layers do in a step. Answered by [`Computed::TailStepped`].
     Tail {
@@ -76,12 +79,15 @@ pub enum Job {
         /// The activations before them.
         activations: TensorMessage,
     },
-    /// Finish a step with the gradient at the cut. Answered by [`Computed::Backwarded`].
+    /// Take a micro-batch back with the gradient at the cut; the last one finishes the step. Answered by
+    /// [`Computed::Backwarded`].
     Backward {
         /// The round's plan.
         plan: RoundPlan,
         /// The step in the round.
         step: u32,
+        /// Which of its micro-batches, each after the one before.
+        micro_batch: MicroBatch,
         /// The gradient.
         gradient: TensorMessage,
     },
@@ -139,6 +145,8 @@ pub enum Computed {
         attempt: u32,
         /// The step in the round.
         step: u32,
+        /// Which of its micro-batches.
+        micro_batch: MicroBatch,
         /// Activations, and labels unless they stay here.
         activations: TensorMessage,
         /// How long it took.
@@ -161,7 +169,7 @@ pub enum Computed {
         /// How long it took.
         seconds: f64,
     },
-    /// The step is done.
+    /// A micro-batch has gone back; with the last one the step is done.
     Backwarded {
         /// The round.
         round: u32,
@@ -169,6 +177,8 @@ pub enum Computed {
         attempt: u32,
         /// The step in the round.
         step: u32,
+        /// Which of its micro-batches.
+        micro_batch: MicroBatch,
         /// How long it took.
         seconds: f64,
     },

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Participant;
 use super::action::{Action, Completed, Computed, Job, Progress};
-use crate::link::Transfer;
+use super::micro_batches::MicroBatches;
 use crate::model::ModelCost;
 use crate::wire::{EdgeMessage, RoundPlan, StartFrom, StepReport, TensorMessage};
 
@@ -15,10 +15,8 @@ pub(super) struct InRound {
     pub(super) stage: Stage,
     pub(super) step: u32,
     started_at: Duration,
-    forward_s: f64,
-    pub(super) downlink: Option<Transfer>,
-    /// What the cloud has not answered yet, for a replay.
-    pub(super) unanswered: Option<TensorMessage>,
+    /// How far the step's micro-batches are.
+    pub(super) micro_batches: MicroBatches,
     pub(super) moved: Option<TensorMessage>,
     /// What the last layers took in this step, and their loss and correct predictions.
     pub(super) tail: Option<(f64, f32, u32)>,
@@ -32,26 +30,17 @@ pub(super) enum Stage {
     /// Layers from the cloud are still to come.
     AwaitLayers,
     Begin,
+    /// A micro-batch is being forwarded, and others may follow.
     Forward,
     /// Labels on the edge: the activations before its last layers are still to come.
     AwaitActivations,
     Tail,
+    /// All are forwarded; the gradient of the next that goes back is still to come.
     AwaitGradient,
     Backward,
     LocalStep,
     End,
     Done,
-}
-
-impl InRound {
-    /// The answer to what was sent last has come.
-    pub(super) fn received(&mut self, transfer: Transfer) {
-        (self.unanswered, self.moved) = (None, None);
-        // Where there are two in a step the longer one says more of the link.
-        if self.downlink.is_none_or(|before| before.bytes <= transfer.bytes) {
-            self.downlink = Some(transfer);
-        }
-    }
 }
 
 impl Participant {
@@ -60,7 +49,10 @@ impl Participant {
             self.fail("the coordinator sent a round before a model");
             return;
         };
-        if plan.cut as usize > assignment.cloud_end() || plan.steps == 0 {
+        let splits = plan.in_flight > 0 && assignment.batch_size.is_multiple_of(plan.in_flight);
+        // The way through the cloud and back is one of whole batches where the labels stay here.
+        let splits = splits && (assignment.tail.is_none() || plan.in_flight == 1);
+        if plan.cut as usize > assignment.cloud_end() || plan.steps == 0 || !splits {
             self.fail("the coordinator sent a plan that does not fit the model");
             return;
         }
@@ -96,9 +88,7 @@ impl Participant {
             stage: Stage::AwaitLayers,
             step: 0,
             started_at: now,
-            forward_s: 0.0,
-            downlink: None,
-            unanswered: None,
+            micro_batches: MicroBatches::of(&plan),
             moved: None,
             tail: None,
             uploads: Vec::new(),
@@ -177,35 +167,20 @@ impl Participant {
                 }
                 self.start_step(now, 0);
             }
-            Computed::Forwarded { round, attempt, step, activations, seconds }
+            Computed::Forwarded { round, attempt, step, micro_batch, activations, seconds }
                 if self.is_at(round, attempt, Stage::Forward) =>
             {
-                let awaits = self.stage_after_forward();
-                let Some(at) = self.round.as_mut().filter(|at| at.step == step) else { return };
-                at.stage = awaits;
-                at.forward_s = seconds;
-                at.unanswered = Some(activations.clone());
-                let pace = at.plan.pace;
-                self.push(Action::SendTensor { tensor: activations, pace });
+                self.handle_forwarded(step, micro_batch, activations, seconds);
             }
             Computed::TailStepped { round, attempt, step, gradient, loss, correct, seconds }
                 if self.is_at(round, attempt, Stage::Tail) =>
             {
                 self.handle_tail_stepped(step, gradient, (seconds, loss, correct));
             }
-            Computed::Backwarded { round, attempt, step, seconds }
+            Computed::Backwarded { round, attempt, step, micro_batch, seconds }
                 if self.is_at(round, attempt, Stage::Backward) =>
             {
-                let Some(at) = self.round.as_ref().filter(|at| at.step == step) else { return };
-                let (forward_s, downlink) = (at.forward_s, at.downlink);
-                let (backward_s, local) = match at.tail {
-                    Some((tail_s, loss, correct)) => (tail_s + seconds, Some((loss, correct))),
-                    None => (seconds, None),
-                };
-                self.end_step(
-                    now,
-                    StepReport { step, forward_s, backward_s, downlink, local, ..StepReport::default() },
-                );
+                self.handle_backwarded(now, step, micro_batch, seconds);
             }
             Computed::LocalStepped { round, attempt, step, loss, correct, seconds }
                 if self.is_at(round, attempt, Stage::LocalStep) =>
@@ -232,7 +207,7 @@ impl Participant {
         let Some(round) = self.round.as_mut() else { return };
         round.step = step;
         round.started_at = now;
-        round.downlink = None;
+        round.micro_batches = MicroBatches::of(&round.plan);
         let plan = round.plan;
         let job = if step == plan.steps {
             round.stage = Stage::End;
@@ -242,24 +217,12 @@ impl Participant {
             Job::LocalStep { plan, step }
         } else {
             round.stage = Stage::Forward;
-            Job::Forward { plan, step }
+            Job::Forward { plan, step, micro_batch: round.micro_batches.next_forward() }
         };
         self.push(Action::Compute(job));
     }
 
-    pub(super) fn handle_gradient(&mut self, _now: Duration, gradient: TensorMessage, transfer: Transfer) {
-        let header = gradient.header;
-        if !self.is_at(header.round, header.attempt, Stage::AwaitGradient) {
-            return;
-        }
-        let Some(round) = self.round.as_mut().filter(|round| round.step == header.step) else { return };
-        round.stage = Stage::Backward;
-        round.received(transfer);
-        let (plan, step) = (round.plan, round.step);
-        self.push(Action::Compute(Job::Backward { plan, step, gradient }));
-    }
-
-    fn end_step(&mut self, now: Duration, report: StepReport) {
+    pub(super) fn end_step(&mut self, now: Duration, report: StepReport) {
         let Some(at) = self.round.as_mut() else { return };
         let report = StepReport { latency_s: now.saturating_sub(at.started_at).as_secs_f64(), ..report };
         at.reports.push(report);
@@ -319,14 +282,15 @@ impl Participant {
             return;
         };
         let RoundPlan { round, attempt, pace, .. } = at.plan;
-        let (reports, moved, unanswered) = (at.reports.clone(), at.moved.clone(), at.unanswered.clone());
+        let (reports, moved) = (at.reports.clone(), at.moved.clone());
+        let unanswered: Vec<TensorMessage> = at.micro_batches.unanswered().cloned().collect();
         if !reports.is_empty() {
             self.push(Action::Send(EdgeMessage::StepsDone { round, attempt, reports }));
         }
         if let Some(tensor) = moved {
             self.push(Action::SendTensor { tensor, pace: None });
         }
-        if let Some(tensor) = unanswered {
+        for tensor in unanswered {
             self.push(Action::SendTensor { tensor, pace });
         }
         if has_ended(self.round.as_ref()) {

@@ -22,8 +22,10 @@ impl Participant {
             return;
         }
         let Some(round) = self.round.as_mut().filter(|round| round.step == header.step) else { return };
-        round.stage = Stage::Tail;
-        round.received(transfer);
+        if !round.micro_batches.answered(&activations, transfer) {
+            return;
+        }
+        (round.stage, round.moved) = (Stage::Tail, None);
         let (plan, step) = (round.plan, round.step);
         self.push(Action::Compute(Job::Tail { plan, step, activations }));
     }
@@ -33,7 +35,7 @@ impl Participant {
         let Some(round) = self.round.as_mut().filter(|round| round.step == step) else { return };
         round.stage = Stage::AwaitGradient;
         round.tail = Some(did);
-        round.unanswered = Some(gradient.clone());
+        round.micro_batches.sent(gradient.clone());
         let pace = round.plan.pace;
         self.push(Action::SendTensor { tensor: gradient, pace });
     }

@@ -1,6 +1,7 @@
 //! The least time that all edges can meet at once, and who cannot meet a given one.
 
 use super::options::{EdgeOptions, Tables, share_needed};
+use super::pipeline::CloudCurve;
 use super::{PlanInput, ROUNDING, joint};
 
 /// Relative accuracy of the least budget.
@@ -56,14 +57,14 @@ pub(super) fn workers_needed(tables: &Tables, deadline_s: f64) -> u64 {
 pub(super) fn least_within(edges: &[&EdgeOptions], capacity: f64, hysteresis: f64) -> f64 {
     let mut free = Fronts::with_capacity(edges.len());
     for edge in edges {
-        free.add(edge.options.iter().map(|option| (option.other_s, option.service_s)));
+        free.add(edge.options.iter().map(|option| (option.curve, option.service_s)));
     }
     let least = bisect(&free, capacity);
     if hysteresis > 0.0 && edges.iter().all(|edge| edge.current.is_some()) {
         let mut current = Fronts::with_capacity(edges.len());
         for edge in edges {
             let option = edge.current.map(|current| &edge.options[current]);
-            current.add(option.map(|option| (option.other_s, option.service_s)).into_iter());
+            current.add(option.map(|option| (option.curve, option.service_s)).into_iter());
         }
         let kept = bisect(&current, capacity);
         if kept * (1.0 - hysteresis) < least {
@@ -113,9 +114,9 @@ pub(super) fn straggler_share(workers: f64, edges: usize) -> f64 {
     (STRAGGLER_PART * workers / edges as f64).min(1.0)
 }
 
-/// (other seconds, service seconds) of some edges, each by rising other and falling service.
+/// (seconds by those in the cloud, service seconds) of some edges, each by falling service.
 struct Fronts {
-    pairs: Vec<(f64, f64)>,
+    pairs: Vec<(CloudCurve, f64)>,
     /// Where each edge's pairs end.
     ends: Vec<usize>,
 }
@@ -126,18 +127,20 @@ impl Fronts {
     }
 
     /// Adds the options of which no other has both less service and less of everything else.
-    fn add(&mut self, options: impl DoubleEndedIterator<Item = (f64, f64)>) {
+    fn add(&mut self, options: impl DoubleEndedIterator<Item = (CloudCurve, f64)>) {
         let start = self.pairs.len();
         // The service falls with the cut: from the deepest on, only less of everything else is worth more.
         let mut rising = true;
         let mut deeper_s = f64::NEG_INFINITY;
         let mut least = f64::INFINITY;
-        for (other, service) in options.rev() {
+        for (curve, service) in options.rev() {
             rising &= service >= deeper_s;
             deeper_s = service;
-            if other < least {
-                least = other;
-                self.pairs.push((other, service));
+            // Whoever takes least alone is below nobody.
+            if curve.alone_s < least || !self.pairs[start..].iter().any(|(deeper, _)| deeper.is_below(&curve))
+            {
+                least = least.min(curve.alone_s);
+                self.pairs.push((curve, service));
             }
         }
         debug_assert!(rising, "the later layers are a part of all");
@@ -145,7 +148,7 @@ impl Fronts {
         self.ends.push(self.pairs.len());
     }
 
-    fn each(&self) -> impl Iterator<Item = &[(f64, f64)]> {
+    fn each(&self) -> impl Iterator<Item = &[(CloudCurve, f64)]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, &end)| &self.pairs[start..end])
     }
@@ -156,8 +159,8 @@ fn bisect(fronts: &Fronts, capacity: f64) -> f64 {
         let mut sum = 0.0;
         fronts.each().all(|front| {
             let mut need = f64::INFINITY;
-            for &(other, service) in front {
-                need = share_needed(other, service, budget).map_or(need, |share| need.min(share));
+            for (curve, service) in front {
+                need = share_needed(curve, *service, budget).map_or(need, |share| need.min(share));
             }
             sum += need;
             sum <= capacity
@@ -165,10 +168,10 @@ fn bisect(fronts: &Fronts, capacity: f64) -> f64 {
     };
     // Nudged up, so that a share of 1 is not missed by rounding.
     let slowest_with = |share: f64| {
-        let best = |front: &[(f64, f64)]| {
+        let best = |front: &[(CloudCurve, f64)]| {
             front
                 .iter()
-                .map(|&(other, service)| other + if service > 0.0 { service / share } else { 0.0 })
+                .map(|(curve, service)| curve.at(if *service > 0.0 { service / share } else { 0.0 }))
                 .fold(f64::INFINITY, f64::min)
         };
         fronts.each().map(best).fold(0.0, f64::max) * (1.0 + ACCURACY)

@@ -64,6 +64,7 @@ impl<'a> Explainer<'a> {
             Neighbour {
                 cut: other,
                 obstacle,
+                step_s: self.tables.step_s(edge, other, &terms),
                 terms,
                 charged_s,
                 cloud_flops_more: self.tables.flops(other) - self.tables.flops(cut),
@@ -181,7 +182,7 @@ impl<'a> Explainer<'a> {
         let (cut, _) = self.tables.fastest(edge, links, 1.0);
         let seconds = self.seconds(edge, cut, links, 1.0);
         let terms = self.tables.terms(edge, cut, links, 1.0);
-        let (name, largest) = largest(&terms, seconds - terms.total());
+        let (name, largest) = largest(&terms, seconds - self.tables.step_s(edge, cut, &terms));
         let fixes = Fixes::of(self.tables, edge, self.deadline_s);
         format!(
             "cannot meet the deadline of {} ({} before the margin) even with a cloud worker of its own: cut {cut}, its \

@@ -3,6 +3,7 @@
 //! Hysteresis is a cost of moving, so that a plan made again from its own cuts does not change.
 
 use super::options::EdgeOptions;
+use super::pipeline::CloudCurve;
 use super::search::{Branch, Choice, Search};
 use super::{Pick, Picks};
 
@@ -20,7 +21,7 @@ const STRETCH: f64 = 4.0;
 #[derive(Clone, Copy, Debug)]
 struct Item {
     option: usize,
-    other: f64,
+    curve: CloudCurve,
     service: f64,
     /// The square root of `service`.
     root: f64,
@@ -36,11 +37,15 @@ impl Item {
     }
 
     fn share_for(&self, price_root: f64) -> f64 {
-        if self.service > 0.0 { (self.root / price_root).clamp(self.least, 1.0) } else { 0.0 }
+        if self.service > 0.0 {
+            self.curve.share_for(self.service, self.root, price_root).clamp(self.least, 1.0)
+        } else {
+            0.0
+        }
     }
 
     fn cost_at(&self, share: f64) -> f64 {
-        self.move_cost + self.other + if self.service > 0.0 { self.service / share } else { 0.0 }
+        self.move_cost + self.curve.at(if self.service > 0.0 { self.service / share } else { 0.0 })
     }
 
     fn priced(&self, price: f64) -> f64 {
@@ -96,26 +101,30 @@ fn items_of(edge: &EdgeOptions, budget: f64, hysteresis: f64) -> Vec<Item> {
     for (option, cut) in edge.options.iter().enumerate() {
         if let Some(least) = cut.share_needed(budget) {
             let move_cost = if current == Some(option) { 0.0 } else { moving };
-            let (other, service) = (cut.other_s, cut.service_s);
-            items.push(Item { option, other, service, root: service.sqrt(), least, move_cost });
+            let (curve, service) = (cut.curve, cut.service_s);
+            items.push(Item { option, curve, service, root: service.sqrt(), least, move_cost });
         }
     }
     items
 }
 
-/// By rising other and falling service; items that are worse in both are left out, but not where the edge
-/// is cut now, which costs no move.
+/// By rising time without the cloud; items that are no better in anything are left out, but not where the edge is cut
+/// now, which costs no move.
 fn undominated(edge: &EdgeOptions, mut items: Vec<Item>) -> Vec<Item> {
     items.sort_by(|left, right| {
-        left.other.total_cmp(&right.other).then(left.service.total_cmp(&right.service))
+        left.curve.alone_s.total_cmp(&right.curve.alone_s).then(left.service.total_cmp(&right.service))
     });
     let mut least = f64::INFINITY;
-    items.retain(|item| {
-        let better = item.service < least;
+    let mut kept: Vec<Item> = Vec::with_capacity(items.len());
+    for item in items {
+        let is_worse = |other: &Item| other.service <= item.service && other.curve.is_below(&item.curve);
+        let better = item.service < least || !kept.iter().any(is_worse);
         least = least.min(item.service);
-        better || edge.current == Some(item.option)
-    });
-    items
+        if better || edge.current == Some(item.option) {
+            kept.push(item);
+        }
+    }
+    kept
 }
 
 /// The Lagrangian relaxation of the bound on the sum of shares.
@@ -216,7 +225,7 @@ fn halve(guess: f64, accuracy: f64, mut fits: impl FnMut(f64) -> bool) -> f64 {
 fn cheapest_at(items: &[Item], price: f64, price_root: f64) -> (usize, f64) {
     let mut best = (0, f64::INFINITY);
     for (index, item) in items.iter().enumerate() {
-        if item.move_cost + item.other + 2.0 * item.root * price_root >= best.1 {
+        if item.move_cost + item.curve.alone_s + 2.0 * item.root * price_root >= best.1 {
             continue;
         }
         let share = item.share_for(price_root);

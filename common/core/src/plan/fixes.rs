@@ -33,21 +33,20 @@ impl Fixes {
         let least = |value: &dyn Fn(usize) -> Option<f64>| cuts().filter_map(value).min_by(f64::total_cmp);
         let factor = 1.0 + edge.margin;
         let total = |cut: usize| factor * tables.charged_s(edge, cut, links, 1.0);
-        // A part of the total that `more` times the resource makes shorter: how much must it be?
-        let needed = |cut: usize, part: f64| {
-            let left = deadline - (total(cut) - part);
-            (part > 0.0 && left > 0.0).then(|| part / left)
+        // How many times as much of a resource it needs, where it would take `without` with any amount.
+        let needed = |cut: usize, rates: LinkRates, compute: f64| {
+            let without = tables.bounds(edge, cut, rates, compute);
+            let mut parts = tables.bounds(edge, cut, links, 1.0).into_iter().zip(without);
+            parts.try_fold(0.0_f64, |most, (now, without)| {
+                let (part, left) = (now - without, deadline - without);
+                (left > 0.0).then(|| most.max(part / left))
+            })
         };
-        let up = |cut: usize| {
-            needed(cut, tables.demand(edge, cut).up_bytes / links.up).map(|more| more * links.up)
-        };
-        let down = |cut: usize| {
-            needed(cut, tables.demand(edge, cut).down_bytes / links.down).map(|more| more * links.down)
-        };
-        let speed = |cut: usize| {
-            let terms = tables.terms(edge, cut, links, 1.0);
-            needed(cut, factor * (terms.edge_forward + terms.edge_backward))
-        };
+        let any = f64::INFINITY;
+        let up = |cut: usize| needed(cut, LinkRates { up: any, ..links }, 1.0).map(|more| more * links.up);
+        let down =
+            |cut: usize| needed(cut, LinkRates { down: any, ..links }, 1.0).map(|more| more * links.down);
+        let speed = |cut: usize| needed(cut, links, 0.0);
         let memory = tables
             .cuts(edge)
             .filter(|&cut| !tables.fits(edge, cut) && total(cut) <= deadline)

@@ -29,6 +29,8 @@ pub struct PlanInput {
     /// Over how many steps the transfer of the layers that a new cut moves is spread: those of a round.
     /// `None` where nothing moves: every edge gets a global model anyway.
     pub steps_between_moves: Option<u64>,
+    /// Micro-batches that each step's batch is split into, which overlap; times and bytes are of all of them together.
+    pub micro_batches: u32,
     /// Which cuts are allowed, within `0..=L`.
     pub depth: RangeInclusive<usize>,
     /// The latency that a step may take.
@@ -158,6 +160,7 @@ const HYSTERESIS: Range = Range { least: 0.0, most: 0.999, words: "within 0..=0.
 const DEADLINE: Range = Range { least: 1e-9, most: 1e9, words: "finite and within 1e-9..=1e9 seconds" };
 const FACTOR: Range = Range { least: 0.0, most: MOST_FACTOR, words: "finite and within 0..=1e9" };
 const STEPS: Range = Range { least: 1.0, most: f64::MAX, words: "at least 1" };
+const PARTS: Range = Range { least: 1.0, most: 1e6, words: "within 1..=1e6" };
 const WORKERS: Range = Range { least: 1.0, most: 1e6, words: "within 1..=1e6" };
 
 impl PlanInput {
@@ -175,6 +178,7 @@ impl PlanInput {
             return Err(PlanError::NoLayers);
         }
         let plan = Place { owner: Owner::Plan, layers };
+        plan.number("micro_batches", self.micro_batches.into(), &PARTS)?;
         plan.number("hysteresis", self.hysteresis, &HYSTERESIS)?;
         plan.number("steps_between_aggregations", self.steps_between_aggregations as f64, &STEPS)?;
         if let Some(steps) = self.steps_between_moves {

@@ -12,6 +12,7 @@ mod fleet;
 mod least_time;
 mod narrow;
 mod objective;
+mod overlap;
 mod region;
 mod settle;
 mod smooth;
@@ -135,17 +136,21 @@ impl<'a> Planner<'a> {
                 if only_current && current != Some(cut) {
                     continue;
                 }
-                let demand = self.tables.demand(edge, cut);
-                let works = [demand.up_bytes, demand.down_bytes, demand.service_s];
-                let mut item = Item { cut, fixed_s: demand.fixed_s, roots: [0.0; 3], cost: 0.0 };
-                for i in 0..3 {
-                    if scarce[i] {
-                        item.roots[i] = works[i].sqrt() * root_rates[i];
-                    } else {
-                        item.fixed_s += works[i] * seconds_each[i];
+                let overlapping = self.tables.overlap(edge, cut, most, capacity, scarce);
+                items.push(overlapping.unwrap_or_else(|| {
+                    let demand = self.tables.demand(edge, cut);
+                    let works = [demand.up_bytes, demand.down_bytes, demand.service_s];
+                    let mut item =
+                        Item { cut, fixed_s: demand.fixed_s, roots: [0.0; 3], cost: 0.0, overlap: None };
+                    for i in 0..3 {
+                        if scarce[i] {
+                            item.roots[i] = works[i].sqrt() * root_rates[i];
+                        } else {
+                            item.fixed_s += works[i] * seconds_each[i];
+                        }
                     }
-                }
-                items.push(item);
+                    item
+                }));
             }
             let caps = std::array::from_fn(|i| most[i] / capacity[i]);
             let moving = current.map_or(0.0, |current| {

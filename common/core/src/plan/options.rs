@@ -1,5 +1,6 @@
 //! What each cut costs each edge.
 
+use super::pipeline::{BOUNDS, CloudCurve, Stages};
 use super::{EdgeInput, Pick, PlanInput, StepTerms};
 
 /// Bytes per second in both directions.
@@ -10,7 +11,7 @@ pub(super) struct LinkRates {
 }
 
 /// What a step at one cut asks for: `fixed_s + up_bytes / rate + down_bytes / rate + service_s / share`
-/// seconds are charged against the deadline.
+/// seconds are charged against the deadline where it is in one part.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Demand {
     /// Compute on the edge and round trips.
@@ -118,6 +119,56 @@ impl<'a> Tables<'a> {
         ((now - then).max(0.0), (then - now).max(0.0))
     }
 
+    /// Time on the way, there and back, in which nothing is busy.
+    pub(super) fn latency_s(&self, edge: &EdgeInput, cut: usize) -> f64 {
+        if self.is_local(cut) { 0.0 } else { edge.rtt_s + edge.latency_overhead_s }
+    }
+
+    /// Micro-batches of a step at a cut: what does not cross the wire is not split.
+    pub(super) fn micro_batches(&self, cut: usize) -> u32 {
+        if self.is_local(cut) { 1 } else { self.input.micro_batches }
+    }
+
+    /// The latency of a step with these terms.
+    pub(super) fn step_s(&self, edge: &EdgeInput, cut: usize, terms: &StepTerms) -> f64 {
+        match self.micro_batches(cut) {
+            1 => terms.total(),
+            parts => Stages::of(terms, self.latency_s(edge, cut)).step_s(parts.into()),
+        }
+    }
+
+    /// What is charged against a deadline with the margin, at these rates, with a worker and with the edge's compute
+    /// times multiplied by `compute`: the largest of these, each linear in every stage.
+    pub(super) fn bounds(
+        &self,
+        edge: &EdgeInput,
+        cut: usize,
+        rates: LinkRates,
+        compute: f64,
+    ) -> [f64; BOUNDS] {
+        let terms = self.terms(edge, cut, rates, 1.0);
+        let (edge_forward, edge_backward) = (compute * terms.edge_forward, compute * terms.edge_backward);
+        let terms = StepTerms { edge_forward, edge_backward, ..terms };
+        let extra_s = self.weights_s(cut, rates) + self.moving_s(edge, cut, rates);
+        let bounds = match self.micro_batches(cut) {
+            1 => [terms.total(); BOUNDS],
+            parts => Stages::of(&terms, self.latency_s(edge, cut)).bounds(parts.into()),
+        };
+        bounds.map(|seconds| (1.0 + edge.margin) * (seconds + extra_s))
+    }
+
+    /// What a cut takes with the margin, at these rates, by what the cloud takes of it.
+    fn curve(&self, edge: &EdgeInput, cut: usize, rates: LinkRates) -> CloudCurve {
+        let parts = self.micro_batches(cut);
+        if parts == 1 {
+            let demand = self.demand(edge, cut);
+            return CloudCurve::sum(demand.fixed_s + demand.transfers_s(rates));
+        }
+        let stages = Stages::of(&self.terms(edge, cut, rates, 1.0), self.latency_s(edge, cut));
+        let extra_s = self.weights_s(cut, rates) + self.moving_s(edge, cut, rates);
+        CloudCurve::of(&stages, extra_s, 1.0 + edge.margin, parts.into())
+    }
+
     /// The terms of a step at a cut, at these rates and with this share of a worker.
     pub(super) fn terms(&self, edge: &EdgeInput, cut: usize, rates: LinkRates, share: f64) -> StepTerms {
         let device = &self.devices[edge.device];
@@ -151,7 +202,7 @@ impl<'a> Tables<'a> {
         let device = &self.devices[edge.device];
         let (up, down) = self.charged_bytes[cut];
         let (moved_up, moved_down) = self.moved_bytes(edge, cut);
-        let round_trips = if self.is_local(cut) { 0.0 } else { edge.rtt_s + edge.latency_overhead_s };
+        let round_trips = self.latency_s(edge, cut);
         let compute = edge.forward_factor * device.forward[cut]
             + edge.backward_factor * (device.backward[cut] + device.tail);
         let factor = 1.0 + edge.margin;
@@ -165,7 +216,7 @@ impl<'a> Tables<'a> {
 
     /// What is charged against the deadline, before the margin.
     pub(super) fn charged_s(&self, edge: &EdgeInput, cut: usize, rates: LinkRates, share: f64) -> f64 {
-        self.terms(edge, cut, rates, share).total()
+        self.step_s(edge, cut, &self.terms(edge, cut, rates, share))
             + self.weights_s(cut, rates)
             + self.moving_s(edge, cut, rates)
     }
@@ -206,15 +257,12 @@ impl<'a> Tables<'a> {
 
     pub(super) fn options_of(&self, edge: &EdgeInput, rates: LinkRates) -> EdgeOptions {
         let cuts = self.cuts(edge);
-        let option = |cut: usize| {
-            let demand = self.demand(edge, cut);
-            CutOption {
-                cut,
-                other_s: demand.fixed_s + demand.transfers_s(rates),
-                service_s: demand.service_s,
-                flops: self.flops[cut],
-                bytes: self.bytes(cut),
-            }
+        let option = |cut: usize| CutOption {
+            cut,
+            curve: self.curve(edge, cut, rates),
+            service_s: (1.0 + edge.margin) * self.service_s[cut],
+            flops: self.flops[cut],
+            bytes: self.bytes(cut),
         };
         let mut options = Vec::with_capacity(cuts.end() + 1 - cuts.start());
         options.extend(cuts.clone().filter(|cut| self.fits(edge, *cut)).map(option));
@@ -242,8 +290,8 @@ pub(super) struct EdgeOptions {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CutOption {
     pub(super) cut: usize,
-    /// Everything that is charged against the deadline but the cloud.
-    pub(super) other_s: f64,
+    /// What is charged against the deadline, by what the cloud takes of it.
+    pub(super) curve: CloudCurve,
     /// That one worker is busy with the step.
     pub(super) service_s: f64,
     /// Cloud FLOPs of a step.
@@ -255,12 +303,12 @@ pub(super) struct CutOption {
 impl CutOption {
     /// What is charged against the deadline.
     pub(super) fn seconds_at(&self, share: f64) -> f64 {
-        self.other_s + if self.service_s > 0.0 { self.service_s / share } else { 0.0 }
+        self.curve.at(if self.service_s > 0.0 { self.service_s / share } else { 0.0 })
     }
 
     /// The least share with which the step fits into `deadline` seconds.
     pub(super) fn share_needed(&self, deadline: f64) -> Option<f64> {
-        share_needed(self.other_s, self.service_s, deadline)
+        share_needed(&self.curve, self.service_s, deadline)
     }
 
     /// Among equals, fewer bytes and then the smaller cut is better.
@@ -269,9 +317,9 @@ impl CutOption {
     }
 }
 
-/// The least share in `[0, 1]` with `other + service / share <= deadline`.
-pub(super) fn share_needed(other: f64, service: f64, deadline: f64) -> Option<f64> {
-    let left = deadline - other;
+/// The least share in `[0, 1]` with which `service` seconds of a worker fit into `deadline`.
+pub(super) fn share_needed(curve: &CloudCurve, service: f64, deadline: f64) -> Option<f64> {
+    let left = curve.cloud_within(deadline);
     if service > 0.0 {
         // left <= 0 must not come out as a negative or infinite share.
         (left >= service).then(|| service / left)

@@ -3,6 +3,7 @@
 use super::*;
 
 mod brute_force;
+mod micro_batches;
 pub(super) mod properties;
 
 /// Four layers; everything in round milliseconds. With a whole worker, cut by cut:
@@ -51,6 +52,7 @@ fn cameras(count: usize) -> PlanInput {
         memory_by_cut: vec![0, 100, 200, 300, 400],
         steps_between_moves: None,
         steps_between_aggregations: 50,
+        micro_batches: 1,
         depth: 1..=3,
         deadline: Deadline::Auto,
         objective: Objective::Deepest,
@@ -108,6 +110,7 @@ fn fastest_ignores_what_the_deadline_would_allow() {
     let input = PlanInput {
         objective: Objective::Fastest,
         deadline: Deadline::Fixed(1.0),
+        micro_batches: 1,
         depth: 0..=4,
         ..cameras(1)
     };

@@ -7,6 +7,7 @@
 //!  +------+----+-----+--------+--------+-------+---------+------+--------+--------+-------------+------------+
 //!     4     u8   u8     i8        u8      u32      u32      u32    u32      u32        u16          u16
 //! ```
+//! Tensors of a step have no layers: there, the first layer is the micro-batch and the last 0.
 
 use std::ops::Range;
 
@@ -106,6 +107,8 @@ pub struct TensorHeader {
     pub attempt: u32,
     /// The step in that round.
     pub step: u32,
+    /// For a tensor of a step: which of its micro-batches.
+    pub micro_batch: u16,
     /// Number of encoded values.
     pub values: u32,
     /// Number of labels after them.
@@ -127,6 +130,7 @@ impl TensorHeader {
             round: 0,
             attempt: 0,
             step: 0,
+            micro_batch: 0,
             values: 0,
             labels: 0,
             first_layer: 0,
@@ -146,7 +150,8 @@ impl TensorHeader {
         {
             bytes[8 + 4 * at..12 + 4 * at].copy_from_slice(&value.to_le_bytes());
         }
-        bytes[28..30].copy_from_slice(&self.first_layer.to_le_bytes());
+        let first = if self.kind.is_of_a_step() { self.micro_batch } else { self.first_layer };
+        bytes[28..30].copy_from_slice(&first.to_le_bytes());
         bytes[30..32].copy_from_slice(&self.last_layer.to_le_bytes());
         bytes
     }
@@ -162,17 +167,20 @@ impl TensorHeader {
             return Err(TensorError::Header("it does not start with PWT1"));
         }
         let kind = TensorKind::ALL.into_iter().find(|kind| kind.code() == bytes[4]);
+        let kind = kind.ok_or(TensorError::Header("its kind is unknown"))?;
+        let (first, of_a_step) = (half(28), kind.is_of_a_step());
         let header = Self {
-            kind: kind.ok_or(TensorError::Header("its kind is unknown"))?,
+            kind,
             codec: Codec::from_code(bytes[5]).ok_or(TensorError::Header("its codec is unknown"))?,
             exponent: bytes[6].cast_signed(),
             selected: bytes[7] == 1,
             round: word(8),
             attempt: word(12),
             step: word(16),
+            micro_batch: if of_a_step { first } else { 0 },
             values: word(20),
             labels: word(24),
-            first_layer: half(28),
+            first_layer: if of_a_step { 0 } else { first },
             last_layer: half(30),
         };
         if bytes[7] > 1 || (header.selected && !header.kind.is_activations()) {

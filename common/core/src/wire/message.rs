@@ -300,6 +300,8 @@ pub struct RoundPlan {
     pub activations: ActivationCodec,
     /// Codec of the gradients.
     pub gradients: Codec,
+    /// Micro-batches that each step's batch is split into; a divisor of the batch size.
+    pub in_flight: u32,
     /// The rate reserved on the uplink, in bytes per second: the edge paces to it.
     pub pace: Option<f64>,
     /// The shared latency deadline, in seconds.

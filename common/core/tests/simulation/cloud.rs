@@ -9,7 +9,7 @@ use partway_core::coordinator::{Computed, Coordinator, Job, Replica, StepJob, St
 use partway_core::model::LayerState;
 use partway_core::wire::{TensorHeader, TensorKind, TensorMessage};
 
-use crate::fake_model::{Context, FakeModel, Tape, from_values, to_values};
+use crate::fake_model::{Accumulated, Context, FakeModel, Tape, from_values, to_values};
 use crate::ledger::Ledger;
 
 /// A running coordinator.
@@ -34,6 +34,8 @@ struct Slot {
     half: Option<LayerState>,
     /// A step on its way through these layers to the edge's last ones, and back.
     passed: Option<(u32, Tape)>,
+    /// The micro-batches of a step so far.
+    accumulated: Accumulated,
     jobs: VecDeque<Job>,
     running: Option<Job>,
 }
@@ -90,7 +92,7 @@ impl Workers {
         match job {
             Job::Place { state, layers, .. } => {
                 slot.half = Some(state.slice(&model.spec, layers));
-                slot.passed = None;
+                (slot.passed, slot.accumulated) = (None, Accumulated::default());
                 None
             }
             Job::Discard { .. } => {
@@ -98,7 +100,9 @@ impl Workers {
                 None
             }
             Job::Step(step) => Some(match &mut slot.half {
-                Some(half) if step.part == StepPart::Whole => finish_step(model, ledger, half, step),
+                Some(half) if step.part == StepPart::Whole => {
+                    finish_step(model, ledger, half, &mut slot.accumulated, step)
+                }
                 Some(half) => pass(model, ledger, half, &mut slot.passed, step),
                 None => unplaced("a step"),
             }),
@@ -119,9 +123,26 @@ fn unplaced(what: &str) -> Computed {
     Computed::Failed { reason: format!("{what} was asked of a replica that was never placed") }
 }
 
-fn finish_step(model: &FakeModel, ledger: &mut Ledger, half: &mut LayerState, job: StepJob) -> Computed {
-    let StepJob { edge, round, attempt, step, global_step, optimizer_step, tensor, gradients, .. } = job;
-    let context = Context { edge: &edge, step: global_step, optimizer_step };
+fn finish_step(
+    model: &FakeModel,
+    ledger: &mut Ledger,
+    half: &mut LayerState,
+    accumulated: &mut Accumulated,
+    job: StepJob,
+) -> Computed {
+    let StepJob {
+        edge,
+        round,
+        attempt,
+        step,
+        micro_batch,
+        global_step,
+        optimizer_step,
+        tensor,
+        gradients,
+        ..
+    } = job;
+    let context = Context { edge: &edge, step: global_step, optimizer_step, micro_batch };
     let decoded = tensor
         .decode()
         .map_err(|error| error.to_string())
@@ -130,11 +151,16 @@ fn finish_step(model: &FakeModel, ledger: &mut Ledger, half: &mut LayerState, jo
         Ok(decoded) => decoded,
         Err(reason) => return Computed::Rejected { edge, round, attempt, reason },
     };
-    let gradient = model.finish(half, input, &labels, &context, ledger);
-    let header =
-        TensorHeader { round, attempt, step, ..TensorHeader::new(TensorKind::CutGradient, gradients) };
+    let gradient = model.finish(half, input, &labels, &context, accumulated, ledger);
+    let header = TensorHeader {
+        round,
+        attempt,
+        step,
+        micro_batch: micro_batch.index as u16,
+        ..TensorHeader::new(TensorKind::CutGradient, gradients)
+    };
     let reply = TensorMessage::encode(header, to_values(gradient), &[]);
-    Computed::Stepped { edge, round, attempt, step, reply, loss: 1.0, correct: 1, seconds: 0.01 }
+    Computed::Stepped { edge, round, attempt, step, micro_batch, reply, loss: 1.0, correct: 1, seconds: 0.01 }
 }
 
 /// One direction of a step through layers between the edge's.
@@ -145,8 +171,11 @@ fn pass(
     passed: &mut Option<(u32, Tape)>,
     job: StepJob,
 ) -> Computed {
-    let StepJob { part, edge, round, attempt, step, global_step, optimizer_step, tensor, .. } = job;
-    let context = Context { edge: &edge, step: global_step, optimizer_step };
+    let StepJob {
+        part, edge, round, attempt, step, micro_batch, global_step, optimizer_step, tensor, ..
+    } = job;
+    let context = Context { edge: &edge, step: global_step, optimizer_step, micro_batch };
+    let accumulated = &mut Accumulated::default();
     let decoded = tensor.decode().map_err(|error| error.to_string());
     let hash = match decoded.and_then(|(values, _)| from_values(&values)) {
         Ok(hash) => hash,
@@ -162,7 +191,11 @@ fn pass(
             let reason = "the gradient has no forward pass".into();
             return Computed::Rejected { edge, round, attempt, reason };
         };
-        (TensorKind::CutGradient, job.gradients, model.backward(half, &tape, hash, &context, ledger))
+        (
+            TensorKind::CutGradient,
+            job.gradients,
+            model.backward(half, &tape, hash, &context, accumulated, ledger),
+        )
     };
     let header = TensorHeader { round, attempt, step, ..TensorHeader::new(kind, codec) };
     let reply = TensorMessage::encode(header, to_values(answer), &[]);

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use partway_core::micro_batch::MicroBatch;
 use partway_core::model::LayerState;
 use partway_core::participant::{Completed, Computed, Job, Outcome, Participant, Restored};
 use partway_core::statistics::ChannelStatistics;
@@ -13,7 +14,7 @@ use partway_core::wire::{
     encode_state,
 };
 
-use crate::fake_model::{Context, FakeModel, MOMENTS, Tape, batch, from_values, to_values};
+use crate::fake_model::{Accumulated, Context, FakeModel, MOMENTS, Tape, batch, from_values, to_values};
 use crate::ledger::Ledger;
 use crate::scenario::{Scenario, bits};
 
@@ -110,7 +111,9 @@ pub(crate) struct Worker {
 struct Training {
     assignment: Box<Assignment>,
     model: Option<ClientModel>,
-    pending: Option<(u32, Tape)>,
+    /// The micro-batches of a step that wait for the cloud, and what has come back of them.
+    pending: BTreeMap<u32, (u32, Tape)>,
+    accumulated: Accumulated,
 }
 
 /// What a job may touch beside the worker's own memory.
@@ -150,20 +153,27 @@ impl Worker {
             }
             Job::Prepare { assignment, .. } => {
                 around.folder.begin_session(assignment.session);
-                self.training = Some(Training { assignment, model: None, pending: None });
+                self.training = Some(Training {
+                    assignment,
+                    model: None,
+                    pending: BTreeMap::new(),
+                    accumulated: Accumulated::default(),
+                });
                 Ok(Computed::Prepared)
             }
             Job::Evaluate { session, model } => self.evaluate(around, session, model),
             Job::Begin { plan, blocks, rolled_back } => self.begin(around, plan, blocks, rolled_back),
-            Job::Forward { plan, step } => self.forward(around, plan, step),
+            Job::Forward { plan, step, micro_batch } => self.forward(around, plan, step, micro_batch),
             Job::Tail { plan, step, activations } => self.tail(around, plan, step, activations),
-            Job::Backward { plan, step, gradient } => self.backward(around, plan, step, gradient),
+            Job::Backward { plan, step, micro_batch, gradient } => {
+                self.backward(around, plan, step, micro_batch, gradient)
+            }
             Job::LocalStep { plan, step } => {
                 let training = self.training()?;
-                let context = training.context(around.name, &plan, step);
+                let context = training.context(around.name, &plan, step, MicroBatch::WHOLE);
                 let ClientModel { head, tail } =
                     training.model.as_mut().ok_or("a local step began before its round")?;
-                around.model.step(head, tail.as_mut(), &context, around.ledger);
+                around.model.step(head, tail.as_mut(), &context, plan.in_flight, around.ledger);
                 let RoundPlan { round, attempt, .. } = plan;
                 Ok(Computed::LocalStepped { round, attempt, step, loss: 1.0, correct: 1, seconds: 0.01 })
             }
@@ -193,7 +203,8 @@ impl Worker {
         model: TensorMessage,
     ) -> Result<Computed, String> {
         let training = self.training()?;
-        (training.model, training.pending) = (None, None);
+        training.model = None;
+        training.pending.clear();
         let round = model.header.round;
         let state = decode_state(&around.model.spec, 0, model).map_err(|error| error.to_string())?;
         let global = around.globals.get(&round).expect("a model is evaluated after it was made");
@@ -222,7 +233,8 @@ impl Worker {
             .map(|block| decode_state(spec, MOMENTS, block).map_err(|error| error.to_string()))
             .collect::<Result<_, _>>()?;
         let from_cloud = |at: usize| blocks.iter().position(|block| block.layers.start == at);
-        training.pending = None;
+        training.pending.clear();
+        training.accumulated = Accumulated::default();
         let mut moved = None;
         let ClientModel { head, tail } = match plan.start {
             StartFrom::Initial => {
@@ -266,9 +278,10 @@ impl Worker {
         around: &mut Surroundings<'_>,
         plan: RoundPlan,
         step: u32,
+        micro_batch: MicroBatch,
     ) -> Result<Computed, String> {
         let training = self.training()?;
-        let context = training.context(around.name, &plan, step);
+        let context = training.context(around.name, &plan, step, micro_batch);
         let (input, labels) = batch(&context);
         let labels_stay = training.assignment.tail.is_some();
         let half = &mut training.model.as_mut().ok_or("a step began before its round")?.head;
@@ -276,23 +289,25 @@ impl Worker {
         let mut values = to_values(tape.output);
         if let Some(poison) = *around.poison
             && poison.step == context.step
+            && context.step % u64::from(micro_batch.of) == u64::from(micro_batch.index)
         {
             values[0] = f32::NAN;
             if poison.once {
                 *around.poison = None;
             }
         }
-        training.pending = Some((step, tape));
+        training.pending.insert(micro_batch.index, (step, tape));
         let RoundPlan { round, attempt, .. } = plan;
         let header = TensorHeader {
             round,
             attempt,
             step,
+            micro_batch: micro_batch.index as u16,
             ..TensorHeader::new(TensorKind::Activations, plan.activations.values)
         };
         let sent = if labels_stay { &[][..] } else { &labels };
         let activations = TensorMessage::encode(header, values, sent);
-        Ok(Computed::Forwarded { round, attempt, step, activations, seconds: 0.01 })
+        Ok(Computed::Forwarded { round, attempt, step, micro_batch, activations, seconds: 0.01 })
     }
 
     fn tail(
@@ -303,15 +318,16 @@ impl Worker {
         activations: TensorMessage,
     ) -> Result<Computed, String> {
         let training = self.training()?;
-        if !matches!(training.pending, Some((at, _)) if at == step) {
+        if training.pending.get(&0).is_none_or(|(at, _)| *at != step) {
             return Err(format!("the activations of step {} have no forward pass", step + 1));
         }
         let (values, _) = activations.decode().map_err(|error| error.to_string())?;
-        let context = training.context(around.name, &plan, step);
+        let context = training.context(around.name, &plan, step, MicroBatch::WHOLE);
         let (_, labels) = batch(&context);
         let model = training.model.as_mut().ok_or("activations came before their round")?;
         let tail = model.tail.as_mut().ok_or("activations came for layers that are not here")?;
-        let gradient = around.model.finish(tail, from_values(&values)?, &labels, &context, around.ledger);
+        let (input, whole) = (from_values(&values)?, &mut Accumulated::default());
+        let gradient = around.model.finish(tail, input, &labels, &context, whole, around.ledger);
         let RoundPlan { round, attempt, .. } = plan;
         let header = TensorHeader {
             round,
@@ -328,19 +344,21 @@ impl Worker {
         around: &mut Surroundings<'_>,
         plan: RoundPlan,
         step: u32,
+        micro_batch: MicroBatch,
         gradient: TensorMessage,
     ) -> Result<Computed, String> {
         let training = self.training()?;
         let (values, _) = gradient.decode().map_err(|error| error.to_string())?;
-        let tape = match training.pending.take() {
+        let tape = match training.pending.remove(&micro_batch.index) {
             Some((at, tape)) if at == step => tape,
             _ => return Err(format!("the gradient of step {} has no forward pass", step + 1)),
         };
-        let context = training.context(around.name, &plan, step);
+        let context = training.context(around.name, &plan, step, micro_batch);
         let half = &mut training.model.as_mut().ok_or("a gradient came before its round")?.head;
-        around.model.backward(half, &tape, from_values(&values)?, &context, around.ledger);
+        let gradient = from_values(&values)?;
+        around.model.backward(half, &tape, gradient, &context, &mut training.accumulated, around.ledger);
         let RoundPlan { round, attempt, .. } = plan;
-        Ok(Computed::Backwarded { round, attempt, step, seconds: 0.01 })
+        Ok(Computed::Backwarded { round, attempt, step, micro_batch, seconds: 0.01 })
     }
 
     fn end_round(&mut self, around: &mut Surroundings<'_>, plan: RoundPlan) -> Result<Computed, String> {
@@ -355,11 +373,18 @@ impl Worker {
 }
 
 impl Training {
-    fn context<'a>(&self, name: &'a str, plan: &RoundPlan, step: u32) -> Context<'a> {
+    fn context<'a>(
+        &self,
+        name: &'a str,
+        plan: &RoundPlan,
+        step: u32,
+        micro_batch: MicroBatch,
+    ) -> Context<'a> {
         Context {
             edge: name,
             step: u64::from(plan.round) * u64::from(self.assignment.steps_per_round) + u64::from(step),
             optimizer_step: plan.optimizer_steps + u64::from(step) + 1,
+            micro_batch,
         }
     }
 }

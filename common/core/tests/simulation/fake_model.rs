@@ -4,11 +4,13 @@
 //! into the hash; backward, it replaces its values and moments by a hash of what they were, of the
 //! forward and the backward hash, of their position and of the optimizer step. So training at any cut
 //! gives the bits of unsplit training, and any step that is lost, repeated, reordered or trained from
-//! another state changes everything that follows.
+//! another state changes everything that follows. A step's micro-batches add up to one change, in their order.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use partway_core::aggregate;
+use partway_core::micro_batch::MicroBatch;
 use partway_core::model::{
     LayerOp, LayerSpec, LayerState, ModelSpec, TensorRole,
     state::{slots, state_len},
@@ -38,13 +40,27 @@ pub(crate) struct Context<'a> {
     pub(crate) step: u64,
     /// Steps since the moments were last zero, from 1.
     pub(crate) optimizer_step: u64,
+    /// Which part of its batch.
+    pub(crate) micro_batch: MicroBatch,
 }
 
-/// The hash that went into each layer, and the one that came out of the last.
+/// The hash that went into each layer, what the layer was then, and the hash that came out of the last.
 #[derive(Clone, Debug)]
 pub(crate) struct Tape {
-    inputs: Vec<u64>,
+    inputs: Vec<(u64, u64)>,
     pub(crate) output: u64,
+}
+
+/// What the micro-batches of a step so far do to each layer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Accumulated {
+    count: u32,
+    pushes: BTreeMap<usize, u64>,
+}
+
+/// A batch's parts, in order.
+pub(crate) fn parts(context: Context<'_>, of: u32) -> impl Iterator<Item = Context<'_>> {
+    (0..of).map(move |index| Context { micro_batch: MicroBatch { index, of }, ..context })
 }
 
 impl FakeModel {
@@ -121,7 +137,7 @@ impl FakeModel {
         let mut inputs = Vec::with_capacity(state.layers.len());
         let mut hash = input;
         for layer in state.layers.clone() {
-            inputs.push(hash);
+            let input = hash;
             let before = self.digest(state, layer);
             let range = self.values_of(state, layer);
             for (at, value) in state.values[range].iter_mut().enumerate() {
@@ -131,25 +147,38 @@ impl FakeModel {
             }
             let after = self.digest(state, layer);
             ledger.changed(layer, before, after, None);
+            inputs.push((input, after));
             hash = mix(mix(hash, after), context.step);
         }
         Tape { inputs, output: hash }
     }
 
-    /// Trains the layers of `state` with the gradient behind the last, and returns the one before the
-    /// first.
+    /// Trains the layers of `state` with the gradient behind the last, if the micro-batch is the step's last one, and
+    /// returns the one before the first.
     pub(crate) fn backward(
         &self,
         state: &mut LayerState,
         tape: &Tape,
         gradient: u64,
         context: &Context<'_>,
+        accumulated: &mut Accumulated,
         ledger: &mut Ledger,
     ) -> u64 {
-        let mut gradient = gradient;
-        for (layer, input) in state.layers.clone().zip(&tape.inputs).rev() {
-            let before = self.digest(state, layer);
+        let (mut gradient, part) = (gradient, context.micro_batch);
+        if part.index == 0 {
+            *accumulated = Accumulated::default();
+        }
+        assert_eq!(accumulated.count, part.index, "micro-batches come back in their order");
+        accumulated.count += 1;
+        for (layer, (input, forwarded)) in state.layers.clone().zip(&tape.inputs).rev() {
             let push = mix(mix(gradient, *input), context.optimizer_step);
+            gradient = mix(mix(gradient, *forwarded), *input);
+            let push = accumulated.pushes.get(&layer).map_or(push, |before| mix(*before, push));
+            accumulated.pushes.insert(layer, push);
+            if !part.is_last() {
+                continue;
+            }
+            let before = self.digest(state, layer);
             let range = self.values_of(state, layer);
             for (at, value) in state.values[range].iter_mut().enumerate() {
                 if !self.buffers[layer][at] {
@@ -158,40 +187,48 @@ impl FakeModel {
             }
             let step = Step { edge: context.edge.to_owned(), number: context.step };
             ledger.changed(layer, before, self.digest(state, layer), Some(step));
-            gradient = mix(mix(gradient, before), *input);
         }
         gradient
     }
 
-    /// All that the last layers do in a step; returns the gradient before the first of them.
+    /// All that the last layers do for a micro-batch; returns the gradient before the first of them.
     pub(crate) fn finish(
         &self,
         state: &mut LayerState,
         input: u64,
         labels: &[u32],
         context: &Context<'_>,
+        accumulated: &mut Accumulated,
         ledger: &mut Ledger,
     ) -> u64 {
         let tape = self.forward(state, input, context, ledger);
-        self.backward(state, &tape, loss_gradient(tape.output, labels), context, ledger)
+        self.backward(state, &tape, loss_gradient(tape.output, labels), context, accumulated, ledger)
     }
 
-    /// One step without a cloud, of the layers `[0, L)`, the last of which may lie apart.
+    /// One step without a cloud, of the layers `[0, L)`, the last of which may lie apart, in `of` parts. (Real ones are
+    /// not split then: where the sum is that of the whole, nobody can tell.)
     pub(crate) fn step(
         &self,
         state: &mut LayerState,
         tail: Option<&mut LayerState>,
         context: &Context<'_>,
+        of: u32,
         ledger: &mut Ledger,
     ) {
-        let (input, labels) = batch(context);
+        let (mut below, mut above) = (Accumulated::default(), Accumulated::default());
         let Some(tail) = tail else {
-            self.finish(state, input, &labels, context, ledger);
+            for part in parts(*context, of) {
+                let (input, labels) = batch(&part);
+                self.finish(state, input, &labels, &part, &mut below, ledger);
+            }
             return;
         };
-        let tape = self.forward(state, input, context, ledger);
-        let gradient = self.finish(tail, tape.output, &labels, context, ledger);
-        self.backward(state, &tape, gradient, context, ledger);
+        for part in parts(*context, of) {
+            let (input, labels) = batch(&part);
+            let tape = self.forward(state, input, &part, ledger);
+            let gradient = self.finish(tail, tape.output, &labels, &part, &mut above, ledger);
+            self.backward(state, &tape, gradient, &part, &mut below, ledger);
+        }
     }
 
     /// Averages full models as the cloud does.
@@ -200,9 +237,10 @@ impl FakeModel {
     }
 }
 
-/// A batch's samples as a hash, and its labels.
+/// A micro-batch's samples as a hash, and two labels.
 pub(crate) fn batch(context: &Context<'_>) -> (u64, Vec<u32>) {
-    let hash = context.edge.bytes().fold(mix(1, context.step), |hash, byte| mix(hash, u64::from(byte)));
+    let number = mix(context.step, u64::from(context.micro_batch.index));
+    let hash = context.edge.bytes().fold(mix(1, number), |hash, byte| mix(hash, u64::from(byte)));
     (hash, vec![(hash % 3) as u32, (hash / 3 % 3) as u32])
 }
 

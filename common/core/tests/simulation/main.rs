@@ -31,6 +31,7 @@ mod crashes;
 mod deferral;
 mod evaluation;
 mod labels;
+mod micro_batches;
 mod numbering;
 mod operations;
 mod participant_alone;

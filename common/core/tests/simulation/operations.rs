@@ -97,8 +97,8 @@ fn tensor() -> impl Strategy<Value = TensorMessage> {
         1 => Just(TensorKind::Model)
     ];
     let value = prop_oneof![9 => Just(0.5f32), 1 => Just(f32::NAN)];
-    (kind, ids(), layers, any::<bool>(), value, any::<[bool; 2]>()).prop_map(
-        |(kind, (round, attempt, step), (left, right), fits, value, [half, labels])| {
+    (kind, (ids(), 0..4u16), layers, any::<bool>(), value, any::<[bool; 2]>()).prop_map(
+        |(kind, ((round, attempt, step), micro_batch), (left, right), fits, value, [half, labels])| {
             let (first_layer, last_layer) = (left.min(right), left.max(right));
             let spec = FakeModel::new().spec;
             let layers = usize::from(first_layer)..usize::from(last_layer).min(LAYERS);
@@ -108,6 +108,7 @@ fn tensor() -> impl Strategy<Value = TensorMessage> {
                 round,
                 attempt,
                 step,
+                micro_batch,
                 first_layer,
                 last_layer,
                 ..TensorHeader::new(kind, codec)

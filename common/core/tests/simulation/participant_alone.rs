@@ -5,6 +5,7 @@ mod hand_in;
 use std::time::Duration;
 
 use partway_core::codec::Codec;
+use partway_core::micro_batch::MicroBatch;
 use partway_core::model::state::state_len;
 use partway_core::participant::{Action, Completed, Computed, Job, Outcome, Participant, Restored};
 use partway_core::standardize::{Affine, Method, Standardizer, Transform};
@@ -18,9 +19,9 @@ use proptest::prelude::*;
 use crate::fake_model::{FakeModel, MOMENTS};
 use crate::scenario::{LAYERS, PATIENCE, Scenario, device};
 
-const NOW: Duration = Duration::from_secs(1);
+pub(crate) const NOW: Duration = Duration::from_secs(1);
 
-fn participant(restored: Option<Restored>) -> Participant {
+pub(crate) fn participant(restored: Option<Restored>) -> Participant {
     let request = TrainingRequest {
         version: PROTOCOL_VERSION,
         name: "attic".into(),
@@ -39,11 +40,11 @@ fn participant(restored: Option<Restored>) -> Participant {
     participant
 }
 
-fn actions(participant: &mut Participant) -> Vec<Action> {
+pub(crate) fn actions(participant: &mut Participant) -> Vec<Action> {
     std::iter::from_fn(|| participant.poll_action()).collect()
 }
 
-fn standardizer() -> Standardizer {
+pub(crate) fn standardizer() -> Standardizer {
     Standardizer {
         method: Method::Zscore,
         transform: Transform::Identity,
@@ -51,7 +52,7 @@ fn standardizer() -> Standardizer {
     }
 }
 
-fn assignment(session: u64, standardizer: Option<Standardizer>) -> CloudMessage {
+pub(crate) fn assignment(session: u64, standardizer: Option<Standardizer>) -> CloudMessage {
     assignment_with(session, standardizer, None)
 }
 
@@ -68,7 +69,7 @@ fn assignment_with(session: u64, standardizer: Option<Standardizer>, tail: Optio
         standardizer,
         holdout: Some(0.1),
         optimizer: settings.optimizer,
-        batch_size: 2,
+        batch_size: 12,
         steps_per_round: 3,
         least_cut: 1,
         tail,
@@ -76,14 +77,33 @@ fn assignment_with(session: u64, standardizer: Option<Standardizer>, tail: Optio
     }))
 }
 
-fn tensor(kind: TensorKind, (round, attempt, step): (u32, u32, u32)) -> TensorMessage {
+fn tensor(kind: TensorKind, ids: (u32, u32, u32)) -> TensorMessage {
+    part(kind, ids, 0)
+}
+
+pub(crate) fn part(
+    kind: TensorKind,
+    (round, attempt, step): (u32, u32, u32),
+    micro_batch: u16,
+) -> TensorMessage {
     let layers = 0..2;
-    let header = TensorHeader { round, attempt, step, last_layer: 2, ..TensorHeader::new(kind, Codec::F32) };
+    let ids = TensorHeader { round, attempt, step, micro_batch, ..TensorHeader::new(kind, Codec::F32) };
+    let header = TensorHeader { last_layer: 2, ..ids };
     let values = vec![0.5; state_len(&FakeModel::new().spec, layers, MOMENTS)];
     TensorMessage::encode(header, values, &[])
 }
 
 fn plan(round: u32, attempt: u32, cut: u32, start: StartFrom) -> CloudMessage {
+    plan_in_parts(round, attempt, cut, start, 1)
+}
+
+pub(crate) fn plan_in_parts(
+    round: u32,
+    attempt: u32,
+    cut: u32,
+    start: StartFrom,
+    in_flight: u32,
+) -> CloudMessage {
     CloudMessage::Round(RoundPlan {
         round,
         attempt,
@@ -94,6 +114,7 @@ fn plan(round: u32, attempt: u32, cut: u32, start: StartFrom) -> CloudMessage {
         aggregate: true,
         activations: Codec::F32.into(),
         gradients: Codec::F32,
+        in_flight,
         pace: None,
         deadline_s: 1.0,
     })
@@ -267,8 +288,8 @@ fn told() -> impl Strategy<Value = Told> {
         1 => Just(CloudMessage::Measure(Transform::Log1p { shifts: vec![-1.0] })),
         3 => Just(CloudMessage::Standardize(standardizer())),
         3 => Just(CloudMessage::Resumed),
-        12 => (ids(), 1..=LAYERS as u32, start).prop_map(|((round, attempt, _), cut, start)| {
-            plan(round, attempt, cut, start)
+        12 => (ids(), 1..=LAYERS as u32, start, 0..6u32).prop_map(|((round, attempt, _), cut, start, parts)| {
+            plan_in_parts(round, attempt, cut, start, parts)
         }),
         3 => ids().prop_map(|(round, attempt, _)| CloudMessage::HandIn { round, attempt }),
         1 => Just(CloudMessage::NotYet { reason: "later".into() }),
@@ -280,15 +301,17 @@ fn told() -> impl Strategy<Value = Told> {
         6 => Just(TensorKind::TailActivations),
         2 => Just(TensorKind::Model),
     ];
-    let computed =
-        ids().prop_map(|(round, attempt, step)| Computed::Backwarded { round, attempt, step, seconds: 0.1 });
+    let computed = (ids(), 0..3u32).prop_map(|((round, attempt, step), index)| {
+        let micro_batch = MicroBatch { index, of: 3 };
+        Computed::Backwarded { round, attempt, step, micro_batch, seconds: 0.1 }
+    });
     prop_oneof![
         2 => Just(Told::Connected),
         1 => Just(Told::Lost),
         1 => Just(Told::Timeout),
         1 => Just(Told::Malformed),
         8 => message.prop_map(Told::Message),
-        6 => (kind, ids()).prop_map(|(kind, ids)| Told::Tensor(tensor(kind, ids))),
+        6 => (kind, ids(), 0..4u16).prop_map(|(kind, ids, index)| Told::Tensor(part(kind, ids, index))),
         20 => Just(Told::Computed(None)),
         1 => computed.prop_map(|computed| Told::Computed(Some(computed))),
     ]
@@ -304,19 +327,19 @@ fn answer(job: Job) -> Computed {
             let moved = upload.then(|| tensor(TensorKind::State, (round, attempt, 0)));
             Computed::Begun { round, attempt, moved }
         }
-        Job::Forward { plan, step } => {
-            let (round, attempt) = of(&plan);
-            let activations = tensor(TensorKind::Activations, (round, attempt, step));
-            Computed::Forwarded { round, attempt, step, activations, seconds: 0.1 }
+        Job::Forward { plan, step, micro_batch } => {
+            let ((round, attempt), index) = (of(&plan), micro_batch.index as u16);
+            let activations = part(TensorKind::Activations, (round, attempt, step), index);
+            Computed::Forwarded { round, attempt, step, micro_batch, activations, seconds: 0.1 }
         }
         Job::Tail { plan, step, .. } => {
             let (round, attempt) = of(&plan);
             let gradient = tensor(TensorKind::TailGradient, (round, attempt, step));
             Computed::TailStepped { round, attempt, step, gradient, loss: 1.0, correct: 1, seconds: 0.1 }
         }
-        Job::Backward { plan, step, .. } => {
+        Job::Backward { plan, step, micro_batch, .. } => {
             let (round, attempt) = of(&plan);
-            Computed::Backwarded { round, attempt, step, seconds: 0.1 }
+            Computed::Backwarded { round, attempt, step, micro_batch, seconds: 0.1 }
         }
         Job::LocalStep { plan, step } => {
             let (round, attempt) = of(&plan);

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use partway_core::coordinator::Topology;
+use partway_core::micro_batch::MicroBatch;
 use partway_core::model::LayerState;
 
-use crate::fake_model::{Context, FakeModel, batch, loss_gradient};
+use crate::fake_model::{Accumulated, Context, FakeModel, batch, loss_gradient, parts};
 use crate::ledger::Ledger;
 use crate::scenario::{EdgeSetup, LAYERS, Scenario};
 
@@ -18,6 +19,8 @@ struct Training<'a> {
     /// Optimizer steps of each edge's own layers, and of the shared ones.
     own_steps: Vec<u64>,
     shared_steps: u64,
+    /// Micro-batches of each step.
+    in_flight: u32,
 }
 
 impl Training<'_> {
@@ -26,14 +29,22 @@ impl Training<'_> {
         let (setup, own) = &mut self.own[edge];
         self.own_steps[edge] += 1;
         self.shared_steps += 1;
-        let below = Context { edge: &setup.name, step: number, optimizer_step: self.own_steps[edge] };
-        let above = Context { optimizer_step: self.shared_steps, ..below };
-        let (input, labels) = batch(&below);
-        let tape_below = model.forward(own, input, &below, ledger);
-        let tape_above = model.forward(shared, tape_below.output, &above, ledger);
-        let gradient = loss_gradient(tape_above.output, &labels);
-        let gradient = model.backward(shared, &tape_above, gradient, &above, ledger);
-        model.backward(own, &tape_below, gradient, &below, ledger);
+        let whole = Context {
+            edge: &setup.name,
+            step: number,
+            optimizer_step: self.own_steps[edge],
+            micro_batch: MicroBatch::WHOLE,
+        };
+        let (mut own_sum, mut shared_sum) = (Accumulated::default(), Accumulated::default());
+        for below in parts(whole, self.in_flight) {
+            let above = Context { optimizer_step: self.shared_steps, ..below };
+            let (input, labels) = batch(&below);
+            let tape_below = model.forward(own, input, &below, ledger);
+            let tape_above = model.forward(shared, tape_below.output, &above, ledger);
+            let gradient = loss_gradient(tape_above.output, &labels);
+            let gradient = model.backward(shared, &tape_above, gradient, &above, &mut shared_sum, ledger);
+            model.backward(own, &tape_below, gradient, &below, &mut own_sum, ledger);
+        }
     }
 }
 
@@ -59,6 +70,7 @@ impl Scenario {
                 shared: global.slice(spec, split..LAYERS),
                 own_steps: vec![optimizer_steps; edges.len()],
                 shared_steps: optimizer_steps,
+                in_flight: self.in_flight,
             };
             let begins = round;
             while round == begins || !settings.aggregates(round - 1) {

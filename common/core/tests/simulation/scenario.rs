@@ -20,6 +20,7 @@ use partway_core::standardize::Method;
 
 use crate::edge::Poison;
 use crate::fake_model::{FakeModel, MOMENTS};
+use crate::network::Dice;
 use crate::world::World;
 
 /// How long an edge tries to reach the coordinator.
@@ -27,6 +28,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// How long a lost edge may stay away.
 pub(crate) const REJOIN_WINDOW: Duration = Duration::from_mins(1);
+
+/// Samples per step.
+pub(crate) const BATCH: u32 = 12;
 
 /// All layers.
 pub(crate) const LAYERS: usize = 7;
@@ -73,6 +77,8 @@ pub(crate) struct Scenario {
     pub(crate) rounds: u32,
     pub(crate) aggregate_every: u32,
     pub(crate) steps: u32,
+    /// Micro-batches of each step.
+    pub(crate) in_flight: u32,
     pub(crate) reset_moments: bool,
     pub(crate) deadline: Deadline,
     pub(crate) stragglers: Stragglers,
@@ -101,6 +107,12 @@ pub(crate) struct Report {
     pub(crate) edges: Vec<Option<participant::Outcome>>,
 }
 
+/// One of the numbers of equal parts that a batch has, as the seed will have it.
+fn divisor(seed: u64) -> u32 {
+    let divisors: Vec<u32> = (1..=BATCH).filter(|of| BATCH.is_multiple_of(*of)).collect();
+    divisors[Dice::new(seed).below(divisors.len() as u64) as usize]
+}
+
 /// Prints the scenario when its test fails, so that it can be run again.
 struct Replay<'a>(&'a Scenario);
 
@@ -113,7 +125,8 @@ impl Drop for Replay<'_> {
 }
 
 impl Scenario {
-    /// Three edges of different sizes that cut anywhere within `1..L`, anew in every round.
+    /// Three edges of different sizes that cut anywhere within `1..L`, anew in every round. Their steps are in as many
+    /// parts as the seed says.
     pub(crate) fn new(seed: u64) -> Self {
         let edge = |(name, samples): (&str, u64)| EdgeSetup {
             name: name.into(),
@@ -133,6 +146,7 @@ impl Scenario {
             rounds: 5,
             aggregate_every: 3,
             steps: 3,
+            in_flight: divisor(seed),
             reset_moments: false,
             deadline: Deadline::Auto,
             stragglers: Stragglers::Wait,
@@ -181,7 +195,7 @@ impl Scenario {
             Cuts::Fixed(cut) => Cuts::Fixed(cut.min(most)),
             cuts => cuts,
         };
-        Self { tail: Some(tail), cuts, depth: (*self.depth.start()).min(most)..=most, ..self }
+        Self { tail: Some(tail), in_flight: 1, cuts, depth: (*self.depth.start()).min(most)..=most, ..self }
     }
 
     pub(crate) fn fault(mut self, at: Duration, fault: Fault) -> Self {
@@ -256,7 +270,7 @@ impl Scenario {
             standardization: self.standardization,
             evaluation: self.holdout.map_or(Evaluation::Cloud, |holdout| Evaluation::Edges { holdout }),
             optimizer: Optimizer::Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.0 },
-            batch_size: 2,
+            batch_size: BATCH,
             steps_per_round: self.steps,
             aggregate_every: self.aggregate_every,
             max_rounds: self.rounds,
@@ -279,6 +293,7 @@ impl Scenario {
             checkpoint_every: self.aggregate_every,
             activations: Codec::F32.into(),
             gradients: Codec::F32,
+            in_flight: self.in_flight,
             workers: self.workers,
             capacity: self.capacity,
             cloud_profile: device(),

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use partway_core::micro_batch::MicroBatch;
 use partway_core::model::LayerState;
 use partway_core::optimizer::Optimizer;
 use partway_model::kernels::Kernels;
@@ -46,8 +47,14 @@ impl Run {
     fn time(&mut self) -> Result<f64, Box<dyn Error>> {
         self.step += 1;
         let batch = self.labels.len();
-        let context =
-            StepContext { seed: 1, edge: "timed", step: self.step, optimizer_step: self.step, batch };
+        let context = StepContext {
+            seed: 1,
+            edge: "timed",
+            step: self.step,
+            optimizer_step: self.step,
+            batch,
+            micro_batch: MicroBatch::WHOLE,
+        };
         let inputs = self.inputs.clone();
         let begun = Instant::now();
         self.half.local_step(inputs, &self.labels, &context)?;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use partway_core::micro_batch::MicroBatch;
 use partway_core::model::LayerOp::{
     BatchNorm2d, Conv2d, Flatten, GlobalAvgPool, InvertedResidual, MaxPool2d, Relu, Residual,
 };
@@ -61,7 +62,14 @@ fn trained(
     let labels: Vec<u32> = (0..batch as u32).map(|sample| sample % 3).collect();
     (1..=2)
         .map(|step| {
-            let context = StepContext { seed: 1, edge: "a", step, optimizer_step: step, batch };
+            let context = StepContext {
+                seed: 1,
+                edge: "a",
+                step,
+                optimizer_step: step,
+                batch,
+                micro_batch: MicroBatch::WHOLE,
+            };
             let outcome = half.finish_step(input.clone(), &labels, &context).expect("a good batch");
             (outcome.loss, outcome.gradient, half.state())
         })

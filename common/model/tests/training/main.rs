@@ -9,6 +9,7 @@ mod forward;
 mod frozen;
 mod gradients;
 mod inference;
+mod micro_batches;
 mod models;
 mod reference;
 mod refusals;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use partway_core::micro_batch::MicroBatch;
 use partway_core::model::{LayerOp, LayerSpec, LayerState, ModelSpec};
 use partway_core::optimizer::Optimizer;
 use partway_core::random::{self, unit_f32};
@@ -146,7 +147,14 @@ pub(crate) fn batch(spec: &ModelSpec, step: &StepContext) -> (Vec<f32>, Vec<u32>
 
 /// The nth step of a run, from 0.
 pub(crate) fn step(n: u64, batch: usize) -> StepContext<'static> {
-    StepContext { seed: SEED, edge: "camera-0", step: n, optimizer_step: n + 1, batch }
+    StepContext {
+        seed: SEED,
+        edge: "camera-0",
+        step: n,
+        optimizer_step: n + 1,
+        batch,
+        micro_batch: MicroBatch::WHOLE,
+    }
 }
 
 pub(crate) fn initial(spec: &Arc<ModelSpec>, optimizer: Optimizer, compute: &Compute) -> Half {

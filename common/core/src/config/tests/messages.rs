@@ -293,7 +293,6 @@ fn names_are_safe_as_folders() {
 fn what_is_not_built_yet_is_refused() {
     let both = ["cloud.profile=a.toml", "edge.0.profile=a.toml", "edge.1.profile=a.toml"];
     for (set, message) in [
-        ("wire.in_flight=2", "`wire.in_flight = 2` is not available in this version; allowed now: 1"),
         ("cloud.cpus=\"0-1\"", "`cloud.cpus = \"0,1\"` is not available in this version"),
         ("edge.1.cpus=\"1\"", "`edge[1].cpus = \"1\"` (edge `gateway`) is not available in this version"),
     ] {
@@ -302,4 +301,14 @@ fn what_is_not_built_yet_is_refused() {
         assert!(found.starts_with(&format!("--set {set}: {message}")), "{found}");
         assert_eq!(found.lines().count(), 1, "{found}");
     }
+}
+
+#[test]
+fn micro_batches_and_labels_on_the_edge_are_not_built_together_yet() {
+    let found = messages(SMALL, &["training.labels=edge", "wire.in_flight=2"]);
+    let expected = "--set wire.in_flight=2: `wire.in_flight = 2` is not available in this version; \
+                    allowed now: 1 with `training.labels = \"edge\"`";
+    assert_eq!(found.lines().next(), Some(expected), "{found}");
+    let fedavg = ["training.algorithm=fedavg", "training.labels=edge", "wire.in_flight=2"];
+    assert_eq!(small(&fedavg).wire.in_flight.get(), 2);
 }

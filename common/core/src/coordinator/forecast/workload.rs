@@ -25,6 +25,8 @@ pub(super) struct Workload {
     pub(super) works: Vec<LayerWork>,
     /// Of each that stays on the edge behind them, with the labels.
     pub(super) tail: Vec<LayerWork>,
+    /// Micro-batches of a step; works are of one of them, all else of a whole step.
+    pub(super) parts: u32,
     /// Round trips of a step.
     exchanges: f64,
     flops: Vec<f64>,
@@ -36,11 +38,14 @@ pub(super) struct Workload {
 
 impl Workload {
     pub(super) fn of(settings: &Settings) -> Self {
-        let (spec, batch, moments) = (&settings.spec, settings.batch_size, settings.moments());
+        let (spec, moments, parts) = (&settings.spec, settings.moments(), settings.in_flight);
+        let (whole, batch) = (settings.batch_size, settings.batch_size / parts);
         let cost = ModelCost::of(spec);
         let mut works = workload::layer_works(spec, &cost, batch, moments);
         let tail = works.split_off(settings.cloud_end());
-        let memory = |cut| cost.edge_memory_bytes(cut, settings.tail, batch.into(), moments as u64);
+        // The sum of the gradients so far beside those of a part.
+        let copies = moments as u64 + u64::from(parts > 1);
+        let memory = |cut| cost.edge_memory_bytes(cut, settings.tail, whole.into(), copies);
         let (activations, gradients) = (settings.activations, settings.gradients);
         let (bytes_up, bytes_down) = match settings.tail {
             None => (
@@ -50,14 +55,18 @@ impl Workload {
             Some(tail) => workload::passed_bytes(spec, batch, tail, activations, gradients),
         };
         Self {
-            flops: works.iter().map(|work| work.forward_flops + work.backward_flops).collect(),
+            flops: works
+                .iter()
+                .map(|work| f64::from(parts) * (work.forward_flops + work.backward_flops))
+                .collect(),
             exchanges: if settings.tail.is_some() { 2.0 } else { 1.0 },
-            bytes_up,
-            bytes_down,
+            bytes_up: bytes_up.into_iter().map(|bytes| u64::from(parts) * bytes).collect(),
+            bytes_down: bytes_down.into_iter().map(|bytes| u64::from(parts) * bytes).collect(),
             state_bytes: workload::edge_state_bytes(spec, settings.tail, moments),
             memory_by_cut: (0..=works.len()).map(memory).collect(),
             works,
             tail,
+            parts,
         }
     }
 
@@ -70,7 +79,7 @@ impl Workload {
 
     /// Forward and backward seconds of each layer that can be cut, on a device.
     fn seconds(&self, profile: &DeviceProfile, factor: f64) -> (Vec<f64>, Vec<f64>) {
-        let bounded = |seconds: f64| (factor * seconds).min(MOST_SECONDS);
+        let bounded = |seconds: f64| (f64::from(self.parts) * factor * seconds).min(MOST_SECONDS);
         let both = |work| (bounded(profile.seconds_forward(work)), bounded(profile.seconds_backward(work)));
         self.works.iter().map(both).unzip()
     }
@@ -123,6 +132,7 @@ impl Workload {
             steps_between_aggregations: u64::from(settings.aggregate_every)
                 * u64::from(settings.steps_per_round),
             steps_between_moves: moves.then_some(settings.steps_per_round.into()),
+            micro_batches: self.parts,
             depth: settings.depth.clone(),
             deadline: settings.deadline,
             objective: settings.objective,

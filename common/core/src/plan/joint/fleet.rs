@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::Amounts;
+use super::overlap::Overlap;
 
 /// One cut of one edge. Works are in seconds of the whole of a resource, so that a step with the part `a` of it
 /// takes `work / a`.
@@ -15,6 +16,8 @@ pub(super) struct Item {
     pub(super) roots: Amounts,
     /// What the objective minimizes, besides seconds.
     pub(super) cost: f64,
+    /// How the step's micro-batches overlap: it then takes `fixed_s` and the works at least, and mostly more.
+    pub(super) overlap: Option<Overlap>,
 }
 
 /// One edge's part of a [`Fleet`].
@@ -165,6 +168,9 @@ impl Item {
 
     /// Seconds with these parts of the resources.
     pub(super) fn seconds(&self, amounts: &Amounts) -> f64 {
+        if let Some(overlap) = &self.overlap {
+            return overlap.seconds(self, amounts);
+        }
         let transfer = |(root, amount): (&f64, &f64)| if *root > 0.0 { root * root / amount } else { 0.0 };
         self.fixed_s + self.roots.iter().zip(amounts).map(transfer).sum::<f64>()
     }
@@ -175,6 +181,9 @@ impl Item {
     /// Without caps, `amount = root / price_root * K` with `K = sum(root * price_root) / left`. An amount
     /// above its cap is set to it: the others then only grow, so that this never has to be undone.
     pub(super) fn cheapest(&self, caps: &Amounts, prices: &Prices, mut left: f64) -> Option<Amounts> {
+        if let Some(overlap) = &self.overlap {
+            return overlap.cheapest(self, caps, prices, self.fixed_s + left);
+        }
         let mut amounts = [0.0; 3];
         let mut open = [false; 3];
         for resource in 0..3 {
@@ -221,6 +230,9 @@ impl Item {
 
     /// The amounts with the least of seconds and prices together, within `seconds` in all.
     fn quickest(&self, caps: &Amounts, prices: &Prices, seconds: f64) -> Option<Amounts> {
+        if let Some(overlap) = &self.overlap {
+            return overlap.quickest(self, caps, prices, seconds);
+        }
         let amounts = std::array::from_fn(|i| {
             if self.roots[i] <= 0.0 {
                 0.0

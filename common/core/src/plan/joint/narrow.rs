@@ -144,6 +144,7 @@ mod tests {
                 fixed_s: pace * cut as f64,
                 roots: roots.map(|root| root * draw(0.8, 1.2) * 0.93_f64.powf(cut as f64)),
                 cost: (cuts - cut) as f64,
+                overlap: None,
             }));
             parts.push(Part { items: start..items.len(), caps: [0.02, 0.03, 0.05] });
         }

@@ -55,6 +55,13 @@ pub(super) fn within(fleet: &Fleet, goal: Goal, seconds: f64) -> Fleet {
             }
             let left = seconds - item.fixed_s;
             let is_worse = |better: &Item| {
+                match (&better.overlap, &item.overlap) {
+                    (None, None) => {}
+                    (Some(overlap), Some(of)) => {
+                        return better.cost <= item.cost && overlap.is_below(better, of, item);
+                    }
+                    _ => return false,
+                }
                 let better_left = seconds - better.fixed_s;
                 better.cost <= item.cost
                     && (goal != Goal::Seconds || better.fixed_s <= item.fixed_s)

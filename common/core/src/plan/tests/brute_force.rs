@@ -75,6 +75,7 @@ fn small_fleet(seed: u64) -> PlanInput {
         memory_by_cut: (0..=layers as u64).collect(),
         steps_between_aggregations: 50,
         steps_between_moves: moves.then_some(10),
+        micro_batches: 1,
         depth: least_depth..=most_depth,
         deadline: Deadline::Auto,
         objective: Objective::Deepest,

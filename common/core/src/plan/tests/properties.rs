@@ -55,6 +55,7 @@ pub(crate) fn fleet(seed: u64, edges: usize, layers: usize) -> PlanInput {
         memory_by_cut: (0..=layers as u64).collect(),
         steps_between_aggregations: 50,
         steps_between_moves: None,
+        micro_batches: 1,
         depth: 0..=layers,
         deadline: Deadline::Auto,
         objective: Objective::Deepest,

@@ -74,6 +74,8 @@ pub(super) struct Peer {
     /// The cut of the round before.
     before: u32,
     step: u32,
+    /// Micro-batches of that step that it has sent, and again.
+    sent: u32,
     /// Whether the activations of that step's last layers have come.
     passed: bool,
     ended: bool,
@@ -222,8 +224,12 @@ impl Bench {
                             (plan.round, plan.attempt) == (tensor.header.round, tensor.header.attempt)
                         })
                     {
-                        peer.passed = tensor.header.kind == TensorKind::TailActivations;
-                        peer.step = tensor.header.step + u32::from(!peer.passed);
+                        let header = tensor.header;
+                        let parts = peer.plan.map_or(1, |plan| plan.in_flight);
+                        peer.passed = header.kind == TensorKind::TailActivations;
+                        let is_done = !peer.passed && u32::from(header.micro_batch) + 1 == parts;
+                        peer.step = header.step + u32::from(is_done);
+                        peer.sent *= u32::from(!is_done);
                     }
                 }
                 Action::Compute(Job::Place { replica, layers, .. }) => {
@@ -257,7 +263,8 @@ impl Bench {
                 peer.before = peer
                     .plan
                     .map_or(0, |before| if before.round == plan.round { peer.before } else { before.cut });
-                (peer.plan, peer.step, peer.passed, peer.ended) = (Some(plan), 0, false, false);
+                (peer.plan, peer.step, peer.sent) = (Some(plan), 0, 0);
+                (peer.passed, peer.ended) = (false, false);
             }
             CloudMessage::HandIn { round, attempt } => {
                 let plan = peer.plan.as_mut().filter(|plan| (plan.round, plan.attempt) == (round, attempt));
@@ -291,13 +298,17 @@ impl Bench {
         } else if let Some(plan) = peer.plan {
             let (step, passed, before, ended) = (peer.step, peer.passed, peer.before, peer.ended);
             let local = plan.cut as usize == self.tail.unwrap_or(LAYERS);
+            let sent = peer.sent;
+            peer.sent += 1;
             if step == 0 && plan.start == (StartFrom::Own { upload_moved: true }) {
                 self.send(connection, self.state(&plan, 0, plan.cut as usize..before as usize));
             }
             if step < plan.steps && !local {
                 let kind = if passed { TensorKind::TailGradient } else { TensorKind::Activations };
                 let ids = TensorHeader::new(kind, Codec::F32);
-                let header = TensorHeader { round: plan.round, attempt: plan.attempt, step, ..ids };
+                let micro_batch = (sent % plan.in_flight) as u16;
+                let (round, attempt) = (plan.round, plan.attempt);
+                let header = TensorHeader { round, attempt, step, micro_batch, ..ids };
                 let labels = if self.tail.is_some() { &[][..] } else { &[1] };
                 self.send(connection, TensorMessage::encode(header, vec![1.0], labels));
             } else if !ended {
@@ -332,16 +343,37 @@ impl Bench {
     fn compute(&self, job: Job) -> Option<Computed> {
         Some(match job {
             Job::Place { .. } | Job::Discard { .. } => return None,
-            Job::Step(StepJob { part, edge, round, attempt, step, activations, gradients, .. }) => {
+            Job::Step(StepJob {
+                part,
+                edge,
+                round,
+                attempt,
+                step,
+                micro_batch,
+                activations,
+                gradients,
+                ..
+            }) => {
                 let (kind, codec) = match part {
                     StepPart::Forward => (TensorKind::TailActivations, activations.values),
                     StepPart::Whole | StepPart::Backward => (TensorKind::CutGradient, gradients),
                 };
-                let header = TensorHeader { round, attempt, step, ..TensorHeader::new(kind, codec) };
+                let ids = TensorHeader { round, attempt, step, ..TensorHeader::new(kind, codec) };
+                let header = TensorHeader { micro_batch: micro_batch.index as u16, ..ids };
                 let (reply, seconds) = (TensorMessage::encode(header, vec![1.0], &[]), 0.01);
                 if part == StepPart::Whole {
                     let (loss, correct) = (1.0, 1);
-                    Computed::Stepped { edge, round, attempt, step, reply, loss, correct, seconds }
+                    Computed::Stepped {
+                        edge,
+                        round,
+                        attempt,
+                        step,
+                        micro_batch,
+                        reply,
+                        loss,
+                        correct,
+                        seconds,
+                    }
                 } else {
                     Computed::Passed { edge, round, attempt, step, reply, seconds }
                 }

@@ -105,7 +105,8 @@ impl World {
     }
 
     pub(super) fn start_job(&mut self, edge: usize, process: u32) {
-        let takes = self.dice.ms(1, 15) * self.slowness[edge];
+        // Most jobs are of a micro-batch.
+        let takes = self.dice.ms(1, 15) * self.slowness[edge] / self.scenario.in_flight;
         self.schedule(self.now + takes, Happening::EdgeComputed { edge, process });
     }
 

@@ -37,7 +37,7 @@ impl World {
         }
         let started = self.cloud.as_mut().map(|cloud| cloud.workers.dispatch()).unwrap_or_default();
         for replica in started {
-            let takes = self.dice.ms(1, 15);
+            let takes = self.dice.ms(1, 15) / self.scenario.in_flight;
             self.schedule(now + takes, Happening::ReplicaComputed { run, replica });
         }
     }
