@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::action::{Action, Job, Replica};
-use super::member::{MemberRound, Slice};
+use super::member::{Member, MemberRound, Slice};
 use super::settings::Topology;
 use super::{Coordinator, Phase};
 use crate::event::EventKind;
@@ -16,6 +16,7 @@ impl Coordinator {
     pub(super) fn start_round(&mut self, now: Duration, round: u32) {
         self.round = round;
         self.phase = Phase::Train { since: now };
+        self.forget_step_turn();
         let fresh = round == self.global_rounds;
         if fresh {
             self.readmit(now);
@@ -133,6 +134,7 @@ impl Coordinator {
         let Some(round) = member.round.as_mut() else { return };
         round.begun_at = Some(now);
         let plan = round.plan;
+        self.expect_in_time(edge);
         self.send(edge, CloudMessage::Round(plan));
         self.send_blocks(now, edge);
     }
@@ -287,7 +289,10 @@ impl Coordinator {
             self.push(Action::Compute(Job::Export { replica, round: number, attempt }));
         }
         self.catch_up(now, edge);
-        self.end_round_when_complete(now);
+        let round = self.fleet.get(edge).and_then(|member| member.round.as_ref());
+        if round.is_none_or(|round| self.is_complete(round)) {
+            self.end_round_when_complete(now);
+        }
     }
 
     pub(super) fn handle_exported(
@@ -344,18 +349,15 @@ impl Coordinator {
         if !matches!(self.phase, Phase::Train { .. }) {
             return;
         }
-        let mut waited_for = self
-            .fleet
-            .iter()
-            .filter(|(name, member)| member.takes_part() && self.is_at_turn(name))
-            .peekable();
-        let is_empty = waited_for.peek().is_none();
-        if !waited_for.all(|(_, member)| member.round.as_ref().is_some_and(|round| self.is_complete(round))) {
+        let complete = |member: &Member| member.round.as_ref().is_some_and(|round| self.is_complete(round));
+        let at_work = |name: &String, member: &Member| member.takes_part() && self.is_at_turn(name);
+        let awaited = self.find_awaited(|name, member| at_work(name, member) && !complete(member)).cloned();
+        if self.waits_for(awaited) {
             return;
         }
         if self.settings.topology == Topology::HandedOn {
             self.hand_on(now);
-        } else if is_empty {
+        } else if !self.fleet.values().any(Member::takes_part) {
             self.start_again_with_others(now);
         } else if self.has_quorum() {
             self.end_round(now);

@@ -52,6 +52,14 @@ impl Coordinator {
             .min()
     }
 
+    /// An edge that is at work will be late at its time.
+    pub(super) fn expect_in_time(&mut self, edge: &str) {
+        let round = self.fleet.get(edge).and_then(|member| member.round.as_ref());
+        if let Some(at) = round.and_then(|round| self.late_at(round)) {
+            self.expires_at(at);
+        }
+    }
+
     fn late_at(&self, round: &MemberRound) -> Option<Duration> {
         let factor = self.straggler_factor()?;
         if self.is_expected_late(round, factor) {
