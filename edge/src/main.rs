@@ -73,8 +73,8 @@ struct Join {
     /// Threads that compute.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Seconds to keep trying to reach the coordinator.
-    #[arg(long, default_value_t = 60)]
+    /// Seconds to keep trying to reach the coordinator; one attempt takes at least one.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     patience: u64,
 }
 
