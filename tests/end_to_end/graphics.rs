@@ -43,7 +43,7 @@ fn losses(record: &Record) -> Vec<f64> {
 fn graphics_processors_and_cpus_train_together_as_cpus_do() {
     let on_cpus = Experiment::new(CONFIG).run(&[]);
     println!("on CPUs: accuracy {}, losses {:?}", on_cpus.accuracy(), losses(&on_cpus));
-    assert!(on_cpus.accuracy() > 0.7, "it learns: {}", on_cpus.accuracy());
+    assert!(on_cpus.accuracy() > 0.6, "it learns: {}", on_cpus.accuracy());
     let (cloud, edge) = ("cloud.device=wgpu", "edge.camera.device=wgpu");
     for sets in [&[cloud][..], &[edge], &[cloud, edge]] {
         let experiment = Experiment::new(CONFIG);
@@ -54,10 +54,10 @@ fn graphics_processors_and_cpus_train_together_as_cpus_do() {
             "the graphics processor was measured"
         );
         assert_eq!((mixed.cuts("camera"), mixed.cuts("gateway")), (vec![3; 6], vec![3; 6]));
-        // Rounding differs at every step, so that the weights drift apart; what was learned does not.
+        // Rounding differs at every step, so that the weights drift apart, slowly; what was learned does not.
         assert!((mixed.accuracy() - on_cpus.accuracy()).abs() <= 0.02, "{}", mixed.accuracy());
-        let pairs = losses(&mixed).into_iter().zip(losses(&on_cpus));
-        assert!(pairs.into_iter().all(|(a, b)| (a / b - 1.0).abs() < 0.05), "{:?}", losses(&mixed));
+        let mut pairs = losses(&mixed).into_iter().zip(losses(&on_cpus));
+        assert!(pairs.all(|(a, b)| (a / b - 1.0).abs() < 0.01), "{:?}", losses(&mixed));
     }
 }
 
