@@ -22,7 +22,8 @@ use crate::output;
 /// What to compare, and where to.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CompareArgs {
-    /// Experiments to run (TOML files), and folders of finished runs, in the order of the table
+    /// Experiments to run (TOML files), and folders of finished runs or of earlier comparisons, in the order of the
+    /// table
     #[arg(required = true, value_name = "CONFIG")]
     what: Vec<PathBuf>,
     /// Set a key of every experiment that is run, such as `training.batch_size=32` (may be given several times)

@@ -79,6 +79,16 @@ pub(crate) enum ExperimentError {
         /// Why.
         source: Box<DatasetError>,
     },
+    /// There is nobody to run it with.
+    #[error(
+        "{}: it describes no edges, so that it is for `partway-cloud serve`, which waits for edges that join by \
+         themselves: to run or plan it on this machine, describe them in `[[edge]]` tables",
+        file.display()
+    )]
+    NoEdges {
+        /// The configuration.
+        file: PathBuf,
+    },
     /// The samples cannot be spread over the edges.
     #[error("{}: cannot spread the samples over the edges: {source}", file.display())]
     Partition {
@@ -94,6 +104,9 @@ impl Experiment {
     pub(crate) fn load(args: &ExperimentArgs) -> Result<Self, ExperimentError> {
         let file = &args.config;
         let mut config = read_config(file, &args.sets)?;
+        if config.edge.is_empty() {
+            return Err(ExperimentError::NoEdges { file: file.clone() });
+        }
         config.apply_links(read_text)?;
         let (devices, traces) = (config.apply_devices(read_text)?, config.traces(read_trace)?);
         let dataset = partway_datasets::from_config(&config).map_err(|source| {
@@ -211,6 +224,12 @@ pub(crate) mod tests {
         assert!(wrong(&["edge.camera.speed=0"]).starts_with("--set edge.camera.speed=0: "));
         assert!(wrong(&["data.min_samples=500"]).contains("x.toml: cannot spread the samples"));
         assert!(wrong(&["plan.max_depth=99"]).contains("plan.max_depth"));
+        let edgeless = &SMALL[..SMALL.find("[[edge]]").expect("it has edges")];
+        let error = load(edgeless, &["fleet.min_edges=2"]).expect_err("nobody to run it with");
+        assert!(
+            error.contains("x.toml: it describes no edges, so that it is for `partway-cloud serve`"),
+            "{error}"
+        );
         assert!(load(&SMALL.replace("synthetic\"", "mnist\"\n path = \"no/such\""), &[]).is_err());
         let absent = ExperimentArgs { config: "no/such.toml".into(), sets: vec![] };
         let error = Experiment::load(&absent).expect_err("there is no file").to_string();

@@ -69,6 +69,12 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         keep_inputs(&experiment.config, &Layout::new(&root)).map_err(Failure::wrong)?;
     }
     let folder = RunFolder::claim(&root, &config, args.resume).map_err(Failure::wrong)?;
+    if folder.replaced_unfinished {
+        output::note(&format!(
+            "warning: the unfinished run in `{}` is replaced; with --resume it would have gone on",
+            root.display()
+        ));
+    }
     introduce(&experiment);
     let profiles = devices.iter().map(|device| {
         let profile = if args.resume {

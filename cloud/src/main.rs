@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,9 +49,9 @@ struct Serve {
     /// Set a key of it, such as `training.batch_size=32`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// Where to listen, as IP:PORT.
-    #[arg(long)]
-    listen: SocketAddr,
+    /// Where to listen, as HOST:PORT; 0.0.0.0 and [::] are all of this machine's addresses.
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Listen,
     /// A host name or address that edges connect to, beside the one of --listen; may be repeated.
     #[arg(long = "name", value_name = "HOST")]
     names: Vec<String>,
@@ -60,6 +61,29 @@ struct Serve {
     /// Continue from the newest checkpoint in that folder.
     #[arg(long)]
     resume: bool,
+}
+
+/// An address of this machine, by its name or as itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Listen {
+    host: String,
+    address: SocketAddr,
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (host, _) = text
+            .rsplit_once(':')
+            .ok_or("write HOST:PORT, such as 0.0.0.0:4433 or coordinator.example:4433")?;
+        let address = text
+            .to_socket_addrs()
+            .map_err(|error| error.to_string())?
+            .next()
+            .ok_or("this name has no address")?;
+        Ok(Self { host: host.trim_start_matches('[').trim_end_matches(']').to_owned(), address })
+    }
 }
 
 /// Why it ends, and with which exit code.
@@ -124,7 +148,7 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
         init,
         test: test_set,
         profile,
-        listen: arguments.listen,
+        listen: arguments.listen.address,
         identity,
         out: arguments.state.clone(),
         resume: arguments.resume,
@@ -190,7 +214,9 @@ fn identity(arguments: &Serve) -> Result<ServerIdentity, Failure> {
     }
     fs::create_dir_all(&folder)
         .map_err(|error| failed(format!("cannot make {}: {error}", folder.display())))?;
-    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), arguments.listen.ip().to_string()];
+    let Listen { host, address } = &arguments.listen;
+    let mut names =
+        vec!["localhost".to_owned(), "127.0.0.1".to_owned(), address.ip().to_string(), host.clone()];
     names.extend(arguments.names.iter().cloned());
     names.sort();
     names.dedup();
@@ -240,5 +266,22 @@ fn report(event: &Event, ca: &Path, awaited: &str) {
         }
         EventKind::EvaluationDeclined { edge, reason, .. } => println!("{edge} does not evaluate: {reason}"),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_listens_where_a_name_or_an_address_says() {
+        let listen = |text: &str| text.parse::<Listen>();
+        let found = listen("localhost:4433").expect("every machine has it");
+        assert_eq!((found.host.as_str(), found.address.port()), ("localhost", 4433));
+        assert!(found.address.ip().is_loopback());
+        let six = Listen { host: "::1".into(), address: "[::1]:0".parse().expect("an address") };
+        assert_eq!(listen("[::1]:0"), Ok(six));
+        assert!(listen("localhost").expect_err("no port").contains("HOST:PORT"));
+        assert!(listen("127.0.0.1:99999").is_err());
     }
 }

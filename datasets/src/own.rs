@@ -62,6 +62,20 @@ pub enum UnknownFormat {
         /// The path.
         path: PathBuf,
     },
+    /// Several shards.
+    #[error(
+        "`{}` holds the shards of {shards} edges: give the folder of one of them, such as `{}`",
+        path.display(),
+        one.display()
+    )]
+    Shards {
+        /// The path.
+        path: PathBuf,
+        /// How many.
+        shards: usize,
+        /// The first of them.
+        one: PathBuf,
+    },
     /// There is something else.
     #[error(
         "`{}` is no data that is known: a .csv, .tsv or .npz file, a file of IDX images with `images` in its name, \
@@ -79,7 +93,15 @@ impl Format {
     pub fn detect(path: &Path) -> Result<Self, UnknownFormat> {
         let other = || UnknownFormat::Other { path: path.to_owned() };
         if path.is_dir() {
-            return Self::detect_folder(path).ok_or_else(other);
+            let shards = shards_within(path);
+            return match shards.first() {
+                Some(one) => Err(UnknownFormat::Shards {
+                    path: path.to_owned(),
+                    shards: shards.len(),
+                    one: one.clone(),
+                }),
+                None => Self::detect_folder(path).ok_or_else(other),
+            };
         }
         if !path.exists() {
             return Err(UnknownFormat::Absent { path: path.to_owned() });
@@ -114,6 +136,18 @@ impl Format {
         let mut entries = folder.read_dir().ok()?.filter_map(Result::ok);
         entries.any(|entry| entry.path().is_dir()).then_some(Self::Images)
     }
+}
+
+/// The shards in a folder that is none itself, by name.
+fn shards_within(folder: &Path) -> Vec<PathBuf> {
+    if folder.join(shard::INFO).exists() {
+        return Vec::new();
+    }
+    let entries = folder.read_dir().into_iter().flatten().filter_map(Result::ok);
+    let mut shards: Vec<PathBuf> =
+        entries.map(|entry| entry.path()).filter(|path| path.join(shard::INFO).exists()).collect();
+    shards.sort();
+    shards
 }
 
 /// How files are to be read, where they leave it open.

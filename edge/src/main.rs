@@ -77,8 +77,8 @@ struct Join {
     /// The processors to run on, such as 0-1 or 0,2,4-7 [default: any]
     #[arg(long, value_name = "LIST", value_parser = cpu_list)]
     cpus: Option<CpuList>,
-    /// Seconds to keep trying to reach the coordinator.
-    #[arg(long, default_value_t = 60)]
+    /// Seconds to keep trying to reach the coordinator; one attempt takes at least one.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     patience: u64,
 }
 

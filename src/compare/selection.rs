@@ -12,6 +12,9 @@ use crate::run::layout::Layout;
 /// Files that stand beside the runs' folders.
 pub(super) const FILES: [&str; 3] = ["compare.csv", "compare.json", "compare.html"];
 
+/// The one that makes a folder a comparison's.
+const COMPARISON: &str = FILES[1];
+
 /// One run.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
@@ -55,6 +58,12 @@ pub(super) enum SelectionError {
         folder.display()
     )]
     NotFinished {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A comparison's folder has no finished run.
+    #[error("`{}` is a comparison's folder without any finished run: give the experiments again", folder.display())]
+    NoneFinished {
         /// The folder.
         folder: PathBuf,
     },
@@ -106,7 +115,13 @@ pub(super) fn select(args: &CompareArgs) -> Result<Vec<Entry>, SelectionError> {
     check_options(args)?;
     let mut entries: Vec<Entry> = Vec::new();
     for what in &args.what {
-        entries.extend(if what.is_dir() { vec![finished(what)?] } else { experiments(what, args)? });
+        entries.extend(if what.join(COMPARISON).is_file() {
+            compared(what)?
+        } else if what.is_dir() {
+            vec![finished(what)?]
+        } else {
+            experiments(what, args)?
+        });
     }
     // Runs of one configuration with different overrides share its name: their folders tell them apart.
     let shared: Vec<bool> = entries.iter().map(|entry| namesake(entry, &entries).is_some()).collect();
@@ -160,6 +175,18 @@ fn finished(folder: &Path) -> Result<Entry, SelectionError> {
         source: Source::Finished,
         experiment: outputs.config_text()?.and_then(|config| without_seed(&config)),
     })
+}
+
+/// The finished runs of an earlier comparison, by the names of their folders.
+fn compared(folder: &Path) -> Result<Vec<Entry>, SelectionError> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let mut runs: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    runs.sort();
+    let finished: Vec<Entry> = runs.iter().filter_map(|run| finished(run).ok()).collect();
+    if finished.is_empty() {
+        return Err(SelectionError::NoneFinished { folder: folder.to_owned() });
+    }
+    Ok(finished)
 }
 
 /// Whether it is the summary of a whole run: only that has a global model at its end.
@@ -341,6 +368,23 @@ mod tests {
         assert_eq!(names(&[&split, &again]), ["quickstart", "quickstart"]);
         assert_eq!(names(&[&split, &fedavg]), ["split", "fedavg"]);
         assert!(Files::select(&[&split, &split], &[]).is_err(), "the same run twice");
+    }
+
+    #[test]
+    fn a_comparisons_folder_stands_for_its_finished_runs() {
+        let files = Files::new();
+        let (one, two) = (run(&files, "one", "algorithm = 1", 1), run(&files, "two", "algorithm = 2", 1));
+        std::fs::create_dir(files.0.path().join("failed")).expect("made");
+        let folder = files.0.path().to_owned();
+        std::fs::write(folder.join("compare.json"), "{}").expect("written");
+        let selected = Files::select(&[&folder], &[]).expect("two runs");
+        assert_eq!(selected, Files::select(&[&one, &two], &[]).expect("the same two"));
+        assert_eq!(selected.len(), 2);
+
+        let empty = files.0.path().join("failed");
+        std::fs::write(empty.join("compare.json"), "{}").expect("written");
+        let error = Files::select(&[&empty], &[]).expect_err("no runs");
+        assert!(error.contains("without any finished run"), "{error}");
     }
 
     #[test]

@@ -56,6 +56,7 @@ pub(crate) fn info(args: &InfoArgs) -> Result<(), Failure> {
         }
     };
     output::print(found.text().trim_end());
+    found.doubts().iter().for_each(|doubt| output::note(&format!("warning: {doubt}")));
     Ok(())
 }
 
@@ -102,6 +103,35 @@ impl Found {
         )
     }
 
+    /// What can be meant so, but seldom is.
+    fn doubts(&self) -> Vec<String> {
+        let mut doubts = Vec::new();
+        let counts = self.train.label_counts();
+        let names = self.train.class_names();
+        let stray: Vec<String> = (0..counts.len())
+            .filter(|class| counts[*class] == 1)
+            .map(|class| names.get(class).map_or_else(|| class.to_string(), |name| format!("`{name}`")))
+            .collect();
+        if !stray.is_empty() && stray.len() < counts.len() {
+            let classes = if stray.len() == 1 { "class" } else { "classes" };
+            doubts.push(format!(
+                "{} {classes} with a single sample: {}; a label may be misspelt, or the label column another one \
+                 (--label)",
+                stray.len(),
+                some(&stray)
+            ));
+        }
+        let numbers = self.columns.iter().flat_map(|columns| &columns.features);
+        let numbers: Vec<String> = numbers.filter(|name| name.parse::<f64>().is_ok()).cloned().collect();
+        if !numbers.is_empty() && !is_numbering(&numbers) {
+            doubts.push(format!(
+                "the first line calls columns {}: if it is a sample, put a line above it that names the columns",
+                some(&numbers.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>())
+            ));
+        }
+        doubts
+    }
+
     /// How many samples each class has.
     fn classes(&self) -> String {
         let train = self.train.label_counts();
@@ -120,6 +150,19 @@ impl Found {
         });
         table(&columns, &rows.collect::<Vec<_>>())
     }
+}
+
+/// A list for a message, cut off if it is long.
+fn some(items: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown = items.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if items.len() > SHOWN { format!("{shown}, ...") } else { shown }
+}
+
+/// Whether columns are called by their numbers, one after the other.
+fn is_numbering(names: &[String]) -> bool {
+    let numbers: Option<Vec<u64>> = names.iter().map(|name| name.parse().ok()).collect();
+    numbers.is_some_and(|numbers| numbers.windows(2).all(|pair| pair[1] == pair[0] + 1))
 }
 
 /// The least and the largest value, as the files have them.
@@ -165,6 +208,37 @@ mod tests {
              \n\
              class  name  samples\n    0  cat         0\n    1  dog         2\n"
         );
+    }
+
+    fn labelled(labels: Vec<u32>, classes: usize, features: &[&str]) -> Found {
+        let train = Samples::new([1, 1, 1], Pixels::F32(vec![0.5; labels.len()]), labels, classes);
+        let features = features.iter().map(|name| (*name).to_owned()).collect();
+        let columns = Some(Columns { label: "kind".into(), features });
+        Found { what: String::new(), train: train.expect("samples"), test: None, columns }
+    }
+
+    #[test]
+    fn a_class_of_one_is_doubted_unless_all_are() {
+        let mut found = labelled(vec![0, 0, 1, 2, 2], 3, &["a"]);
+        let stray = |class: &str| {
+            format!(
+                "1 class with a single sample: {class}; a label may be misspelt, or the label column another one \
+                 (--label)"
+            )
+        };
+        assert_eq!(found.doubts(), [stray("1")]);
+        found.train = found.train.named(vec!["cat".into(), "dgo".into(), "dog".into()]);
+        assert_eq!(found.doubts(), [stray("`dgo`")]);
+        assert_eq!(labelled(vec![0, 1, 2], 3, &["a"]).doubts(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_header_of_numbers_is_doubted_unless_they_number_the_columns() {
+        let doubts = |features: &[&str]| labelled(vec![0, 1], 2, features).doubts();
+        let [doubt] = &doubts(&["5.1", "3.5", "x"])[..] else { panic!("one doubt") };
+        assert!(doubt.starts_with("the first line calls columns `5.1`, `3.5`: if it is a sample"), "{doubt}");
+        assert_eq!(doubts(&["5", "7", "5.0", "1", "2", "3"]).len(), 1);
+        assert!(doubts(&["0", "1", "2"]).is_empty() && doubts(&["a", "b1"]).is_empty());
     }
 
     #[test]

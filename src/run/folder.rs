@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use super::layout::Layout;
 use crate::experiment::Experiment;
+use crate::outputs::Outputs;
 
 /// Names under which edges reach the coordinator; the first is the one that they check.
 pub(crate) const SERVER_NAMES: [&str; 2] = ["localhost", "127.0.0.1"];
@@ -90,6 +91,8 @@ pub(crate) enum FolderError {
 #[derive(Debug)]
 pub(crate) struct RunFolder {
     pub(crate) layout: Layout,
+    /// Whether a run was there that could have been resumed, and is gone.
+    pub(crate) replaced_unfinished: bool,
     /// Locked until it is closed.
     _marker: File,
 }
@@ -108,6 +111,7 @@ impl RunFolder {
             return Err(FolderError::Foreign { folder: root.to_owned() });
         }
         let marker = lock(&layout)?;
+        let replaced_unfinished = !resume && has_checkpoint(&layout) && !is_finished(root);
         if resume {
             check_resumable(&layout, config)?;
         } else {
@@ -115,7 +119,7 @@ impl RunFolder {
                 remove(&root.join(output))?;
             }
         }
-        Ok(Self { layout, _marker: marker })
+        Ok(Self { layout, replaced_unfinished, _marker: marker })
     }
 
     /// Writes what the run is: its configuration, and the names of its classes.
@@ -228,6 +232,12 @@ fn first_difference(before: &str, now: &str) -> Option<(String, String)> {
     }
 }
 
+/// Whether the run there came to its end; what cannot be read did not.
+fn is_finished(root: &Path) -> bool {
+    let summary = Outputs::open(root).and_then(|outputs| outputs.summary());
+    summary.ok().flatten().is_some_and(|summary| summary.weights_sha256.is_some())
+}
+
 fn has_checkpoint(layout: &Layout) -> bool {
     is_empty(&layout.checkpoint()).is_ok_and(|empty| !empty)
 }
@@ -311,5 +321,17 @@ mod tests {
         assert!(error.contains("it has `seed = 42` where this one has `seed = 43`"), "{error}");
         assert!(resume(CONFIG).expect("it can be").is_resumable());
         assert!(folder.path().join("edges/a/state/x").exists());
+    }
+
+    #[test]
+    fn what_is_replaced_is_known_if_it_could_have_been_resumed() {
+        let folder = folder();
+        let claim = || RunFolder::claim(folder.path(), CONFIG, false).expect("it is free");
+        assert!(!claim().replaced_unfinished, "nothing was there");
+        touch(&folder.path().join("config.toml"));
+        assert!(!claim().replaced_unfinished, "stopped before the first checkpoint");
+        touch(&folder.path().join("checkpoint/1.bin"));
+        assert!(claim().replaced_unfinished);
+        assert!(!claim().replaced_unfinished, "it is gone");
     }
 }

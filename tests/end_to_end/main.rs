@@ -8,6 +8,8 @@ mod comparison;
 mod edge_evaluation;
 mod exactness;
 mod experiment;
+#[cfg(feature = "wgpu")]
+mod graphics;
 mod hostile;
 mod labels;
 mod models;

@@ -9,11 +9,13 @@
 //! finite values; the receiver's training refuses them.
 
 mod bfloat16;
+mod bits;
 mod float16;
 mod float32;
 mod integer;
 pub(crate) mod selection;
 mod shape;
+mod threshold;
 mod top_k;
 
 use serde::{Deserialize, Serialize};

@@ -42,10 +42,11 @@ pub fn unit_f64(rng: &mut impl Rng) -> f64 {
 /// If `bound` is 0.
 pub fn below(rng: &mut impl Rng, bound: u64) -> u64 {
     assert!(bound > 0, "an empty range has no element to draw");
-    let threshold = bound.wrapping_neg() % bound;
     loop {
         let product = u128::from(rng.next_u64()) * u128::from(bound);
-        if product as u64 >= threshold {
+        let low = product as u64;
+        // What would be refused is below the bound itself: most draws are spared the division.
+        if low >= bound || low >= bound.wrapping_neg() % bound {
             return (product >> 64) as u64;
         }
     }

@@ -42,6 +42,10 @@ fn formats_are_known_by_their_names() {
         assert!(error.contains("is no data that is known"), "{other}: {error}");
     }
     assert!(detect("f").expect_err("nothing").to_string().contains("is not there"));
+    put(path, "shards/b/shard.toml", "");
+    put(path, "shards/a/shard.toml", "");
+    let error = detect("shards").expect_err("which one?").to_string();
+    assert!(error.contains("holds the shards of 2 edges") && error.ends_with("shards/a`"), "{error}");
 }
 
 #[test]

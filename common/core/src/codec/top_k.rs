@@ -4,12 +4,16 @@ use rand::Rng;
 use rand_chacha::ChaCha12Rng;
 use serde::{Deserialize, Serialize};
 
+use super::bits::Bits;
+use super::threshold::{Ranking, Threshold, magnitude};
 use super::{BatchShape, Codec, Selection};
-use crate::random::{below, stream, unit_f64};
+use crate::random::{stream, unit_f64};
 
-/// `RandTopk`: of every sample, `k` values travel, mostly those of the largest magnitudes; the others
-/// count as 0, and their gradients as 0 too. Each of the `k` picks is, with probability `alpha`, one of
-/// the values that are not among the `k` largest: so no feature is left out for good.
+/// `RandTopk`: of every sample, `k` of `d` values travel, mostly those of the largest magnitudes; the others
+/// count as 0, and their gradients as 0 too. The `k` are drawn one by one and not put back, a value among the
+/// `k` largest with the weight `(1 - alpha) / k`, any other with `alpha / (d - k)`: so no feature is left out
+/// for good. The fewer of the largest are left, the likelier is another: with `alpha = 0.1` and `k` far below
+/// `d`, 19 % of the values that travel are not among the largest.
 ///
 /// As in the paper, the kept values are not scaled up (the result is not unbiased), and what was left
 /// out is not added to a later step (no error feedback).
@@ -17,7 +21,7 @@ use crate::random::{below, stream, unit_f64};
 pub struct TopK {
     /// The share of a sample's values that travels, above 0, at most 1.
     pub fraction: f64,
-    /// Probability of a pick among the others, from 0, below 1.
+    /// Probability that the first pick is among the others, from 0, below 1.
     pub alpha: f64,
 }
 
@@ -52,62 +56,68 @@ impl TopK {
         let kept = self.kept(len);
         let mut indices = Vec::with_capacity(shape.samples * kept);
         if kept > 0 {
-            let mut sample = Sample::default();
+            let mut ranking = Ranking::default();
             for values in values.chunks_exact(len) {
-                sample.split(values, kept);
-                sample.swap_at_random(self.alpha, rng);
-                indices.extend_from_slice(&sample.kept);
+                let mut selected = largest(values, ranking.threshold(values, kept));
+                let is_finite = values.iter().fold(true, |finite, value| finite & value.is_finite());
+                if self.alpha > 0.0 && is_finite {
+                    exchange(&mut selected, self.alpha, rng);
+                }
+                selected.append_to(&mut indices);
             }
         }
         Selection::new(len, kept, indices)
     }
 }
 
-/// One sample's indices, with storage that serves the next one again.
-#[derive(Default)]
-struct Sample {
-    magnitudes: Vec<u32>,
-    /// Those that travel, increasing.
-    kept: Vec<u32>,
-    others: Vec<u32>,
-    is_finite: bool,
+/// The values with the largest magnitudes, down to the threshold.
+fn largest(values: &[f32], Threshold { least, mut equals }: Threshold) -> Bits {
+    Bits::new(values.len(), |range| {
+        let (mut largest, mut equal) = (0, 0);
+        for (bit, value) in values[range].iter().enumerate() {
+            let magnitude = magnitude(*value);
+            largest |= u64::from(magnitude > least) << bit;
+            equal |= u64::from(magnitude == least) << bit;
+        }
+        while equal != 0 && equals > 0 {
+            largest |= equal & equal.wrapping_neg();
+            equal &= equal - 1;
+            equals -= 1;
+        }
+        largest
+    })
 }
 
-impl Sample {
-    /// Separates the `kept` largest magnitudes, of which there is at least 1, from the others.
-    fn split(&mut self, values: &[f32], kept: usize) {
-        let magnitude = |value: &f32| value.to_bits() & 0x7fff_ffff;
-        self.magnitudes.clear();
-        self.magnitudes.extend(values.iter().map(magnitude));
-        let (_, least, larger) = self.magnitudes.select_nth_unstable(values.len() - kept);
-        let least = *least;
-        self.is_finite = larger.iter().chain([&least]).all(|bits| *bits < f32::INFINITY.to_bits());
-        let mut equals_left = kept - larger.iter().filter(|bits| **bits > least).count();
-        self.kept.clear();
-        self.others.clear();
-        for (index, bits) in values.iter().map(magnitude).enumerate() {
-            let is_kept_equal = bits == least && equals_left > 0;
-            equals_left -= usize::from(is_kept_equal);
-            let side = if bits > least || is_kept_equal { &mut self.kept } else { &mut self.others };
-            side.push(index as u32);
-        }
-    }
+/// Exchanges as many of the `selected` values, which are the largest, for others as picks fall on others.
+fn exchange(selected: &mut Bits, alpha: f64, rng: &mut impl Rng) {
+    let others = selected.inverted();
+    let [largest, rest] = [selected.len(), others.len()];
+    let exchanged = picks_among_others(alpha, largest, rest, rng);
+    // Within the largest, and within the others, one is as likely as another.
+    let dropped = selected.ranked(&Bits::draw(exchanged, largest, rng));
+    let added = others.ranked(&Bits::draw(exchanged, rest, rng));
+    selected.toggle(&dropped);
+    selected.toggle(&added);
+}
 
-    /// Exchanges as many kept indices for others as picks fall on the others.
-    fn swap_at_random(&mut self, alpha: f64, rng: &mut impl Rng) {
-        if alpha <= 0.0 || !self.is_finite {
-            return;
-        }
-        let picks = (0..self.kept.len()).filter(|_| unit_f64(rng) < alpha).count();
-        let swaps = picks.min(self.others.len());
-        for at in 0..swaps {
-            for side in [&mut self.kept, &mut self.others] {
-                let drawn = at + below(rng, (side.len() - at) as u64) as usize;
-                side.swap(at, drawn);
+/// How many of `largest` picks, one after the other and not put back, fall on the others.
+fn picks_among_others(alpha: f64, largest: usize, others: usize, rng: &mut impl Rng) -> usize {
+    let (each_largest, each_other) = ((1.0 - alpha) / largest as f64, alpha / others.max(1) as f64);
+    let (mut picked, mut among_others) = (0, 0);
+    loop {
+        // One of the largest after the other, until another is picked.
+        let weight_of_others = each_other * (others - among_others) as f64;
+        loop {
+            if picked == largest {
+                return among_others;
             }
-            self.kept[at] = self.others[at];
+            let weight = weight_of_others + each_largest * (largest - (picked - among_others)) as f64;
+            picked += 1;
+            if unit_f64(rng) * weight < weight_of_others {
+                break;
+            }
         }
-        self.kept.sort_unstable();
+        among_others += 1;
     }
 }
 

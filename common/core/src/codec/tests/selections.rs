@@ -99,18 +99,55 @@ proptest! {
     }
 }
 
+/// The probability that `left` draws one by one, each index by its weight, end in exactly the indices of `set`.
+fn probability_of(set: &[u32], weights: &[f64], drawn: &mut Vec<u32>) -> f64 {
+    if drawn.len() == set.len() {
+        return 1.0;
+    }
+    let weight = |index: u32| if drawn.contains(&index) { 0.0 } else { weights[index as usize] };
+    let total: f64 = (0..weights.len() as u32).map(weight).sum();
+    let next: Vec<(u32, f64)> = set.iter().map(|index| (*index, weight(*index) / total)).collect();
+    let mut probability = 0.0;
+    for (index, share) in next.into_iter().filter(|(_, share)| *share > 0.0) {
+        drawn.push(index);
+        probability += share * probability_of(set, weights, drawn);
+        drawn.pop();
+    }
+    probability
+}
+
 #[test]
-fn a_share_of_the_picks_is_not_among_the_largest() {
-    let (samples, len) = (100, 1000);
+fn sets_are_as_likely_as_drawing_one_by_one_without_putting_back_makes_them() {
+    const SAMPLES: usize = 40_000;
+    let (len, alpha) = (5, 0.3);
+    // The largest two are those at 1 and 4.
+    let values: Vec<f32> = [0.5, -2.0, 1.0, 0.1, 3.0].repeat(SAMPLES);
+    let weights = [alpha / 3.0, (1.0 - alpha) / 2.0, alpha / 3.0, alpha / 3.0, (1.0 - alpha) / 2.0];
+    let top_k = TopK { fraction: 0.4, alpha };
+    let selection = top_k.select(&values, BatchShape::of(SAMPLES, &[len]), &mut rng());
+    for set in (0..5u32).flat_map(|a| (a + 1..5).map(move |b| [a, b])) {
+        let found = selection.indices().chunks(2).filter(|indices| **indices == set).count();
+        let expected = probability_of(&set, &weights, &mut Vec::new());
+        let deviation = (expected * (1.0 - expected) / SAMPLES as f64).sqrt();
+        let share = found as f64 / SAMPLES as f64;
+        assert!((share - expected).abs() < 4.0 * deviation, "{set:?}: {share} instead of {expected}");
+    }
+}
+
+#[test]
+fn the_others_share_grows_as_the_largest_run_out() {
+    let (samples, len, alpha) = (100, 20_000, 0.1);
     let values: Vec<f32> = (0..samples * len).map(|at| (at % len) as f32).collect();
-    let top_k = TopK { fraction: 0.1, alpha: 0.2 };
+    let top_k = TopK { fraction: 0.01, alpha };
     let selection = top_k.select(&values, BatchShape::of(samples, &[len]), &mut rng());
-    let others = selection.indices().iter().filter(|index| **index < 900).count();
-    // 10,000 picks: the standard deviation is 40.
-    assert!((1_840..2_160).contains(&others), "{others}");
+    let others = selection.indices().iter().filter(|index| **index < 19_800).count();
+    // Of many values, few of which are kept, the share `u` of others solves `(1 - alpha) u = -alpha ln u`:
+    // `(1 - u)` of the largest are drawn at a rate that falls with how many of them are left.
+    let share = others as f64 / selection.indices().len() as f64;
+    assert!(((1.0 - alpha) * share + alpha * share.ln()).abs() < 0.01, "{share}");
     // All of the others are as likely: each half has half of them, within four standard deviations.
-    let low = selection.indices().iter().filter(|index| **index < 450).count();
-    assert!((low as f64 / others as f64 - 0.5).abs() < 0.05, "{low} of {others}");
+    let low = selection.indices().iter().filter(|index| **index < 9_900).count();
+    assert!((low as f64 / others as f64 - 0.5).abs() < 2.0 / (others as f64).sqrt(), "{low} of {others}");
 }
 
 #[test]
