@@ -368,11 +368,11 @@ impl Coordinator {
 
     /// An edge that holds up a barrier, if there is one. Whoever held it up before is looked at first, and the others
     /// from there on, so that all looks together pass over the fleet but a few times.
-    fn find_awaited(&self, holds_up: impl Fn(&String, &Member) -> bool) -> Option<&String> {
+    fn find_awaited(&self, holds_up: impl Fn(&String, &Member) -> bool) -> Option<String> {
         let from = self.awaited.as_deref().unwrap_or_default();
         let later = self.fleet.range::<str, _>((Bound::Included(from), Bound::Unbounded));
         let earlier = self.fleet.range::<str, _>((Bound::Unbounded, Bound::Excluded(from)));
-        later.chain(earlier).find(|(name, member)| holds_up(name, member)).map(|(name, _)| name)
+        later.chain(earlier).find(|(name, member)| holds_up(name, member)).map(|(name, _)| name.clone())
     }
 
     /// Whether somebody holds up a barrier.

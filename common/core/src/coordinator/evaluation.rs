@@ -165,7 +165,7 @@ impl Coordinator {
         if !matches!(self.phase, Phase::EdgeEvaluation) {
             return;
         }
-        let awaited = self.find_awaited(|edge, member| self.owes(edge, member)).cloned();
+        let awaited = self.find_awaited(|edge, member| self.owes(edge, member));
         if self.waits_for(awaited) {
             return;
         }

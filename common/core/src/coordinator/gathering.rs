@@ -194,7 +194,7 @@ impl Coordinator {
         if self.standardizer.is_some() {
             return;
         }
-        let awaited = self.find_awaited(|_, member| !member.out && member.statistics.is_none()).cloned();
+        let awaited = self.find_awaited(|_, member| !member.out && member.statistics.is_none());
         if self.waits_for(awaited) {
             return;
         }
@@ -273,7 +273,7 @@ impl Coordinator {
 
     /// Starts the first round once every edge that takes part is ready.
     pub(super) fn train_when_ready(&mut self, now: Duration) {
-        let awaited = self.find_awaited(|_, member| !member.out && !member.ready).cloned();
+        let awaited = self.find_awaited(|_, member| !member.out && !member.ready);
         if !matches!(self.phase, Phase::Standardize) || self.waits_for(awaited) {
             return;
         }

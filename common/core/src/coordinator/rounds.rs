@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::action::{Action, Job, Replica};
-use super::member::{Member, MemberRound, Slice};
+use super::member::{MemberRound, Slice};
 use super::settings::Topology;
 use super::{Coordinator, Phase};
 use crate::event::EventKind;
@@ -137,18 +137,6 @@ impl Coordinator {
         self.expect_in_time(edge);
         self.send(edge, CloudMessage::Round(plan));
         self.send_blocks(now, edge);
-    }
-
-    pub(super) fn emit_state_moved(
-        &mut self,
-        now: Duration,
-        edge: &str,
-        round: u32,
-        bytes: u64,
-        direction: &str,
-    ) {
-        let (edge, direction) = (edge.to_owned(), direction.to_owned());
-        self.emit(now, EventKind::StateMoved { round: round + 1, edge, direction, bytes });
     }
 
     /// Makes the edge's replica what it is at the start of the round, once that is known.
@@ -349,15 +337,16 @@ impl Coordinator {
         if !matches!(self.phase, Phase::Train { .. }) {
             return;
         }
-        let complete = |member: &Member| member.round.as_ref().is_some_and(|round| self.is_complete(round));
-        let at_work = |name: &String, member: &Member| member.takes_part() && self.is_at_turn(name);
-        let awaited = self.find_awaited(|name, member| at_work(name, member) && !complete(member)).cloned();
+        let complete = |round: &MemberRound| self.is_complete(round);
+        let awaited = self.find_awaited(|name, member| {
+            member.takes_part() && self.is_at_turn(name) && !member.round.as_ref().is_some_and(complete)
+        });
         if self.waits_for(awaited) {
             return;
         }
         if self.settings.topology == Topology::HandedOn {
             self.hand_on(now);
-        } else if !self.fleet.values().any(Member::takes_part) {
+        } else if !self.fleet.values().any(|member| member.takes_part()) {
             self.start_again_with_others(now);
         } else if self.has_quorum() {
             self.end_round(now);
