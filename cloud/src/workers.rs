@@ -107,13 +107,13 @@ impl Workers {
     }
 
     fn dispatch(&mut self) {
-        let mut held_back = VecDeque::new();
+        let mut held_back = Vec::new();
         while !self.idle.is_empty()
             && let Some(replica) = self.waiting.pop_front()
         {
             let Some(slot) = self.slots.get_mut(&replica) else { continue };
             if slot.busy {
-                held_back.push_back(replica);
+                held_back.push(replica);
                 continue;
             }
             let Some(job) = slot.jobs.pop_front() else { continue };
@@ -123,7 +123,8 @@ impl Workers {
             // A worker thread ends with the loop only, and an idle one has room for one job.
             let _ = self.threads[worker].try_send(Assigned { replica, placed, job });
         }
-        held_back.append(&mut self.waiting);
-        self.waiting = held_back;
+        for replica in held_back.into_iter().rev() {
+            self.waiting.push_front(replica);
+        }
     }
 }

@@ -9,6 +9,7 @@ mod action;
 mod aggregation;
 mod blocks;
 mod connections;
+mod deadlines;
 mod evaluation;
 mod forecast;
 mod gathering;
@@ -16,11 +17,13 @@ mod member;
 mod recovery;
 mod rounds;
 mod settings;
+mod step_turns;
 mod steps;
 mod stragglers;
 mod turns;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,10 +37,12 @@ use crate::link::Transfer;
 use crate::model::LayerState;
 use crate::standardize::{Standardizer, Transform};
 use crate::wire::{CloudMessage, EdgeMessage, TensorKind, TensorMessage};
-use connections::Caller;
+use connections::{Caller, Connections};
+use deadlines::Deadlines;
 use evaluation::EdgeEvaluation;
 use forecast::Forecast;
 use member::Member;
+use step_turns::StepTurn;
 use turns::Turns;
 
 /// How a tensor came.
@@ -74,8 +79,7 @@ enum Phase {
 pub struct Coordinator {
     settings: Settings,
     phase: Phase,
-    /// Each connection, and whose it is.
-    connections: BTreeMap<ConnectionId, Caller>,
+    connections: Connections,
     fleet: BTreeMap<String, Member>,
     forecast: Forecast,
     /// What the statistics that edges send are of.
@@ -102,7 +106,11 @@ pub struct Coordinator {
     turns: Turns,
     last_block: Option<blocks::LastBlock>,
     started_at: Duration,
-    timer: Option<Duration>,
+    deadlines: Deadlines,
+    /// Where a barrier is looked at first: an edge that it waited for when that was last asked.
+    awaited: Option<String>,
+    /// Of a shared model.
+    step_turn: Option<StepTurn>,
     actions: VecDeque<Action>,
 }
 
@@ -129,7 +137,7 @@ impl Coordinator {
             forecast: Forecast::new(&settings),
             settings,
             phase: Phase::Gather,
-            connections: BTreeMap::new(),
+            connections: Connections::default(),
             fleet: BTreeMap::new(),
             measured: Transform::Identity,
             standardizer: None,
@@ -146,7 +154,9 @@ impl Coordinator {
             turns: Turns::default(),
             last_block: None,
             started_at: now,
-            timer: None,
+            deadlines: Deadlines::default(),
+            awaited: None,
+            step_turn: None,
             actions: VecDeque::new(),
         };
         coordinator.set_timer();
@@ -160,14 +170,17 @@ impl Coordinator {
 
     /// A control message came.
     pub fn handle_message(&mut self, now: Duration, from: ConnectionId, message: EdgeMessage) {
-        if !self.has_ended() && self.connections.contains_key(&from) {
-            self.dispatch_message(now, from, message);
+        if self.has_ended() {
+            return;
+        }
+        if let Some(caller) = self.connections.get(from).cloned() {
+            self.dispatch_message(now, from, caller, message);
             self.set_timer();
         }
     }
 
-    fn dispatch_message(&mut self, now: Duration, from: ConnectionId, message: EdgeMessage) {
-        let Caller::Edge(edge) = self.connections[&from].clone() else {
+    fn dispatch_message(&mut self, now: Duration, from: ConnectionId, caller: Caller, message: EdgeMessage) {
+        let Caller::Edge(edge) = caller else {
             match message {
                 EdgeMessage::TrainingRequest(request) => self.handle_request(now, from, request),
                 _ => self.refuse_connection(now, from, "the first message must be a training request"),
@@ -191,7 +204,7 @@ impl Coordinator {
             EdgeMessage::StepsDone { round, attempt, reports } => {
                 for report in reports {
                     // One that makes no sense ends the connection, and what it brought.
-                    if !self.connections.contains_key(&from) {
+                    if self.connections.get(from).is_none() {
                         break;
                     }
                     self.handle_step_done(now, &edge, round, attempt, report);
@@ -211,7 +224,7 @@ impl Coordinator {
         tensor: TensorMessage,
         received: Received,
     ) {
-        let Some(Caller::Edge(edge)) = self.connections.get(&from).cloned() else { return };
+        let Some(Caller::Edge(edge)) = self.connections.get(from).cloned() else { return };
         if self.has_ended() {
             return;
         }
@@ -238,7 +251,7 @@ impl Coordinator {
 
     /// A message or tensor came that cannot be understood.
     pub fn handle_malformed(&mut self, now: Duration, from: ConnectionId, reason: &str) {
-        match self.connections.get(&from).cloned() {
+        match self.connections.get(from).cloned() {
             Some(Caller::Edge(edge)) => self.refuse_edge(now, &edge, reason),
             Some(Caller::Unknown { .. }) => self.refuse_connection(now, from, reason),
             None => {}
@@ -281,15 +294,17 @@ impl Coordinator {
 
     /// The time of the last [`Action::SetTimer`] has come.
     pub fn handle_timeout(&mut self, now: Duration) {
-        // It is used up, even if it came too early for anything to expire.
-        self.timer = None;
+        self.timer_came();
         self.turn_away_the_silent(now);
         match self.phase {
             Phase::Ended | Phase::Aggregate | Phase::LastEvaluation => {}
             Phase::Gather if now >= self.started_at + self.settings.gather_timeout => {
                 self.gather_is_over(now);
             }
-            Phase::EdgeEvaluation => self.end_edge_evaluation(now),
+            Phase::EdgeEvaluation => {
+                self.give_up_the_lost(now);
+                self.end_edge_evaluation(now);
+            }
             _ => {
                 self.drop_the_lost(now);
                 self.handle_stragglers(now);
@@ -350,26 +365,18 @@ impl Coordinator {
         matches!(self.phase, Phase::Ended)
     }
 
-    /// Asks for a call at the next time at which something expires.
-    fn set_timer(&mut self) {
-        let next = match self.phase {
-            // Whoever is away while a model is made or evaluated has done its part.
-            Phase::Ended | Phase::Aggregate | Phase::LastEvaluation => None,
-            Phase::Gather => Some(self.started_at + self.settings.gather_timeout),
-            Phase::EdgeEvaluation => self.next_given_up(),
-            _ => self
-                .fleet
-                .values()
-                .filter(|member| !member.out)
-                .filter_map(|member| member.lost_at)
-                .map(|lost_at| lost_at + self.settings.rejoin_window)
-                .chain(self.next_late())
-                .min(),
-        };
-        let next = self.next_silent().into_iter().chain(next).min();
-        if next != self.timer {
-            self.timer = next;
-            self.push(Action::SetTimer(next));
-        }
+    /// An edge that holds up a barrier, if there is one. Whoever held it up before is looked at first, and the others
+    /// from there on, so that all looks together pass over the fleet but a few times.
+    fn find_awaited(&self, holds_up: impl Fn(&String, &Member) -> bool) -> Option<String> {
+        let from = self.awaited.as_deref().unwrap_or_default();
+        let later = self.fleet.range::<str, _>((Bound::Included(from), Bound::Unbounded));
+        let earlier = self.fleet.range::<str, _>((Bound::Unbounded, Bound::Excluded(from)));
+        later.chain(earlier).find(|(name, member)| holds_up(name, member)).map(|(name, _)| name.clone())
+    }
+
+    /// Whether somebody holds up a barrier.
+    fn waits_for(&mut self, awaited: Option<String>) -> bool {
+        self.awaited = awaited;
+        self.awaited.is_some()
     }
 }

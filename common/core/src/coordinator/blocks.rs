@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Coordinator;
 use super::member::Slice;
+use crate::event::EventKind;
 use crate::model::LayerState;
 use crate::wire::{RoundPlan, TensorMessage, encode_state};
 
@@ -28,6 +29,18 @@ impl Coordinator {
             self.emit_state_moved(now, edge, tensor.header.round, tensor.wire_bytes(), "down");
             self.send_tensor(edge, tensor);
         }
+    }
+
+    pub(super) fn emit_state_moved(
+        &mut self,
+        now: Duration,
+        edge: &str,
+        round: u32,
+        bytes: u64,
+        direction: &str,
+    ) {
+        let (edge, direction) = (edge.to_owned(), direction.to_owned());
+        self.emit(now, EventKind::StateMoved { round: round + 1, edge, direction, bytes });
     }
 
     /// A block as a tensor. After an aggregation many edges get the same layers: they share one body.

@@ -55,6 +55,7 @@ impl Coordinator {
                 for edge in names {
                     self.ask_for_evaluation(now, &edge);
                 }
+                self.give_up_the_lost(now);
                 self.end_edge_evaluation(now);
             }
         }
@@ -139,17 +140,18 @@ impl Coordinator {
         self.end_edge_evaluation(now);
     }
 
-    /// The edges that owe an answer: that are there, or may come back in time.
-    fn owing(&self) -> impl Iterator<Item = (&String, &Member)> {
-        let is_owed = |edge: &String| {
-            self.evaluation.as_ref().is_some_and(|evaluation| {
-                !evaluation.answers.contains_key(edge) && !evaluation.given_up.contains(edge)
-            })
+    /// Whether an edge owes an answer: it is there, or may come back in time.
+    fn owes(&self, edge: &str, member: &Member) -> bool {
+        let takes_part = !member.out || (member.ready && member.connection.is_some());
+        let is_owed = |evaluation: &EdgeEvaluation| {
+            !evaluation.answers.contains_key(edge) && !evaluation.given_up.contains(edge)
         };
-        self.fleet.iter().filter(move |(edge, member)| {
-            let takes_part = !member.out || (member.ready && member.connection.is_some());
-            takes_part && !member.evaluates_not && is_owed(edge)
-        })
+        takes_part && !member.evaluates_not && self.evaluation.as_ref().is_some_and(is_owed)
+    }
+
+    /// The edges that owe an answer.
+    fn owing(&self) -> impl Iterator<Item = (&String, &Member)> {
+        self.fleet.iter().filter(|(edge, member)| self.owes(edge, member))
     }
 
     /// When the next lost edge is given up.
@@ -158,14 +160,13 @@ impl Coordinator {
         lost.map(|at| at + self.settings.rejoin_window).min()
     }
 
-    /// Gives up who has been away for too long; once nobody is waited for, adds up what the edges have
-    /// answered, and goes on.
+    /// Once nobody is waited for, adds up what the edges have answered, and goes on.
     pub(super) fn end_edge_evaluation(&mut self, now: Duration) {
         if !matches!(self.phase, Phase::EdgeEvaluation) {
             return;
         }
-        self.give_up_the_lost(now);
-        if self.owing().next().is_some() {
+        let awaited = self.find_awaited(|edge, member| self.owes(edge, member));
+        if self.waits_for(awaited) {
             return;
         }
         let Some(EdgeEvaluation { round, answers, .. }) = self.evaluation.take() else { return };
@@ -186,7 +187,8 @@ impl Coordinator {
         }
     }
 
-    fn give_up_the_lost(&mut self, now: Duration) {
+    /// Gives up who has been away for too long.
+    pub(super) fn give_up_the_lost(&mut self, now: Duration) {
         let window = self.settings.rejoin_window;
         let is_over = |member: &Member| member.lost_at.is_some_and(|at| now >= at + window);
         let lost: Vec<String> =

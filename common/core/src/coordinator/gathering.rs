@@ -88,14 +88,15 @@ impl Coordinator {
 
     /// Everybody who has names for the classes must number them alike: the coordinator, or the first edge that has.
     fn check_class_names(&self, request: &TrainingRequest) -> Result<(), String> {
+        let Some(own) = request.class_names else { return Ok(()) };
         let others = self.fleet.iter().filter(|(name, _)| **name != request.name);
         let mut numbered = others.filter_map(|(name, member)| Some((member.request.class_names?, name)));
         let known = match self.settings.class_names {
             Some(known) => Some((known, "the coordinator".to_owned())),
             None => numbered.next().map(|(theirs, edge)| (theirs, format!("edge `{edge}`"))),
         };
-        match (request.class_names, known) {
-            (Some(own), Some((known, by))) if own != known => Err(format!(
+        match known {
+            Some((known, by)) if own != known => Err(format!(
                 "edge `{}` does not number the classes as {by} does: give every edge the names of all classes in the order of the coordinator's `data.class_names`, with --class-names, or deal the data out anew",
                 request.name
             )),
@@ -190,10 +191,14 @@ impl Coordinator {
 
     /// Fits the standardizer once every edge that takes part has answered.
     pub(super) fn fit_when_complete(&mut self, now: Duration) {
-        let active = || self.fleet.values().filter(|member| !member.out);
-        if self.standardizer.is_some() || active().any(|member| member.statistics.is_none()) {
+        if self.standardizer.is_some() {
             return;
         }
+        let awaited = self.find_awaited(|_, member| !member.out && member.statistics.is_none());
+        if self.waits_for(awaited) {
+            return;
+        }
+        let active = || self.fleet.values().filter(|member| !member.out);
         let fitted = statistics::merge_all(active().filter_map(|member| member.statistics.as_deref()))
             .map_err(|error| error.to_string())
             .and_then(|merged| {
@@ -220,9 +225,10 @@ impl Coordinator {
         self.emit(now, kind);
         self.standardizer = Some(standardizer.clone());
         let names: Vec<String> = self.fleet.keys().cloned().collect();
+        let header = TensorHeader::new(TensorKind::Probe, Codec::F32);
+        let probe = TensorMessage::encode(header, vec![0.0; PROBE_VALUES], &[]);
         for edge in names {
-            let header = TensorHeader::new(TensorKind::Probe, Codec::F32);
-            self.send_tensor(&edge, TensorMessage::encode(header, vec![0.0; PROBE_VALUES], &[]));
+            self.send_tensor(&edge, probe.clone());
             self.send(&edge, CloudMessage::Standardize(standardizer.clone()));
         }
     }
@@ -267,8 +273,8 @@ impl Coordinator {
 
     /// Starts the first round once every edge that takes part is ready.
     pub(super) fn train_when_ready(&mut self, now: Duration) {
-        let waiting = self.fleet.values().any(|member| !member.out && !member.ready);
-        if !matches!(self.phase, Phase::Standardize) || waiting {
+        let awaited = self.find_awaited(|_, member| !member.out && !member.ready);
+        if !matches!(self.phase, Phase::Standardize) || self.waits_for(awaited) {
             return;
         }
         if let Some(reason) = self.lacks_evaluators() {
@@ -298,8 +304,9 @@ impl Coordinator {
         if let Some(old) = member.connection.replace(connection)
             && old != connection
         {
-            self.connections.remove(&old);
+            self.connections.remove(old);
             self.push(Action::Close { connection: old, reason: "the edge has connected again".into() });
         }
+        self.expect_in_time(edge);
     }
 }

@@ -21,6 +21,7 @@ impl Coordinator {
         member.connection = None;
         member.lost_at = Some(now);
         let out = member.out;
+        self.expires_at(now + self.settings.rejoin_window);
         if matches!(self.phase, Phase::Gather) {
             self.fleet.remove(edge);
             self.forecast.forget(edge);
@@ -161,6 +162,7 @@ impl Coordinator {
     /// With one shared model a lost step is everyone's: the whole round starts again.
     fn restart_everyone(&mut self, now: Duration) {
         self.place_shared();
+        self.forget_step_turn();
         let names: Vec<String> =
             self.fleet.iter().filter(|(_, member)| !member.out).map(|(name, _)| name.clone()).collect();
         for edge in names {

@@ -16,6 +16,7 @@ impl Coordinator {
     pub(super) fn start_round(&mut self, now: Duration, round: u32) {
         self.round = round;
         self.phase = Phase::Train { since: now };
+        self.forget_step_turn();
         let fresh = round == self.global_rounds;
         if fresh {
             self.readmit(now);
@@ -145,20 +146,9 @@ impl Coordinator {
         let Some(round) = member.round.as_mut() else { return };
         round.begun_at = Some(now);
         let plan = round.plan;
+        self.expect_in_time(edge);
         self.send(edge, CloudMessage::Round(plan));
         self.send_blocks(now, edge);
-    }
-
-    pub(super) fn emit_state_moved(
-        &mut self,
-        now: Duration,
-        edge: &str,
-        round: u32,
-        bytes: u64,
-        direction: &str,
-    ) {
-        let (edge, direction) = (edge.to_owned(), direction.to_owned());
-        self.emit(now, EventKind::StateMoved { round: round + 1, edge, direction, bytes });
     }
 
     /// Makes the edge's replica what it is at the start of the round, once that is known.
@@ -299,7 +289,10 @@ impl Coordinator {
             let replica = Replica::Of(edge.to_owned());
             self.push(Action::Compute(Job::Export { replica, round: number, attempt }));
         }
-        self.end_round_when_complete(now);
+        let round = self.fleet.get(edge).and_then(|member| member.round.as_ref());
+        if round.is_some_and(|round| self.is_complete(round)) {
+            self.end_round_when_complete(now);
+        }
     }
 
     pub(super) fn handle_exported(
@@ -355,12 +348,11 @@ impl Coordinator {
         if !matches!(self.phase, Phase::Train { .. }) {
             return;
         }
-        let complete = self
-            .fleet
-            .iter()
-            .filter(|(name, member)| !member.out && self.is_at_turn(name))
-            .all(|(_, member)| member.round.as_ref().is_some_and(|round| self.is_complete(round)));
-        if !complete {
+        let complete = |round: &MemberRound| self.is_complete(round);
+        let awaited = self.find_awaited(|name, member| {
+            !member.out && self.is_at_turn(name) && !member.round.as_ref().is_some_and(complete)
+        });
+        if self.waits_for(awaited) {
             return;
         }
         if self.settings.topology == Topology::HandedOn {

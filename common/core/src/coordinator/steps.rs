@@ -70,12 +70,10 @@ impl Coordinator {
     /// Hands the edge's waiting tensor to its replica, if it is its turn.
     pub(super) fn serve(&mut self, now: Duration, edge: &str) {
         let shared = self.settings.topology == Topology::Shared;
-        if shared && self.turn().as_deref() != Some(edge) {
+        let turn = if shared { self.step_turn().filter(|turn| turn.edge == edge).cloned() } else { None };
+        if shared && turn.is_none() {
             return;
         }
-        let active = || self.fleet.iter().filter(|(_, member)| !member.out);
-        let (edges, rank) =
-            (active().count() as u64, active().take_while(|(name, _)| *name != edge).count() as u64);
         let settings = &self.settings;
         let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
         if round.in_service || (round.start.is_none() && !shared) {
@@ -99,26 +97,15 @@ impl Coordinator {
             attempt: plan.attempt,
             step,
             global_step: u64::from(plan.round) * u64::from(settings.steps_per_round) + u64::from(step),
-            optimizer_step: if shared {
-                self.model_steps + u64::from(step) * edges + rank + 1
-            } else {
-                plan.optimizer_steps + u64::from(step) + 1
+            optimizer_step: match turn {
+                Some(turn) => self.model_steps + u64::from(step) * turn.edges + turn.rank + 1,
+                None => plan.optimizer_steps + u64::from(step) + 1,
             },
             tensor,
             activations: settings.activations,
             gradients: settings.gradients,
         };
         self.push(Action::Compute(Job::Step(job)));
-    }
-
-    /// Whose step the shared model takes next: steps in order, edges in name order within a step.
-    fn turn(&self) -> Option<String> {
-        let active = self.fleet.iter().filter(|(_, member)| !member.out);
-        active
-            .filter_map(|(name, member)| Some((member.round.as_ref()?.next_step, name)))
-            .filter(|(step, _)| *step < self.settings.steps_per_round)
-            .min()
-            .map(|(_, name)| name.clone())
     }
 
     #[expect(clippy::too_many_arguments, reason = "they are the fields of Computed::Stepped")]
@@ -151,10 +138,11 @@ impl Coordinator {
         let predicted = round.prediction.cloud_service_s;
         self.forecast.observe_cloud(predicted, seconds);
         self.send_tensor(edge, reply);
-        if self.settings.topology == Topology::Shared
-            && let Some(next) = self.turn()
-        {
-            self.serve(now, &next);
+        if self.settings.topology == Topology::Shared {
+            self.pass_step_turn();
+            if let Some(next) = self.step_turn().map(|turn| turn.edge.clone()) {
+                self.serve(now, &next);
+            }
         }
         self.end_member_round(now, edge);
     }

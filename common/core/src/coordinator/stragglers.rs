@@ -36,6 +36,14 @@ impl Coordinator {
             .min()
     }
 
+    /// An edge that is at work will be late at its time.
+    pub(super) fn expect_in_time(&mut self, edge: &str) {
+        let round = self.fleet.get(edge).and_then(|member| member.round.as_ref());
+        if let Some(at) = round.and_then(|round| self.late_at(round)) {
+            self.expires_at(at);
+        }
+    }
+
     fn late_at(&self, round: &MemberRound) -> Option<Duration> {
         let Stragglers::Drop { factor } = self.settings.stragglers else { return None };
         let planned = f64::from(round.plan.steps) * round.plan.deadline_s;
