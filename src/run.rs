@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use partway_core::config::{Clock, Config, ConfigError, Fraction, ModelSource, Share};
 use partway_core::holdout::held_out;
+use partway_model::check_processors;
 
 use self::folder::RunFolder;
 use self::layout::Layout;
@@ -58,6 +59,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         Clock::Wall => devices(&experiment.config).map_err(Failure::wrong)?,
         Clock::Virtual => Vec::new(),
     };
+    check_cpus(&experiment.config).map_err(Failure::wrong)?;
     let name = experiment.config.name.as_str();
     let root = args.out.clone().unwrap_or_else(|| Path::new("runs").join(name));
     let config = experiment.config.to_toml();
@@ -116,6 +118,19 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
             Err(Failure::Interrupted("there was no checkpoint yet, so that the next run starts anew".into()))
         }
     }
+}
+
+/// Refuses processors that the run's processes could not be pinned to.
+fn check_cpus(config: &Config) -> Result<(), ConfigError> {
+    let edges = config.edge.iter().enumerate();
+    let edges = edges.map(|(index, edge)| (format!("edge[{index}].cpus"), edge.cpus.as_ref()));
+    let all = std::iter::once(("cloud.cpus".to_owned(), config.cloud.cpus.as_ref())).chain(edges);
+    for (key, cpus) in all {
+        if let Some(cpus) = cpus {
+            check_processors(cpus).map_err(|error| config.refuse_cpus(&key, cpus, error.to_string()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a run that would remove what it is made from, and so could not be resumed or repeated. Weights to start

@@ -17,7 +17,7 @@ use partway_core::event::{Event, EventKind};
 use partway_core::model::ModelSpec;
 use partway_core::profile::{DeviceProfile, fit};
 use partway_datasets::Samples;
-use partway_model::{Compute, measure};
+use partway_model::{Compute, measure, pin_to};
 use partway_net::{Authority, ServerIdentity};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -90,6 +90,10 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
     let text = fs::read_to_string(&arguments.config)
         .map_err(|error| wrong(format!("cannot read {file}: {error}")))?;
     let config = Config::parse(&text, &file, &arguments.sets).map_err(wrong)?;
+    if let Some(cpus) = &config.cloud.cpus {
+        // Before there are other threads, which are pinned with this one.
+        pin_to(cpus).map_err(|error| wrong(config.refuse_cpus("cloud.cpus", cpus, error.to_string())))?;
+    }
     let _folder = StateFolder::claim(&arguments.state, arguments.resume).map_err(wrong)?;
     let read_model = |path: &Path| fs::read_to_string(path);
     let test_set = partway_datasets::test_set(&config).map_err(|error| wrong(format!("{file}: {error}")))?;

@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use partway_core::config::DeviceKind;
+use partway_core::config::{CpuList, DeviceKind};
 use partway_core::participant::{Outcome, Progress};
 use partway_datasets::own::Format;
 use partway_edge::profile::{CalibrationError, cache_profile, cached_profile, calibrate_device};
 use partway_edge::{JoinOptions, ReadingArgs, join};
+use partway_model::pin_to;
 use partway_net::TrustedAuthority;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -73,6 +74,9 @@ struct Join {
     /// Threads that compute.
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// The processors to run on, such as 0-1 or 0,2,4-7 [default: any]
+    #[arg(long, value_name = "LIST", value_parser = cpu_list)]
+    cpus: Option<CpuList>,
     /// Seconds to keep trying to reach the coordinator.
     #[arg(long, default_value_t = 60)]
     patience: u64,
@@ -142,7 +146,15 @@ fn run_profile(device: Device, json: bool) -> ExitCode {
     }
 }
 
+fn cpu_list(text: &str) -> Result<CpuList, String> {
+    CpuList::new(text).ok_or_else(|| "write processor numbers such as 0-1 or 0,2,4-7".to_owned())
+}
+
 fn run_join(arguments: Join) -> ExitCode {
+    // Before there are other threads, which are pinned with this one.
+    if let Some(Err(error)) = arguments.cpus.as_ref().map(pin_to) {
+        return fail(&format!("--cpus: {error}"), 2);
+    }
     let (address, server_name) = match resolve(&arguments.address) {
         Ok(resolved) => resolved,
         Err(reason) => return fail(&reason, 2),

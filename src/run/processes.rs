@@ -10,12 +10,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use partway_cloud::{Ended, ServeOptions, model_file};
-use partway_core::config::{EvaluateAt, LabelsAt};
+use partway_core::config::{CpuList, EvaluateAt, LabelsAt};
 use partway_core::event::Event;
 use partway_core::participant::Outcome;
 use partway_datasets::own::Reading;
 use partway_datasets::shard;
 use partway_edge::JoinOptions;
+use partway_model::pin_to;
 use partway_net::ServerIdentity;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -137,6 +138,7 @@ pub(crate) fn cloud(args: &CloudArgs) -> Result<(), Failure> {
     end_with(args.parent)?;
     let layout = Layout::new(&args.out);
     let config = read_config(&layout.config(), &[]).map_err(Failure::failed)?;
+    pin(config.cloud.cpus.as_ref())?;
     let profile = folder::read_calibration(&layout, config.cloud.device).map_err(Failure::failed)?;
     let read_model = |_: &Path| read_model(&layout.layers());
     let (test, spec) = match config.data.evaluate {
@@ -197,6 +199,7 @@ pub(crate) fn edge(args: &EdgeArgs) -> Result<(), Failure> {
     let edge = described.ok_or_else(|| {
         Failure::Failed(format!("`{}` describes no edge `{}`", layout.config().display(), args.name))
     })?;
+    pin(edge.cpus.as_ref())?;
     let profile = folder::read_calibration(&layout, edge.device).map_err(Failure::failed)?;
     let traces = config.traces(read_trace).map_err(Failure::failed)?;
     let trace = edge.trace.as_ref().and_then(|path| traces.get(path));
@@ -236,6 +239,11 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
         .build()
         .map_err(|error| Failure::Failed(format!("cannot start threads: {error}")))?
         .block_on(work)
+}
+
+/// Pins this process, which has no other threads yet.
+fn pin(cpus: Option<&CpuList>) -> Result<(), Failure> {
+    cpus.map_or(Ok(()), pin_to).map_err(Failure::failed)
 }
 
 /// From now on this process is killed when the thread that started it, the runner's first, ends.

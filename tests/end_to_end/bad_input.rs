@@ -70,6 +70,17 @@ fn a_device_that_was_not_built_in_is_named_with_the_build_that_has_it() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn processors_that_are_not_there_are_named() {
+    for (set, key) in [("cloud.cpus=\"4095\"", "cloud.cpus"), ("edge.1.cpus=\"0-4095\"", "edge[1].cpus")] {
+        let error = refused(SMALL, &[set]);
+        assert!(error.starts_with(&format!("error: --set {set}: `{key} = ")), "{error}");
+        assert!(error.contains("cannot be used: there is no processor "), "{error}");
+        assert!(error.contains("for this process: it may use "), "{error}");
+    }
+}
+
 #[test]
 fn images_that_do_not_fit_the_model_are_refused() {
     assert_eq!(

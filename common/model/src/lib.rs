@@ -37,6 +37,7 @@ mod layers;
 mod loss;
 pub mod memory;
 mod optimize;
+mod processors;
 mod step;
 mod tape;
 
@@ -46,4 +47,5 @@ pub use device::{Compute, ComputeError, Spent};
 pub use evaluate::Evaluation;
 pub use half::{Half, HalfError};
 pub use kernels::Kernels;
+pub use processors::{PinError, check_processors, pin_to};
 pub use step::{Outcome, Pending, StepContext, StepError};

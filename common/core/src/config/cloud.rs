@@ -19,7 +19,7 @@ section! {
         pub threads: Whole<1, 1024> = literal(Whole::new(1)),
         /// Replicas that train at the same time, from 1 to 1024. Default 1. Example: `workers = 2`.
         pub workers: Whole<1, 1024> = literal(Whole::new(1)),
-        /// The processors that it is pinned to. Default: any. Example: `cpus = "0-1"`.
+        /// The processors that its process is pinned to, under the wall clock. Default: any. Example: `cpus = "0-1"`.
         pub cpus: Option<CpuList>,
         /// Rate of its link per direction in Mbit/s, from 0.001 to 1000000. Default 1000. Example:
         /// `capacity_mbps = 100`.

@@ -1,6 +1,7 @@
 //! A list of processors, as `taskset` writes it.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use toml::Value;
 
@@ -29,9 +30,21 @@ impl CpuList {
         Some(Self(all))
     }
 
+    /// The list of these processors; none if there are none, or one's number is too high.
+    pub fn of(cpus: impl IntoIterator<Item = usize>) -> Option<Self> {
+        let all: BTreeSet<usize> = cpus.into_iter().collect();
+        (!all.is_empty() && all.last() <= Some(&LAST)).then_some(Self(all))
+    }
+
     /// The processors' numbers, ascending.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         self.0.iter().copied()
+    }
+}
+
+impl fmt::Display for CpuList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.iter().map(usize::to_string).collect::<Vec<_>>().join(","))
     }
 }
 
@@ -45,6 +58,6 @@ impl Plain for CpuList {
     }
 
     fn to_value(&self) -> Value {
-        self.0.iter().map(usize::to_string).collect::<Vec<_>>().join(",").into()
+        self.to_string().into()
     }
 }

@@ -63,7 +63,7 @@ section! {
         pub memory: Option<ByteSize>,
         /// Threads that compute, from 1 to 1024. Default 1. Example: `threads = 2`.
         pub threads: Whole<1, 1024> = literal(Whole::new(1)),
-        /// The processors that it is pinned to. Default: any. Example: `cpus = "2"`.
+        /// The processors that its process is pinned to, under the wall clock. Default: any. Example: `cpus = "2"`.
         pub cpus: Option<CpuList>,
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use super::cpus::CpuList;
 use super::data::Dataset;
 use super::error::Fault;
 use super::model::{ModelSource, SampleShape};
@@ -96,6 +97,12 @@ impl Config {
     /// The error of a file or folder that `key` names and that cannot be used, for this reason.
     pub fn refuse_path(&self, key: &str, path: &Path, reason: String) -> ConfigError {
         let value = shown(&path.to_owned().to_value());
+        self.origin.error(vec![(key.into(), Fault::Unusable { value, reason })])
+    }
+
+    /// The error of processors that `key` names and that cannot be used on this machine.
+    pub fn refuse_cpus(&self, key: &str, cpus: &CpuList, reason: String) -> ConfigError {
+        let value = shown(&cpus.to_value());
         self.origin.error(vec![(key.into(), Fault::Unusable { value, reason })])
     }
 

@@ -24,7 +24,7 @@ impl Refusals {
 /// Every value of `config` that this version cannot do, in the order of the keys.
 pub(super) fn refusals(config: &Config) -> Faults {
     let Config { clock, plan, wire, cloud, edge, .. } = config;
-    let absent = "leave it out";
+    let unpinned = "leave it out with `clock = \"virtual\"`";
     let mut all = Refusals(Faults::new());
 
     let (is_virtual, cpu) = (*clock == Clock::Virtual, "\"cpu\" with `clock = \"virtual\"`");
@@ -35,12 +35,12 @@ pub(super) fn refusals(config: &Config) -> Faults {
     all.refuse(wire.in_flight.get() > 1, "wire.in_flight", &wire.in_flight, "1");
 
     all.refuse(is_virtual && cloud.device != DeviceKind::Cpu, "cloud.device", &cloud.device, cpu);
-    all.refuse(cloud.cpus.is_some(), "cloud.cpus", &cloud.cpus, absent);
+    all.refuse(is_virtual && cloud.cpus.is_some(), "cloud.cpus", &cloud.cpus, unpinned);
 
     for (index, edge) in edge.iter().enumerate() {
         let key = |key: &str| format!("edge[{index}].{key}");
         all.refuse(is_virtual && edge.device != DeviceKind::Cpu, &key("device"), &edge.device, cpu);
-        all.refuse(edge.cpus.is_some(), &key("cpus"), &edge.cpus, absent);
+        all.refuse(is_virtual && edge.cpus.is_some(), &key("cpus"), &edge.cpus, unpinned);
     }
     all.0
 }
