@@ -4,6 +4,55 @@ use bytes::Bytes;
 
 const WORD: usize = size_of::<f32>();
 
+/// Bytes on their way into an [`AlignedBytes`], piece by piece, each copied once to where it stays.
+#[derive(Debug, Default)]
+pub(crate) struct Filling {
+    words: Vec<f32>,
+    /// Bytes of a word that is not whole yet.
+    part: [u8; WORD],
+    part_len: usize,
+}
+
+impl Filling {
+    /// Room for `len` bytes; what is not filled costs no memory.
+    pub(crate) fn with_capacity(len: usize) -> Self {
+        Self { words: Vec::with_capacity(len.div_ceil(WORD)), ..Self::default() }
+    }
+
+    /// How many bytes there are.
+    pub(crate) fn len(&self) -> usize {
+        self.words.len() * WORD + self.part_len
+    }
+
+    /// Appends a piece, of any length and alignment.
+    pub(crate) fn push(&mut self, mut piece: &[u8]) {
+        if self.part_len > 0 {
+            let (more, rest) = piece.split_at(piece.len().min(WORD - self.part_len));
+            self.part[self.part_len..][..more.len()].copy_from_slice(more);
+            self.part_len += more.len();
+            if self.part_len < WORD {
+                return;
+            }
+            self.words.push(f32::from_ne_bytes(self.part));
+            (self.part_len, piece) = (0, rest);
+        }
+        let (words, rest) = piece.as_chunks::<WORD>();
+        self.words.extend(words.iter().map(|word| f32::from_ne_bytes(*word)));
+        self.part[..rest.len()].copy_from_slice(rest);
+        self.part_len = rest.len();
+    }
+
+    /// All that has come.
+    pub(crate) fn finish(mut self) -> AlignedBytes {
+        let len = self.len();
+        if self.part_len > 0 {
+            self.part[self.part_len..].fill(0);
+            self.words.push(f32::from_ne_bytes(self.part));
+        }
+        AlignedBytes { words: self.words, len }
+    }
+}
+
 /// Bytes stored in a `Vec<f32>`: 4-byte aligned, the last word padded with zeros.
 ///
 /// The values are what the bytes are on this machine. The wire is little-endian, so on a big-endian
@@ -107,6 +156,23 @@ mod tests {
         assert_eq!(values_back.as_ptr() as usize, address, "no copy was made");
         let shared = AlignedBytes::from(values_back).into_bytes();
         assert_eq!(shared.as_ptr() as usize, address, "no copy was made");
+    }
+
+    #[test]
+    fn pieces_of_any_length_become_one() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(1003).collect();
+        for first in 0..9 {
+            for length in [1, 2, 3, 4, 5, 7, 64, 997] {
+                let mut filling = Filling::with_capacity(bytes.len());
+                let room = filling.words.capacity();
+                filling.push(&bytes[..first]);
+                bytes[first..].chunks(length).for_each(|piece| filling.push(piece));
+                assert_eq!(filling.len(), bytes.len());
+                assert_eq!(filling.words.capacity(), room, "nothing was moved");
+                assert_eq!(filling.finish(), AlignedBytes::copy_from(&bytes), "{first} {length}");
+            }
+        }
+        assert_eq!(Filling::with_capacity(0).finish(), AlignedBytes::zeroed(0));
     }
 
     #[test]

@@ -231,6 +231,11 @@ impl Connection {
         self.quic.stats().path.current_mtu
     }
 
+    /// The connection of quinn underneath, for what this crate does not offer, such as measuring it alone.
+    pub fn quic(&self) -> &quinn::Connection {
+        &self.quic
+    }
+
     /// The peer's address.
     pub fn peer(&self) -> SocketAddr {
         self.quic.remote_address()

@@ -1,6 +1,7 @@
 //! Endpoints: the coordinator's [`Listener`], and [`connect`] for an edge.
 
 pub mod error;
+mod socket;
 
 use std::{
     io,
@@ -13,7 +14,6 @@ use quinn::{
     AsyncUdpSocket, ClientConfig, Endpoint, EndpointConfig, ServerConfig, VarInt,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
@@ -22,9 +22,8 @@ use crate::{
     shaped::ShapedSocket,
 };
 use error::{AcceptError, BindError, ConnectError};
+use socket::udp_socket;
 
-/// Room for what arrives while a task computes; the system grants what its limits allow.
-const SOCKET_BUFFER: usize = 4 << 20;
 /// Handshakes that a listener works on at a time; others wait in QUIC's own queue.
 const HANDSHAKES: usize = 256;
 
@@ -49,7 +48,7 @@ impl Listener {
         let mut config = ServerConfig::with_crypto(Arc::new(tls));
         // Each client announces what it takes, so the larger payload goes to loopback clients only.
         config.transport_config(Arc::new(options.transport(LOOPBACK_PAYLOAD)?));
-        let socket = udp_socket(addr)?;
+        let socket = udp_socket(addr, LOOPBACK_PAYLOAD)?;
         let endpoint = endpoint(addr, socket, Some(config), LOOPBACK_PAYLOAD)?;
         let local_addr = endpoint.local_addr().map_err(|source| BindError::Socket { addr, source })?;
         Ok(Self { endpoint, options: Arc::new(options), handshakes: JoinSet::new(), local_addr })
@@ -133,7 +132,7 @@ pub async fn connect(
 
     let any = if addr.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let local = options.local.unwrap_or(SocketAddr::new(any, 0));
-    let mut socket = udp_socket(local)?;
+    let mut socket = udp_socket(local, largest)?;
     if let Some(link) = link {
         socket = Arc::new(ShapedSocket::new(socket, link.clone()));
     }
@@ -167,20 +166,4 @@ fn endpoint(
     })?;
     Endpoint::new_with_abstract_socket(config, server, socket, runtime)
         .map_err(|source| BindError::Socket { addr, source })
-}
-
-fn udp_socket(addr: SocketAddr) -> Result<Arc<dyn AsyncUdpSocket>, BindError> {
-    let runtime = quinn::default_runtime().ok_or(BindError::NoRuntime)?;
-    let bound = || {
-        let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
-        if addr.is_ipv6() && addr.ip().is_unspecified() {
-            socket.set_only_v6(false)?;
-        }
-        // Larger buffers are for speed: a system that grants less still works.
-        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
-        let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
-        socket.bind(&addr.into())?;
-        runtime.wrap_udp_socket(socket.into())
-    };
-    bound().map_err(|source| BindError::Socket { addr, source })
 }

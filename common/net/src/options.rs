@@ -94,6 +94,8 @@ impl TransportOptions {
             .max_concurrent_uni_streams(VarInt::from_u32(self.max_tensor_streams))
             .receive_window(VarInt::from_u32(self.receive_window))
             .send_window(u64::from(self.send_window))
+            // Tensors of one priority go one after the other: the first is whole, and used, the sooner.
+            .send_fairness(false)
             .datagram_receive_buffer_size(None);
         Ok(transport)
     }

@@ -16,13 +16,15 @@ use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
 use thiserror::Error;
 
 use super::{CloseReason, Priority};
-use crate::{AlignedBytes, BytesPerSecond, Pacer};
+use crate::{AlignedBytes, BytesPerSecond, Pacer, aligned::Filling};
 
 /// The longest header in bytes.
 pub const HEADER_LIMIT: usize = 512;
 
 const MAGIC: [u8; 2] = *b"PW";
 const FRAME: usize = 12;
+/// Pieces of a body, a packet's worth each, that are taken from QUIC at a time.
+const PIECES: usize = 32;
 
 /// Stream codes that this crate gives by itself; those above 255 are left to the protocol above.
 pub mod code {
@@ -328,24 +330,36 @@ impl TensorStream {
         if got < header_len {
             return Err(TensorError::Truncated { expected: FRAME + header_len, got: FRAME + got });
         }
-        let mut body = AlignedBytes::zeroed(expected);
-        let half = self.fill(body.as_bytes_mut(), expected / 2).await?;
-        let timed = (Instant::now(), expected - half);
-        let got = half + self.fill(&mut body.as_bytes_mut()[half..], expected - half).await?;
-        if got < expected {
-            return Err(TensorError::Short { expected, got });
+        let mut body = Filling::with_capacity(expected);
+        // When half of it is here, with what is missing then; when all is.
+        let (mut timed, mut last_byte_at) = (None, None);
+        let mut pieces: [Bytes; PIECES] = std::array::from_fn(|_| Bytes::new());
+        while let Some(count) = self.stream.read_chunks(&mut pieces).await? {
+            for piece in &mut pieces[..count] {
+                let piece = std::mem::take(piece);
+                if piece.len() > expected - body.len() {
+                    return Err(TensorError::Long { expected });
+                }
+                body.push(&piece);
+            }
+            if timed.is_none() && body.len() >= expected / 2 {
+                timed = Some((Instant::now(), expected - body.len()));
+            }
+            if last_byte_at.is_none() && body.len() == expected {
+                last_byte_at = Some(Instant::now());
+            }
         }
-        let last_byte_at = Instant::now();
-        if self.stream.read_chunk(1, true).await?.is_some() {
-            return Err(TensorError::Long { expected });
+        let last_byte_at = last_byte_at.unwrap_or_else(Instant::now);
+        if body.len() < expected {
+            return Err(TensorError::Short { expected, got: body.len() });
         }
         Ok(Incoming {
             header: header.into(),
-            body,
+            body: body.finish(),
             first_byte_at: self.first_byte_at,
             last_byte_at,
             len: (FRAME + header_len + expected) as u64,
-            timed,
+            timed: timed.unwrap_or((last_byte_at, 0)),
         })
     }
 
