@@ -5,8 +5,9 @@
 //! virtual clock all of them are in this process ([`virtual_fleet`]).
 //! `partway plan` prints what such a run would be planned as ([`plan`]), `partway report` makes a page of
 //! what it left behind ([`report`]), `partway compare` puts several side by side ([`compare`]). `partway data`
-//! looks at data, deals it out and downloads it ([`data`]).
+//! looks at data, deals it out and downloads it ([`data`]). `partway bench` measures ([`bench`]).
 
+mod bench;
 mod calibration;
 mod compare;
 mod data;
@@ -52,6 +53,12 @@ enum Command {
     Compare(compare::CompareArgs),
     /// Look at data, deal it out to edges, download it.
     Data(data::DataArgs),
+    /// Measure what this machine makes of it, as ratios in one run.
+    Bench(bench::BenchArgs),
+    #[command(hide = true)]
+    BenchFleet(bench::BenchFleetArgs),
+    #[command(hide = true)]
+    BenchEdges(bench::BenchEdgesArgs),
     #[command(hide = true)]
     RunProcess(run::processes::RunProcessArgs),
     #[command(hide = true)]
@@ -67,6 +74,9 @@ fn main() -> ExitCode {
         Command::Data(args) => data::data(&args),
         Command::Report(args) => report::report(&args),
         Command::Compare(args) => compare::compare(&args),
+        Command::Bench(args) => bench::bench(&args),
+        Command::BenchFleet(args) => bench::bench_fleet(&args),
+        Command::BenchEdges(args) => bench::bench_edges(&args),
         Command::RunProcess(args) => run::processes::run(&args),
         Command::CloudProcess(args) => run::processes::cloud(&args),
         Command::EdgeProcess(args) => run::processes::edge(&args),
