@@ -10,14 +10,11 @@ use super::settings::{Cuts, Replan, Settings, Topology};
 use crate::event::{PlannedEdge, TermsMs};
 use crate::link::{LinkEstimator, LinkState, RttFilter, Transfer};
 use crate::plan::{EdgePlan, Plan, PlanError};
-use crate::profile::{Correction, DeviceProfile, LayerWork, Residuals, StepCorrections};
+use crate::profile::{Correction, DeviceProfile, LayerWork, Recent, Residuals, StepCorrections};
 use crate::random;
 use crate::wire::{StepReport, TrainingRequest};
 use pace::pace;
 use workload::{Workload, seconds_both};
-
-/// Weight of the newest step in the mean wait for a worker.
-const WAIT_WEIGHT: f64 = 0.1;
 
 /// A device that has become slower or faster by this factor is in another state.
 const DEVICE_CHANGE: f64 = 1.2;
@@ -91,7 +88,7 @@ struct EdgeOutlook {
     /// By how much steps miss what was planned.
     residuals: Residuals,
     /// How long a step waits for a worker, in seconds: mostly less than its share allows for.
-    wait_s: Option<f64>,
+    wait_s: Recent,
     up: LinkEstimator,
     down: LinkEstimator,
     rtt: RttFilter,
@@ -154,7 +151,7 @@ impl Forecast {
             profile: request.profile.clone(),
             corrections: StepCorrections::default(),
             residuals: Residuals::default(),
-            wait_s: None,
+            wait_s: Recent::default(),
             up: LinkEstimator::new(request.uplink_hint),
             down: LinkEstimator::new(None),
             rtt: RttFilter::default(),
@@ -187,15 +184,15 @@ impl Forecast {
 
     pub(super) fn observe_uplink(&mut self, edge: &str, transfer: Transfer, rtt_s: f64) {
         if let Some(outlook) = self.edges.get_mut(edge) {
-            outlook.up.observe(transfer);
             outlook.rtt.observe(rtt_s);
+            outlook.up.observe(transfer.over(outlook.rtt.rtt_s()));
         }
     }
 
     pub(super) fn observe_downlink(&mut self, edge: &str, transfer: Transfer) {
         if let Some(outlook) = self.edges.get_mut(edge) {
             let paced_at = outlook.pace_down;
-            outlook.down.observe(Transfer { paced_at, ..transfer });
+            outlook.down.observe(Transfer { paced_at, ..transfer }.over(outlook.rtt.rtt_s()));
         }
     }
 
@@ -227,8 +224,7 @@ impl Forecast {
             }
             corrections.edge_forward.observe(prediction.edge_forward_s, report.forward_s);
             corrections.edge_backward.observe(prediction.edge_backward_s, report.backward_s);
-            let before = outlook.wait_s.unwrap_or(wait_s);
-            outlook.wait_s = Some(before + WAIT_WEIGHT * (wait_s - before));
+            outlook.wait_s.observe(wait_s);
         }
     }
 
@@ -256,7 +252,7 @@ impl Forecast {
                 Some(Outlook {
                     name: name.clone(),
                     profile: edge.profile.clone(),
-                    corrections: edge.corrections,
+                    corrections: edge.corrections.clone(),
                     up: edge.up.rate(),
                     down: edge.down.rate(),
                     rtt_s: edge.rtt.rtt_s().unwrap_or(ASSUMED_RTT_S),
@@ -359,7 +355,7 @@ impl Forecast {
         let (cloud_forward_s, cloud_backward_s) = sum(&settings.cloud_profile, &works[cut..]);
         let service_s = cloud_forward_s + cloud_backward_s;
         // Before the first step what the share promises is the best that is known.
-        let cloud_s = match outlook.and_then(|outlook| outlook.wait_s) {
+        let cloud_s = match outlook.and_then(|outlook| outlook.wait_s.level()) {
             Some(wait_s) if service_s > 0.0 => service_s * self.cloud.factor() + wait_s,
             _ => edge.terms.cloud,
         };

@@ -148,8 +148,10 @@ impl Coordinator {
             ..*served
         };
         round.reply = Some(reply.clone());
-        let predicted = round.prediction.cloud_service_s;
-        self.forecast.observe_cloud(predicted, seconds);
+        let (predicted, is_cold) = (round.prediction.cloud_service_s, round.is_cold(step));
+        if !is_cold {
+            self.forecast.observe_cloud(predicted, seconds);
+        }
         self.send_tensor(edge, reply);
         if self.settings.topology == Topology::Shared
             && let Some(next) = self.turn()
@@ -182,9 +184,12 @@ impl Coordinator {
         served.bytes_down += reply.wire_bytes();
         round.reply = Some(reply.clone());
         let (predicted, service_s) = (round.prediction.cloud_service_s, served.service_s);
+        let is_cold = round.is_cold(step);
         self.send_tensor(edge, reply);
         if is_back {
-            self.forecast.observe_cloud(predicted, service_s);
+            if !is_cold {
+                self.forecast.observe_cloud(predicted, service_s);
+            }
             self.end_member_round(now, edge);
         }
     }
@@ -231,14 +236,16 @@ impl Coordinator {
             (served.loss, served.correct) = (loss, correct);
         }
         let prediction = member.prediction.clone();
-        let plan = member.plan;
+        let (plan, is_cold) = (member.plan, member.is_cold(report.step));
         // Waiting for the turn is the algorithm's, not the device's, the link's or the cloud's.
         let latency_s = (report.latency_s - served.turn_s).max(0.0);
         if let Some(transfer) = report.downlink {
             self.forecast.observe_downlink(edge, transfer);
         }
         let wait_s = served.residence_s - served.service_s;
-        self.forecast.observe_step(edge, &prediction, &report, latency_s, wait_s);
+        if !is_cold {
+            self.forecast.observe_step(edge, &prediction, &report, latency_s, wait_s);
+        }
         let predicted = prediction.terms_ms;
         let network_ms =
             (latency_s - report.forward_s - report.backward_s - served.residence_s).max(0.0) * 1e3;
