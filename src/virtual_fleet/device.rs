@@ -146,7 +146,8 @@ mod tests {
         let whole = |device: &Device| device.both_s(0..spec.len());
         assert!((whole(&slow) / whole(&device) - 4.0).abs() < 1e-9);
         let found = slow.calibrate(&spec, &[16, 8, 4], 1, &mut stream(1, &["x"])).expect("it can be fitted");
-        let found = Device { file: DeviceFile { profile: found, ..slow.file.clone() }, ..Device::clone(&slow) };
+        let found =
+            Device { file: DeviceFile { profile: found, ..slow.file.clone() }, ..Device::clone(&slow) };
         assert!((whole(&found) / whole(&slow) - 1.0).abs() < 1e-6);
     }
 

@@ -128,7 +128,8 @@ fn time_model(
         (0..len).map(|_| most * (2.0 * random::unit_f32(&mut stream) - 1.0)).collect()
     };
     // A mean over the batch has gradients of this size, with which weights stay what they are, about.
-    let (input, gradient) = (uniform(first.input_shape(), 1.0), uniform(last.output_shape(), 1.0 / batch as f32));
+    let (input, gradient) =
+        (uniform(first.input_shape(), 1.0), uniform(last.output_shape(), 1.0 / batch as f32));
 
     let mut steps = 0;
     let mut step = || {

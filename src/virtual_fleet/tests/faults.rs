@@ -5,7 +5,7 @@ use partway_core::event::{EventKind, Recovery};
 use super::{Ran, SMALL, run};
 use crate::run::supervise::End;
 
-/// Two edges with room for a plan: VGG-5 on a slow and a less slow device, by the repository's profiles.
+/// Two edges with room for a plan: VGG-5 on a slow and a less slow device, each a quarter of one of the repository's.
 const PLANNED: &str = r#"
     name = "planned"
     seed = 5
@@ -29,12 +29,14 @@ const PLANNED: &str = r#"
     [[edge]]
     name = "camera"
     profile = "configs/devices/pi3.toml"
-    uplink_mbps = 20
-    downlink_mbps = 20
+    speed = 0.25
+    uplink_mbps = 30
+    downlink_mbps = 30
     rtt = "4ms"
     [[edge]]
     name = "gateway"
     profile = "configs/devices/pi4.toml"
+    speed = 0.25
     uplink_mbps = 100
     downlink_mbps = 100
     rtt = "4ms"
@@ -126,7 +128,7 @@ fn cuts_after(ran: &Ran, at: f64) -> (u32, u32) {
 fn a_link_that_halves_is_planned_for_after_a_round_of_it() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let trace = folder.path().join("halves.csv");
-    std::fs::write(&trace, "seconds,up_mbps,down_mbps\n0,20,20\n7,10,10\n").expect("written");
+    std::fs::write(&trace, "seconds,up_mbps,down_mbps\n0,30,30\n7,15,15\n").expect("written");
     let set = format!("edge.camera.trace={}", trace.display());
     let (steady, halved) = (run(PLANNED, &[], 2), run(PLANNED, &[&set], 2));
     assert_eq!(halved.end, Ok(End::Finished));
@@ -148,5 +150,5 @@ fn a_device_that_slows_down_tenfold_gives_layers_away() {
     let (first, last) = (cuts[0].1, cuts[cuts.len() - 1].1);
     assert!(first > 3 && last <= 3, "{cuts:?}");
     let latencies = ran.latencies("camera");
-    assert!(latencies.iter().any(|step| step.1 > 2000.0), "it is ten times as slow: {latencies:?}");
+    assert!(latencies.iter().any(|step| step.1 > 1000.0), "it is ten times as slow: {latencies:?}");
 }

@@ -1,6 +1,7 @@
 //! What the coordinator expects of every device and link, and the plan that follows from it.
 
 mod pace;
+mod state;
 mod workload;
 
 use std::collections::BTreeMap;
@@ -8,16 +9,14 @@ use std::collections::BTreeMap;
 use super::member::Member;
 use super::settings::{Cuts, Replan, Settings, Topology};
 use crate::event::{PlannedEdge, TermsMs};
-use crate::link::{LinkEstimator, LinkState, RttFilter, Transfer};
+use crate::link::{LinkEstimator, RttFilter, Transfer};
 use crate::plan::{EdgePlan, Plan, PlanError};
 use crate::profile::{Correction, DeviceProfile, LayerWork, Recent, Residuals, StepCorrections};
 use crate::random;
 use crate::wire::{StepReport, TrainingRequest};
 use pace::pace;
+use state::State;
 use workload::{Workload, seconds_both};
-
-/// A device that has become slower or faster by this factor is in another state.
-const DEVICE_CHANGE: f64 = 1.2;
 
 /// Round-trip time assumed before the first sample, in seconds.
 const ASSUMED_RTT_S: f64 = 0.01;
@@ -87,6 +86,8 @@ struct EdgeOutlook {
     corrections: StepCorrections,
     /// By how much steps miss what was planned.
     residuals: Residuals,
+    /// How often it and its links had been found in another state when the plan was made.
+    changes: u32,
     /// How long a step waits for a worker, in seconds: mostly less than its share allows for.
     wait_s: Recent,
     up: LinkEstimator,
@@ -113,33 +114,6 @@ struct Last {
     plan: Plan,
 }
 
-/// What a plan was made for, of one edge.
-#[derive(Clone, Copy, Debug)]
-struct State {
-    /// How often its links had been found in another state.
-    link_changes: (u32, u32),
-    are_measured: (bool, bool),
-    /// By how much its device was off, as a logarithm.
-    device: f64,
-}
-
-impl State {
-    fn of(edge: &EdgeOutlook) -> Self {
-        Self {
-            link_changes: (edge.up.changes(), edge.down.changes()),
-            are_measured: (is_measured(&edge.up), is_measured(&edge.down)),
-            device: edge.corrections.edge_backward.factor().ln(),
-        }
-    }
-
-    /// Whether the same plan is still right.
-    fn is_like(&self, other: &Self) -> bool {
-        self.link_changes == other.link_changes
-            && self.are_measured == other.are_measured
-            && (self.device - other.device).abs() < DEVICE_CHANGE.ln()
-    }
-}
-
 impl Forecast {
     pub(super) fn new(settings: &Settings) -> Self {
         let workload = Workload::of(settings);
@@ -151,6 +125,7 @@ impl Forecast {
             profile: request.profile.clone(),
             corrections: StepCorrections::default(),
             residuals: Residuals::default(),
+            changes: 0,
             wait_s: Recent::default(),
             up: LinkEstimator::new(request.uplink_hint),
             down: LinkEstimator::new(None),
@@ -241,6 +216,11 @@ impl Forecast {
         held_cut: Option<usize>,
         fresh: bool,
     ) -> Result<Planned, String> {
+        for outlook in self.edges.values_mut() {
+            let changes = state::changes(outlook);
+            outlook.residuals.begin_plan(changes != outlook.changes);
+            outlook.changes = changes;
+        }
         let names: Vec<String> =
             fleet.iter().filter(|(_, member)| !member.out).map(|(name, _)| name.clone()).collect();
         let outlooks: Vec<Outlook> = names
@@ -378,10 +358,6 @@ impl Forecast {
             cloud_service_s: service_s,
         }
     }
-}
-
-fn is_measured(link: &LinkEstimator) -> bool {
-    link.state() == LinkState::Measured
 }
 
 fn mbps(bytes_per_s: f64) -> f64 {

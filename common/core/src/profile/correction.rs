@@ -25,6 +25,11 @@ impl Correction {
         self.logarithms.level().map_or(1.0, f64::exp)
     }
 
+    /// How many times the device has been found to have become faster or slower.
+    pub fn changes(&self) -> u32 {
+        self.logarithms.changes()
+    }
+
     /// How many measurements came in.
     pub fn observations(&self) -> u32 {
         self.logarithms.observations()

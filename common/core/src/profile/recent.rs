@@ -17,6 +17,7 @@ const OUTLIERS: usize = 1;
 pub struct Recent {
     values: VecDeque<f64>,
     observations: u32,
+    changes: u32,
 }
 
 impl Recent {
@@ -33,6 +34,7 @@ impl Recent {
         let before = self.values.len() - SHIFT.min(self.values.len());
         if before >= SHIFT && self.is_shifted(before) {
             self.values.drain(..before);
+            self.changes = self.changes.saturating_add(1);
         }
     }
 
@@ -51,6 +53,11 @@ impl Recent {
         rising.sort_by(f64::total_cmp);
         let count = rising.len();
         (count > 0).then(|| f64::midpoint(rising[(count - 1) / 2], rising[count / 2]))
+    }
+
+    /// How many times a new level has been found.
+    pub fn changes(&self) -> u32 {
+        self.changes
     }
 
     /// How many values came in.
@@ -76,7 +83,8 @@ mod tests {
         assert_eq!(of([3.0]).level(), Some(3.0));
         assert_eq!(of([3.0, 4.0]).level(), Some(3.5));
         assert_eq!(of([1.0, 2.0, 900.0, 1.5, 1.6, f64::NAN]).level(), Some(1.6));
-        let stalled = of((0..15).map(|step| if step % 3 == 0 { 100.0 } else { 1.0 + f64::from(step) / 100.0 }));
+        let stalled =
+            of((0..15).map(|step| if step % 3 == 0 { 100.0 } else { 1.0 + f64::from(step) / 100.0 }));
         assert!(stalled.level().is_some_and(|level| level < 1.2), "{stalled:?}");
     }
 
@@ -85,11 +93,13 @@ mod tests {
         for (before, after) in [(1.0, 2.0), (2.0, 0.1)] {
             let mut recent = of((0..40).map(|step| before + 0.01 * f64::from(step % 7)));
             // A stall shortly before does not hide it.
-            [before, 50.0, before + 0.03].into_iter().for_each(|value| recent.observe(value));
+            for value in [before, 50.0, before + 0.03] {
+                recent.observe(value);
+            }
             (0..4).for_each(|_| recent.observe(after));
             assert!(recent.level().is_some_and(|level| (level - before).abs() < 0.1), "{recent:?}");
             recent.observe(after);
-            assert_eq!(recent.level(), Some(after));
+            assert_eq!((recent.level(), recent.changes()), (Some(after), 1));
         }
     }
 

@@ -23,6 +23,8 @@ const MOST_RATIO: f64 = 100.0;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Residuals {
     logarithms: VecDeque<f64>,
+    /// Steps since the plan was made.
+    of_plan: usize,
 }
 
 impl Residuals {
@@ -36,6 +38,17 @@ impl Residuals {
             self.logarithms.pop_front();
         }
         self.logarithms.push_back(logarithm.min(MOST_RATIO.ln()));
+        self.of_plan = (self.of_plan + 1).min(WINDOW);
+    }
+
+    /// What comes from now on is measured against a new plan. `is_other_state`: the device or its link has turned out
+    /// to be in another state than the last plan was made for. That plan's steps say how far apart the two states are,
+    /// and nothing of how well the new plan will be met; they are forgotten.
+    pub fn begin_plan(&mut self, is_other_state: bool) {
+        let of_plan = std::mem::take(&mut self.of_plan);
+        if is_other_state {
+            self.logarithms.truncate(self.logarithms.len().saturating_sub(of_plan));
+        }
     }
 
     /// The relative reserve on predicted seconds within which at least 95 % of the steps are: `given` before the
@@ -78,7 +91,7 @@ fn tail(level: f64) -> f64 {
 /// How many of `count` steps are set aside: the fewest that are exceeded by the number of stalls, binomially
 /// distributed, with less than the probability that is accepted.
 fn stalls_among(count: usize) -> usize {
-    let mut probability = (1.0 - STALLS).powi(count as i32);
+    let mut probability = (1.0 - STALLS).powf(count as f64);
     let mut up_to = probability;
     let mut stalls = 0;
     while up_to < 1.0 - MORE_STALLS && stalls < count / 4 {

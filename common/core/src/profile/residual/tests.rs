@@ -69,8 +69,7 @@ fn ninety_five_of_a_hundred_steps_are_within_it() {
         (Kind::Correlated, 0.1, 0.0),
     ] {
         let runs = (0..40).map(|seed| {
-            let judged =
-                margins(&mut Residuals::default(), stationary(kind, scale, bias, seed).take(2_030));
+            let judged = margins(&mut Residuals::default(), stationary(kind, scale, bias, seed).take(2_030));
             (hit_rate(&judged[30..]), mean_margin(&judged[30..]))
         });
         let runs: Vec<(f64, f64)> = runs.collect();
@@ -79,10 +78,7 @@ fn ninety_five_of_a_hundred_steps_are_within_it() {
         if let Kind::Normal = kind {
             let margin = runs.iter().map(|run| run.1).sum::<f64>() / 40.0;
             let exact = (bias + 1.645 * scale).exp() - 1.0;
-            assert!(
-                (0.95..1.35).contains(&(margin / exact)),
-                "{scale} {bias}: {margin} for {exact}"
-            );
+            assert!((0.95..1.35).contains(&(margin / exact)), "{scale} {bias}: {margin} for {exact}");
         }
     }
 }
@@ -130,6 +126,18 @@ fn one_stall_at_the_start_is_no_reason_for_a_longer_deadline() {
         let most = judged.iter().map(|(margin, _)| *margin).fold(0.0, f64::max);
         assert!(most <= 0.25, "a stall at step {at}: {most}");
     }
+}
+
+#[test]
+fn steps_of_a_plan_for_another_state_do_not_count() {
+    let mut residuals = Residuals::default();
+    (0..40).for_each(|_| residuals.observe(1.0, 1.03));
+    residuals.begin_plan(false);
+    (0..12).for_each(|_| residuals.observe(1.0, 10.0));
+    residuals.begin_plan(true);
+    assert_eq!(residuals.count(), 40);
+    (0..5).for_each(|_| residuals.observe(10.0, 10.2));
+    assert!(residuals.count() == 45 && residuals.margin(0.15) < 0.05, "{}", residuals.margin(0.15));
 }
 
 proptest! {
