@@ -22,19 +22,22 @@ CONFIGS = ROOT / "configs" / "experiments"
 
 RATES = [75, 50, 25, 10, 5]
 CODECS = ["f32", "int8"]
+# Of the devices' profiles, which are of this program's kernels.
+SPEEDS = [1, 0.25]
 DEVICES = ["pi4", "pi3", "jetson"]
 # Mbit/s one after the other, each for so many seconds of the virtual clock.
 CHANGING = [75, 10, 50, 5, 25]
 EACH_RATE_S = 60
 
-# Under the configuration's own objective there is a plan per round; the others have one cut, or none.
+# The first is the configuration itself; with a shared or handed-on model some layers are the cloud's.
+SPLIT = {"plan.allow_local": "false", "plan.max_depth": 11}
 FLEET = {
     "planned": {},
-    "planned, deepest": {"plan.objective": "deepest"},
+    "planned, always split": SPLIT,
     "fedavg": {"training.algorithm": "fedavg"},
-    "splitfed-v2": {"training.algorithm": "splitfed-v2"},
-    "sequential": {"training.algorithm": "sequential"},
-    "centralized": {"training.algorithm": "centralized"},
+    "splitfed-v2": {"training.algorithm": "splitfed-v2", **SPLIT},
+    "sequential": {"training.algorithm": "sequential", **SPLIT},
+    "centralized": {"training.algorithm": "centralized", **SPLIT},
 }
 
 
@@ -66,11 +69,20 @@ class Runs:
             return None
         return out
 
+    def plan(self, config, sets):
+        """What `partway plan` says."""
+        command = [str(self.partway), "plan", str(CONFIGS / f"{config}.toml"), "--json"]
+        for key, value in sets.items():
+            command += ["--set", f"{key}={value}"]
+        return json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout)
+
+    def planned(self, config, sets):
+        """Of each edge: its predicted step in milliseconds, and its cut."""
+        return {edge["name"]: (edge["step_ms"], edge["cut"]) for edge in self.plan(config, sets)["edges"]}
+
     def layers(self, config):
         """How many layers the configuration's model has."""
-        command = [str(self.partway), "plan", str(CONFIGS / f"{config}.toml"), "--json"]
-        plan = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
-        return len(json.loads(plan.stdout)["layers"])
+        return len(self.plan(config, {})["layers"])
 
 
 def events(folder, kind):
@@ -98,36 +110,33 @@ def at_rate(rate):
 
 
 def fedadapt(runs):
-    """The slowest device's step, planned, without a split and with the best of all cuts, by rate and codec."""
+    """The slowest device's step, planned, without a split and with the best of all cuts, by speed, codec and rate.
+
+    The cost model is the virtual clock's own, so that cuts need not be run; what is planned is, once per codec and rate.
+    """
     layers = runs.layers("fedadapt")
-    lines = [["Mbit/s", "codec", "no split, ms", "planned, ms", "shorter by", "best of all cuts, ms", "longer by", "cuts"]]
-    for codec in CODECS:
-        for rate in RATES:
-            sets = {**at_rate(rate), "wire.activations": f'"{codec}"', "wire.gradients": f'"{codec}"'}
-            fixed = {}
-            for cut in range(1, layers + 1):
-                folder = runs.run("fedadapt", f"{codec}-{rate}-cut-{cut}", {**sets, "plan.fixed_cut": cut})
-                if folder:
-                    fixed[cut] = last_round(folder)
-            folder = runs.run("fedadapt", f"{codec}-{rate}-planned", sets)
-            if folder is None or layers not in fixed:
-                lines.append([rate, codec, "failed"] + [""] * 5)
-                continue
-            planned = last_round(folder)
-            # There are as many workers as edges and room for all links, so that each edge's best cut is its own.
-            best = {edge: min(steps[edge][0] for steps in fixed.values()) for edge in planned}
-            slowest, unsplit, least = (
-                max(values) for values in (
-                    [step for step, _ in planned.values()],
-                    [step for step, _ in fixed[layers].values()],
-                    best.values(),
-                )
-            )
-            cuts = " ".join(f"{edge} {planned[edge][1]}" for edge in sorted(planned))
-            lines.append([
-                rate, codec, f"{unsplit:.0f}", f"{slowest:.0f}", f"{100 * (1 - slowest / unsplit):.1f} %",
-                f"{least:.0f}", f"{100 * (slowest / least - 1):.1f} %", cuts,
-            ])
+    lines = [[
+        "speed", "codec", "Mbit/s", "no split, ms", "planned, ms", "shorter by", "best of all cuts, ms", "in the run, ms", "cuts",
+    ]]
+    for speed in SPEEDS:
+        for codec in CODECS:
+            for rate in RATES:
+                sets = {**at_rate(rate), "wire.activations": f'"{codec}"', "wire.gradients": f'"{codec}"'}
+                sets |= {f"edge.{device}.speed": speed for device in DEVICES}
+                planned = runs.planned("fedadapt", sets)
+                cuts = [runs.planned("fedadapt", {**sets, "plan.fixed_cut": cut}) for cut in range(1, layers + 1)]
+                # There are as many workers as edges and room for all links, so that each edge's best cut is its own.
+                best = max(min(steps[edge][0] for steps in cuts) for edge in planned)
+                slowest = max(step for step, _ in planned.values())
+                unsplit = max(step for step, _ in cuts[-1].values())
+                ran = ""
+                if speed == SPEEDS[0]:
+                    folder = runs.run("fedadapt", f"{codec}-{rate}", sets)
+                    ran = f"{max(step for step, _ in last_round(folder).values()):.0f}" if folder else "failed"
+                lines.append([
+                    speed, codec, rate, f"{unsplit:.0f}", f"{slowest:.0f}", f"{100 * (1 - slowest / unsplit):.1f} %",
+                    f"{best:.0f}", ran, " ".join(f"{edge} {planned[edge][1]}" for edge in sorted(planned)),
+                ])
     return lines
 
 
@@ -138,7 +147,9 @@ def fedadapt_changing(runs):
     steps = [f"{index * EACH_RATE_S},{rate},{rate}" for index, rate in enumerate(CHANGING)]
     trace.write_text("seconds,up_mbps,down_mbps\n" + "\n".join(steps) + "\n", encoding="utf-8")
     sets = {f"edge.{device}.trace": f'"{trace}"' for device in DEVICES}
-    sets |= {"training.max_rounds": 80, "plan.allow_local": "true"}
+    sets |= {"training.max_rounds": 80, "training.steps_per_round": 5, "training.aggregate_every": 20}
+    sets |= {f"edge.{device}.speed": SPEEDS[-1] for device in DEVICES}
+    sets |= {"wire.activations": '"int8"', "wire.gradients": '"int8"'}
     folder = runs.run("fedadapt", "changing", sets)
     if folder is None:
         return [["failed"]]

@@ -3,7 +3,8 @@
 //!
 //! A rectification is done on the way out of a convolution or a batch norm, so that timed alone the two take longer than
 //! in a step; and a layer that runs over and over finds its weights and inputs nearer than one whose turn comes once
-//! in a step. So whole training steps are run, from run to run of layers, and each run is timed.
+//! in a step. So whole training steps are run, from run to run of layers, and each run is timed; and since a run alone
+//! has costs that it shares with the others in a step, steps in one piece are timed beside them.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,6 +24,10 @@ use crate::{Compute, Half, HalfError, Spent};
 
 /// Repeats beyond which a median gains nothing.
 const MAX_REPEATS: usize = 15;
+/// Repeats that there are in any case if there is any time, as the first steps are slow.
+const LEAST_REPEATS: usize = 3;
+/// What is left of a run's time at least when the cost of timing it alone is taken off.
+const LEAST_PART: f64 = 0.1;
 
 /// What one layer took for one batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -107,6 +112,16 @@ fn runs(spec: &ModelSpec) -> Vec<Range<usize>> {
     runs
 }
 
+/// What runs took together, of each its part: `whole` is what the step takes in one. Every run that is timed
+/// alone has a tape of its own, whose cost is the same for all of them and is taken off.
+fn as_parts_of(whole: f64, runs: &[f64]) -> Vec<f64> {
+    let excess = runs.iter().sum::<f64>() - whole;
+    let tape = if runs.len() > 1 { (excess / (runs.len() - 1) as f64).max(0.0) } else { 0.0 };
+    let own: Vec<f64> = runs.iter().map(|seconds| (seconds - tape).max(LEAST_PART * seconds)).collect();
+    let sum: f64 = own.iter().sum();
+    own.iter().map(|seconds| if sum > 0.0 { seconds * whole / sum } else { 0.0 }).collect()
+}
+
 /// Times every layer for about `share`, but at least once.
 fn time_model(
     spec: &Arc<ModelSpec>,
@@ -121,6 +136,8 @@ fn time_model(
         let state = LayerState::initial(spec, layers, optimizer.moments().len(), 0);
         halves.push(Half::from_state(spec, optimizer, state, compute)?);
     }
+    let whole = LayerState::initial(spec, 0..spec.len(), optimizer.moments().len(), 0);
+    let mut whole = [Half::from_state(spec, optimizer, whole, compute)?];
     let (Some(first), Some(last)) = (halves.first(), halves.last()) else { return Ok(Vec::new()) };
     let mut stream = random::stream(0, &["calibration"]);
     let mut uniform = |shape: &[usize], most: f32| -> Vec<f32> {
@@ -135,7 +152,9 @@ fn time_model(
     let mut step = || {
         steps += 1;
         let begun = Instant::now();
-        (time_step(&mut halves, input.clone(), gradient.clone(), batch, steps), begun.elapsed())
+        let mut times = time_step(&mut halves, input.clone(), gradient.clone(), batch, steps);
+        times.extend(time_step(&mut whole, input.clone(), gradient.clone(), batch, steps));
+        (times, begun.elapsed())
     };
     let (mut warm_up, mut took) = step();
     if compute.kind() == DeviceKind::Wgpu {
@@ -143,7 +162,8 @@ fn time_model(
         (warm_up, took) = step();
     }
     let mut repeats = Vec::new();
-    while repeats.len() < MAX_REPEATS && begun.elapsed() + took <= share {
+    let is_enough = |repeats: usize| repeats >= LEAST_REPEATS || share.is_zero();
+    while repeats.len() < MAX_REPEATS && (!is_enough(repeats.len()) || begun.elapsed() + took <= share) {
         repeats.push(step().0);
     }
     if repeats.is_empty() {
@@ -154,10 +174,15 @@ fn time_model(
         all.sort_unstable();
         all[all.len() / 2].as_secs_f64()
     };
+    let runs = runs(spec);
+    let parts = |part: fn(&(Spent, Spent)) -> Spent| {
+        let alone: Vec<f64> = (0..runs.len()).map(|run| median(run, part)).collect();
+        as_parts_of(median(runs.len(), part), &alone)
+    };
+    let times = parts(|spent| spent.0).into_iter().zip(parts(|spent| spent.1));
     let cost = ModelCost::of(spec);
     let mut timings = Vec::with_capacity(spec.len());
-    for (run, layers) in runs(spec).into_iter().enumerate() {
-        let (forward_s, backward_s) = (median(run, |spent| spent.0), median(run, |spent| spent.1));
+    for (layers, (forward_s, backward_s)) in runs.iter().cloned().zip(times) {
         let forward_flops = cost.flops_forward(layers.clone());
         let backward_flops = cost.flops_backward(layers.clone());
         let even = 1.0 / layers.len() as f64;
@@ -203,4 +228,26 @@ fn time_step(
     }
     times.reverse();
     times
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_add_up_to_the_whole_and_lose_what_timing_alone_costs() {
+        let close = |found: &[f64], expected: &[f64]| {
+            assert_eq!(found.len(), expected.len());
+            assert!(found.iter().zip(expected).all(|(f, e)| (f - e).abs() < 1e-12), "{found:?}");
+        };
+        // Two units each for a tape, of which the whole has one.
+        close(
+            &as_parts_of(32.0, &[12.0, 22.0, 2.0]),
+            &[32.0 * 10.0 / 30.2, 32.0 * 20.0 / 30.2, 32.0 * 0.2 / 30.2],
+        );
+        close(&as_parts_of(12.0, &[2.0, 4.0]), &[4.0, 8.0]);
+        close(&as_parts_of(0.0, &[0.0, 0.0]), &[0.0, 0.0]);
+        close(&as_parts_of(3.0, &[5.0]), &[3.0]);
+        close(&as_parts_of(3.0, &[]), &[]);
+    }
 }
