@@ -121,14 +121,15 @@ impl Machine<'_> {
         }
     }
 
-    /// An edge without a profile is this machine, `edge.speed` times as fast.
+    /// An edge is its profile, or without one this machine, `edge.speed` times as fast.
     fn edge_profile(&mut self, edge: &EdgeConfig) -> Result<DeviceProfile, PlanningError> {
-        match &edge.profile {
+        let profile = match &edge.profile {
             Some(path) if self.experiment.config.clock == Clock::Virtual => {
-                read_profile(&format!("profile of edge `{}`", edge.name), path)
+                read_profile(&format!("profile of edge `{}`", edge.name), path)?
             }
-            _ => Ok(self.measured(calibration::edge_key(edge), edge.device)?.scaled(1.0 / edge.speed.get())),
-        }
+            _ => self.measured(calibration::edge_key(edge), edge.device)?,
+        };
+        Ok(profile.scaled(1.0 / edge.speed.get()))
     }
 
     fn measured(&mut self, key: String, device: DeviceKind) -> Result<DeviceProfile, PlanningError> {
@@ -174,7 +175,12 @@ fn sources(experiment: &Experiment, edges: &[EdgeConfig]) -> Vec<String> {
     };
     let mut lines = vec![format!("cloud: {cloud}")];
     lines.extend(edges.iter().map(|edge| match &edge.profile {
-        Some(path) if virtual_clock => format!("{}: {}", edge.name, path.display()),
+        Some(path) if virtual_clock && edge.speed.get().to_bits() == 1f64.to_bits() => {
+            format!("{}: {}", edge.name, path.display())
+        }
+        Some(path) if virtual_clock => {
+            format!("{}: {}, at {} of its speed", edge.name, path.display(), edge.speed)
+        }
         _ => format!("{}: {}, at {} of its speed", edge.name, calibrated(edge.device), edge.speed),
     }));
     lines

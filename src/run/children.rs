@@ -13,6 +13,9 @@ use tokio::sync::{mpsc, watch};
 
 /// How often an edge's process is started again.
 const MAX_RESTARTS: u32 = 5;
+/// The allocator's patience before it gives unused memory back to the system, and what it is set to: never. An emulated
+/// device mostly sleeps. Each second of it would cost the next step's page faults, which emulation multiplies.
+const KEEP_MEMORY: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "-1");
 /// What is shown of a log.
 const TAIL_BYTES: u64 = 4096;
 const TAIL_LINES: usize = 10;
@@ -49,6 +52,9 @@ impl Start {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).stdin(Stdio::null()).stdout(stdout).stderr(log);
         command.process_group(0).kill_on_drop(true);
+        if std::env::var_os(KEEP_MEMORY.0).is_none() {
+            command.env(KEEP_MEMORY.0, KEEP_MEMORY.1);
+        }
         for (key, _) in std::env::vars_os().filter(|(key, _)| changes_computing(key)) {
             command.env_remove(key);
         }

@@ -1,6 +1,7 @@
 //! What work takes on a device, by its profile.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use partway_core::config::{DeviceFile, Slowdown};
@@ -27,6 +28,17 @@ impl Device {
         let cost = ModelCost::of(spec);
         let works = |batch: u32| layer_works(spec, &cost, batch, moments);
         Self { file: file.clone(), works: works(batch / parts), whole: works(batch) }
+    }
+
+    /// The same device, `speed` times as fast.
+    pub(super) fn at_speed(device: Arc<Self>, speed: f64) -> Arc<Self> {
+        // Most edges are as fast as their profile says, and a thousand of them share it.
+        if speed.to_bits() == 1f64.to_bits() {
+            return device;
+        }
+        let profile = device.file.profile.scaled(1.0 / speed);
+        let file = DeviceFile { profile, ..device.file.clone() };
+        Arc::new(Self { file, works: device.works.clone(), whole: device.whole.clone() })
     }
 
     /// Seconds of a micro-batch's forward pass of some layers.
@@ -135,6 +147,20 @@ mod tests {
         assert!((device.forward_s(1..2) - (linear * 1e-9 + 1e-4)).abs() < 1e-9, "{}", device.forward_s(1..2));
         let (one, many) = (device.evaluation_s(&spec, 10, 10), device.evaluation_s(&spec, 25, 10));
         assert!((many - 2.0 * one - device.evaluation_s(&spec, 5, 10)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_slower_one_takes_longer_for_everything_and_finds_that_out() {
+        let (device, spec) = device(0.0);
+        let device = Arc::new(device);
+        assert!(Arc::ptr_eq(&device, &Device::at_speed(device.clone(), 1.0)));
+        let slow = Device::at_speed(device.clone(), 0.25);
+        let whole = |device: &Device| device.both_s(0..spec.len());
+        assert!((whole(&slow) / whole(&device) - 4.0).abs() < 1e-9);
+        let found = slow.calibrate(&spec, &[16, 8, 4], 1, &mut stream(1, &["x"])).expect("it can be fitted");
+        let found =
+            Device { file: DeviceFile { profile: found, ..slow.file.clone() }, ..Device::clone(&slow) };
+        assert!((whole(&found) / whole(&slow) - 1.0).abs() < 1e-6);
     }
 
     #[test]

@@ -100,6 +100,7 @@ impl Setup {
         for (name, shard) in parts {
             let Some(described) = edges.iter().find(|edge| edge.name.as_str() == name) else { continue };
             let device = of(described.profile.as_ref(), &devices, &name)?;
+            let device = Device::at_speed(device, described.speed.get());
             let random = &mut random::stream(config.seed, &["virtual calibration", &name]);
             let profile =
                 calibrated(&device, &spec, settings.batch_size as usize, settings.moments(), random)

@@ -18,6 +18,8 @@ const PACED: f64 = 0.9;
 /// Shorter or smaller transfers measure buffers and start-up more than the link.
 const LEAST_SECONDS: f64 = 1e-3;
 const LEAST_BYTES: u64 = 16 * 1024;
+/// A transfer of fewer round trips is limited by the sender's congestion window.
+const WINDOW_ROUND_TRIPS: f64 = 2.0;
 /// How many small transfers are remembered.
 const WINDOW: usize = 15;
 /// Weights in the median before the first real transfer: a hint outweighs ten small ones.
@@ -38,6 +40,19 @@ pub struct Transfer {
     pub paced_at: Option<f64>,
 }
 
+impl Transfer {
+    /// What it says of a path whose round trip takes so long. Within two of them a sender has sent little more than its
+    /// congestion window: the rate is that of the window, and only a lower bound of the link's.
+    #[must_use]
+    pub fn over(self, rtt_s: Option<f64>) -> Self {
+        let is_short = rtt_s.is_some_and(|rtt_s| self.seconds < WINDOW_ROUND_TRIPS * rtt_s);
+        match transfer_rate(&self).filter(|_| is_short) {
+            Some(rate) => Self { paced_at: Some(rate), ..self },
+            None => self,
+        }
+    }
+}
+
 /// What an estimate rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -55,7 +70,8 @@ pub enum LinkState {
 /// Passive estimate of one direction's rate: the mean of the state that the link is in, told from jitter by
 /// change-point detection over its transfers; before the first real one the weighted median of small ones and the hint.
 ///
-/// A transfer that ran at its pacing rate is only a lower bound: it raises the estimate or says nothing.
+/// A transfer that ran at its pacing rate, or [within the congestion window](Transfer::over), is only a lower bound: it
+/// raises the estimate or says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LinkEstimator {
     hint: Option<f64>,

@@ -2,6 +2,7 @@
 //! per layer kind, fitted to a short calibration and corrected online from measured steps.
 
 mod correction;
+mod recent;
 mod regression;
 mod residual;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use correction::{Correction, StepCorrections};
+pub use recent::Recent;
 pub use residual::Residuals;
 
 use crate::model::LayerKind;

@@ -1,6 +1,6 @@
 //! How well a calibration predicts measured steps on this machine, by what it is made of: FLOPs alone, a regression per
 //! layer kind (from the models that a device knows before its own, or from its own), and each layer's own time:
-//! `cargo run --release -p partway-model --example prediction_error -- [MODEL:BATCH]...`.
+//! `cargo run --release -p partway-model --example prediction_error -- [--threads N] [MODEL:BATCH]...`.
 //!
 //! Each part of a split step is measured at every cut; an error is `|predicted - measured| / measured`.
 
@@ -15,6 +15,9 @@ use partway_core::optimizer::Optimizer;
 use partway_core::profile::{DeviceProfile, LayerWork, Measurement, fit};
 use partway_core::workload::layer_works;
 use partway_model::{Compute, Half, LayerTiming, StepContext, calibrate, measure};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const OPTIMIZER: Optimizer = Optimizer::Sgd { lr: 0.01, momentum: 0.9, weight_decay: 0.0 };
 const BUDGET: Duration = Duration::from_secs(1);
@@ -145,16 +148,21 @@ fn compare(
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let compute = Compute::cpu(1)?;
+    let mut models: Vec<String> = std::env::args().skip(1).collect();
+    let mut threads = 1;
+    if models.first().is_some_and(|argument| argument == "--threads") {
+        threads = models.get(1).ok_or("--threads needs a number")?.parse()?;
+        models.drain(..2);
+    }
+    let compute = Compute::cpu(threads)?;
     let mut measurements = Vec::new();
     for (spec, batches) in calibration::models() {
         measurements.extend(measure(&Arc::new(spec), OPTIMIZER, &batches, BUDGET, &compute)?);
     }
     let generic = fit(&measurements)?;
-    println!("on {}, one thread", compute.name());
-    let mut models: Vec<String> = std::env::args().skip(1).collect();
+    println!("on {}", compute.name());
     if models.is_empty() {
-        models = ["lenet5:64", "vgg5:32", "alexnet-cifar:16"].map(str::to_owned).to_vec();
+        models = ["lenet5:64", "vgg5:32", "alexnet-cifar:16", "resnet18:4"].map(str::to_owned).to_vec();
     }
     for model in models {
         let (name, batch) =

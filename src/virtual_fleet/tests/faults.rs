@@ -91,7 +91,7 @@ fn cuts_after(ran: &Ran, at: f64) -> (u32, u32) {
 fn a_link_that_halves_is_planned_for_after_a_round_of_it() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let trace = folder.path().join("halves.csv");
-    std::fs::write(&trace, "seconds,up_mbps,down_mbps\n0,20,20\n7,10,10\n").expect("written");
+    std::fs::write(&trace, "seconds,up_mbps,down_mbps\n0,30,30\n7,15,15\n").expect("written");
     let set = format!("edge.camera.trace={}", trace.display());
     let (steady, halved) = (run(PLANNED, &[], 2), run(PLANNED, &[&set], 2));
     assert_eq!(halved.end, Ok(End::Finished));
@@ -113,5 +113,5 @@ fn a_device_that_slows_down_tenfold_gives_layers_away() {
     let (first, last) = (cuts[0].1, cuts[cuts.len() - 1].1);
     assert!(first > 3 && last <= 3, "{cuts:?}");
     let latencies = ran.latencies("camera");
-    assert!(latencies.iter().any(|step| step.1 > 2000.0), "it is ten times as slow: {latencies:?}");
+    assert!(latencies.iter().any(|step| step.1 > 1000.0), "it is ten times as slow: {latencies:?}");
 }

@@ -68,12 +68,14 @@ pub(super) const PLANNED: &str = r#"
     [[edge]]
     name = "camera"
     profile = "configs/devices/pi3.toml"
-    uplink_mbps = 20
-    downlink_mbps = 20
+    speed = 0.25
+    uplink_mbps = 30
+    downlink_mbps = 30
     rtt = "4ms"
     [[edge]]
     name = "gateway"
     profile = "configs/devices/pi4.toml"
+    speed = 0.25
     uplink_mbps = 100
     downlink_mbps = 100
     rtt = "4ms"

@@ -25,8 +25,8 @@ section! {
         /// What computes. Default `"cpu"`; `"wgpu"` needs a build with the cargo feature `wgpu`.
         /// Example: `device = "wgpu"`.
         pub device: DeviceKind = DeviceKind::Cpu,
-        /// Wall clock: its speed as a share of one thread of this machine, or of its graphics processor,
-        /// above 0 and at most 64. Default 1. Example: `speed = 0.25`.
+        /// Its speed as a share of one thread of this machine, or of its graphics processor, or of its profile
+        /// under the virtual clock; above 0 and at most 64. Default 1. Example: `speed = 0.25`.
         pub speed: Speed = literal(Speed::new(1.0)),
         /// Virtual clock: a file with its seconds per layer kind. Default: none. Example:
         /// `profile = "configs/devices/pi4.toml"`.

@@ -1,6 +1,7 @@
 //! What the coordinator expects of every device and link, and the plan that follows from it.
 
 mod pace;
+mod state;
 mod workload;
 
 use std::collections::BTreeMap;
@@ -9,19 +10,14 @@ use super::deferral::reserved_behind;
 use super::member::Member;
 use super::settings::{Cuts, Replan, Settings, Topology};
 use crate::event::{PlannedEdge, TermsMs};
-use crate::link::{LinkEstimator, LinkState, RttFilter, Transfer};
+use crate::link::{LinkEstimator, RttFilter, Transfer};
 use crate::plan::{EdgePlan, Plan, PlanError};
-use crate::profile::{Correction, DeviceProfile, LayerWork, Residuals, StepCorrections};
+use crate::profile::{Correction, DeviceProfile, LayerWork, Recent, Residuals, StepCorrections};
 use crate::random;
 use crate::wire::{StepReport, TrainingRequest};
 use pace::pace;
+use state::State;
 use workload::{Workload, seconds_both};
-
-/// Weight of the newest step in the mean wait for a worker.
-const WAIT_WEIGHT: f64 = 0.1;
-
-/// A device that has become slower or faster by this factor is in another state.
-const DEVICE_CHANGE: f64 = 1.2;
 
 /// Round-trip time assumed before the first sample, in seconds.
 const ASSUMED_RTT_S: f64 = 0.01;
@@ -93,8 +89,10 @@ struct EdgeOutlook {
     corrections: StepCorrections,
     /// By how much steps miss what was planned.
     residuals: Residuals,
+    /// How often it and its links had been found in another state when the plan was made.
+    changes: u32,
     /// How long a step waits for a worker, in seconds: mostly less than its share allows for.
-    wait_s: Option<f64>,
+    wait_s: Recent,
     up: LinkEstimator,
     down: LinkEstimator,
     rtt: RttFilter,
@@ -119,33 +117,6 @@ struct Last {
     plan: Plan,
 }
 
-/// What a plan was made for, of one edge.
-#[derive(Clone, Copy, Debug)]
-struct State {
-    /// How often its links had been found in another state.
-    link_changes: (u32, u32),
-    are_measured: (bool, bool),
-    /// By how much its device was off, as a logarithm.
-    device: f64,
-}
-
-impl State {
-    fn of(edge: &EdgeOutlook) -> Self {
-        Self {
-            link_changes: (edge.up.changes(), edge.down.changes()),
-            are_measured: (is_measured(&edge.up), is_measured(&edge.down)),
-            device: edge.corrections.edge_backward.factor().ln(),
-        }
-    }
-
-    /// Whether the same plan is still right.
-    fn is_like(&self, other: &Self) -> bool {
-        self.link_changes == other.link_changes
-            && self.are_measured == other.are_measured
-            && (self.device - other.device).abs() < DEVICE_CHANGE.ln()
-    }
-}
-
 impl Forecast {
     pub(super) fn new(settings: &Settings) -> Self {
         let workload = Workload::of(settings);
@@ -157,7 +128,8 @@ impl Forecast {
             profile: request.profile.clone(),
             corrections: StepCorrections::default(),
             residuals: Residuals::default(),
-            wait_s: None,
+            changes: 0,
+            wait_s: Recent::default(),
             up: LinkEstimator::new(request.uplink_hint),
             down: LinkEstimator::new(None),
             rtt: RttFilter::default(),
@@ -190,15 +162,15 @@ impl Forecast {
 
     pub(super) fn observe_uplink(&mut self, edge: &str, transfer: Transfer, rtt_s: f64) {
         if let Some(outlook) = self.edges.get_mut(edge) {
-            outlook.up.observe(transfer);
             outlook.rtt.observe(rtt_s);
+            outlook.up.observe(transfer.over(outlook.rtt.rtt_s()));
         }
     }
 
     pub(super) fn observe_downlink(&mut self, edge: &str, transfer: Transfer) {
         if let Some(outlook) = self.edges.get_mut(edge) {
             let paced_at = outlook.pace_down;
-            outlook.down.observe(Transfer { paced_at, ..transfer });
+            outlook.down.observe(Transfer { paced_at, ..transfer }.over(outlook.rtt.rtt_s()));
         }
     }
 
@@ -230,8 +202,7 @@ impl Forecast {
             }
             corrections.edge_forward.observe(prediction.edge_forward_s, report.forward_s);
             corrections.edge_backward.observe(prediction.edge_backward_s, report.backward_s);
-            let before = outlook.wait_s.unwrap_or(wait_s);
-            outlook.wait_s = Some(before + WAIT_WEIGHT * (wait_s - before));
+            outlook.wait_s.observe(wait_s);
         }
     }
 
@@ -248,6 +219,11 @@ impl Forecast {
         held_cut: Option<usize>,
         fresh: bool,
     ) -> Result<Planned, String> {
+        for outlook in self.edges.values_mut() {
+            let changes = state::changes(outlook);
+            outlook.residuals.begin_plan(changes != outlook.changes);
+            outlook.changes = changes;
+        }
         let names: Vec<String> =
             fleet.iter().filter(|(_, member)| member.takes_part()).map(|(name, _)| name.clone()).collect();
         let outlooks: Vec<Outlook> = names
@@ -259,7 +235,7 @@ impl Forecast {
                 Some(Outlook {
                     name: name.clone(),
                     profile: edge.profile.clone(),
-                    corrections: edge.corrections,
+                    corrections: edge.corrections.clone(),
                     up: edge.up.rate(),
                     down: edge.down.rate(),
                     rtt_s: edge.rtt.rtt_s().unwrap_or(ASSUMED_RTT_S),
@@ -363,7 +339,7 @@ impl Forecast {
         let (cloud_forward_s, cloud_backward_s) = sum(&settings.cloud_profile, &works[cut..]);
         let service_s = cloud_forward_s + cloud_backward_s;
         // Before the first step what the share promises is the best that is known.
-        let cloud_s = match outlook.and_then(|outlook| outlook.wait_s) {
+        let cloud_s = match outlook.and_then(|outlook| outlook.wait_s.level()) {
             Some(wait_s) if service_s > 0.0 => service_s * self.cloud.factor() + wait_s,
             _ => edge.terms.cloud,
         };
@@ -387,10 +363,6 @@ impl Forecast {
             cloud_service_s: service_s,
         }
     }
-}
-
-fn is_measured(link: &LinkEstimator) -> bool {
-    link.state() == LinkState::Measured
 }
 
 fn mbps(bytes_per_s: f64) -> f64 {

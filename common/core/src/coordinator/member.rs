@@ -11,7 +11,7 @@ use super::deferral::{Deferral, LateModel};
 use super::forecast::Prediction;
 use crate::model::LayerState;
 use crate::statistics::ChannelStatistics;
-use crate::wire::{RoundPlan, TensorMessage, TrainingRequest};
+use crate::wire::{RoundPlan, StartFrom, TensorMessage, TrainingRequest};
 
 /// Some layers of a state that is shared with others.
 #[derive(Clone, Debug)]
@@ -213,6 +213,14 @@ impl MemberRound {
 
     pub(super) fn cut(&self) -> usize {
         self.plan.cut as usize
+    }
+
+    /// Whether the step runs on layers that have only just come, with cold caches and on fresh memory: it says nothing
+    /// of the steps after it, of which there must be some.
+    pub(super) fn is_cold(&self, step: u32) -> bool {
+        let kept = StartFrom::Own { upload_moved: false };
+        let is_new = self.plan.attempt > 0 || !self.blocks.is_empty() || self.plan.start != kept;
+        step == 0 && self.plan.steps > 1 && is_new
     }
 
     /// Whether the cloud has trained all that it has of the round, with layers up to `end`.

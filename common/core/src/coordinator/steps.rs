@@ -144,8 +144,9 @@ impl Coordinator {
         let is_done = micro_batch.is_last();
         round.next_micro_batch = if is_done { 0 } else { micro_batch.index + 1 };
         round.next_step += u32::from(is_done);
+        let is_cold = round.is_cold(step);
         let (predicted, service_s) = (round.prediction.cloud_service_s, served.service_s);
-        if is_done {
+        if is_done && !is_cold {
             self.forecast.observe_cloud(predicted, service_s);
         }
         self.send_tensor(edge, reply);
@@ -181,9 +182,12 @@ impl Coordinator {
         round.next_step += u32::from(is_back);
         let (predicted, service_s) =
             (round.prediction.cloud_service_s, round.served[step as usize].service_s);
+        let is_cold = round.is_cold(step);
         self.send_tensor(edge, reply);
         if is_back {
-            self.forecast.observe_cloud(predicted, service_s);
+            if !is_cold {
+                self.forecast.observe_cloud(predicted, service_s);
+            }
             self.end_member_round(now, edge);
         }
     }
@@ -226,14 +230,16 @@ impl Coordinator {
             (served.loss, served.correct) = (loss, correct);
         }
         let prediction = member.prediction.clone();
-        let plan = member.plan;
+        let (plan, is_cold) = (member.plan, member.is_cold(report.step));
         // Waiting for the turn is the algorithm's, not the device's, the link's or the cloud's.
         let latency_s = (report.latency_s - served.turn_s).max(0.0);
         if let Some(transfer) = report.downlink {
             self.forecast.observe_downlink(edge, transfer);
         }
         let wait_s = served.residence_s - served.service_s;
-        self.forecast.observe_step(edge, &prediction, &report, latency_s, wait_s);
+        if !is_cold {
+            self.forecast.observe_step(edge, &prediction, &report, latency_s, wait_s);
+        }
         let predicted = prediction.terms_ms;
         let (uplink, downlink) = if plan.in_flight > 1 {
             // They overlap everything else: no rest of the latency is theirs.

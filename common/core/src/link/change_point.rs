@@ -101,7 +101,12 @@ pub(super) struct ChangePoints {
 impl ChangePoints {
     /// Takes in one transfer's rate, or a bound below it: the logarithm of bytes per second.
     pub(super) fn observe(&mut self, x: f64, is_bound: bool) {
-        let centre = self.mean().unwrap_or(x);
+        let known = self.mean();
+        // A bound below what is known says nothing, and a new state that began with it would have no evidence.
+        if is_bound && known.is_some_and(|mean| x <= mean) {
+            return;
+        }
+        let centre = known.unwrap_or(x);
         let start = self.transfers;
         self.transfers += 1;
         let mut fresh = Run::new(start, centre);

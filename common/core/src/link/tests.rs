@@ -99,6 +99,24 @@ fn small_transfers_are_weak_evidence() {
 }
 
 #[test]
+fn a_transfer_within_two_round_trips_is_only_a_lower_bound() {
+    let mut link = LinkEstimator::new(None);
+    (0..10).for_each(|_| link.observe(at_rate(1e7, None).over(Some(0.01))));
+    // Deep cuts send little: what the window of the first flight carries must not pass for the link's rate.
+    let small = Transfer { bytes: 20_000, seconds: 0.01, paced_at: None };
+    (0..40).for_each(|_| link.observe(small.over(Some(0.006))));
+    assert!(near(link.rate(), 1e7, 0.01) && link.changes() == 0, "{}", link.rate());
+    // As slow over a link with a short round trip it is a measurement.
+    (0..4).for_each(|_| link.observe(small.over(Some(0.004))));
+    assert!(near(link.rate(), 2e6, 0.1) && link.changes() > 0, "{}", link.rate());
+    let mut probed = LinkEstimator::new(None);
+    probed.probe(at_rate(1e6, None));
+    (0..4).for_each(|_| probed.observe(small.over(Some(0.006))));
+    assert!(near(probed.rate(), 2e6, 0.01), "above the estimate it raises it: {}", probed.rate());
+    assert_eq!(small.over(None), small);
+}
+
+#[test]
 fn the_round_trip_is_the_recent_minimum() {
     let mut rtt = RttFilter::default();
     assert_eq!(rtt.rtt_s(), None);

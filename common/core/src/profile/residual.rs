@@ -4,12 +4,18 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-/// How many steps are remembered.
-const WINDOW: usize = 100;
-/// The share of steps that are to be within the reserve.
-const PERCENTILE: f64 = 0.95;
-/// How many steps the reserve that was given counts as.
-const PRIOR_STEPS: f64 = 10.0;
+/// How many steps are remembered: after a change the reserve follows within so many.
+const WINDOW: usize = 64;
+/// The share of steps that are to be within the reserve; half a point more, as the estimate has an error of its own.
+const PERCENTILE: f64 = 0.955;
+/// The percentile that the reserve which was given stands for.
+const GIVEN_PERCENTILE: f64 = 0.95;
+/// How many steps are imagined before the first, of a device that the given reserve suits; each real one replaces one.
+const IMAGINED: usize = 20;
+/// The share of steps that may be stalls: no reserve is kept for these.
+const STALLS: f64 = 0.02;
+/// With what probability a window may have more stalls than are set aside.
+const MORE_STALLS: f64 = 0.01;
 /// Ratios beyond this are a clock's or a claim's nonsense.
 const MOST_RATIO: f64 = 100.0;
 
@@ -17,6 +23,8 @@ const MOST_RATIO: f64 = 100.0;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Residuals {
     logarithms: VecDeque<f64>,
+    /// Steps since the plan was made.
+    of_plan: usize,
 }
 
 impl Residuals {
@@ -30,26 +38,42 @@ impl Residuals {
             self.logarithms.pop_front();
         }
         self.logarithms.push_back(logarithm.min(MOST_RATIO.ln()));
+        self.of_plan = (self.of_plan + 1).min(WINDOW);
     }
 
-    /// The relative reserve on predicted seconds within which 95 % of the steps are: `given` before the first, then more
-    /// and more the residuals' own percentile. Never below 0.
-    ///
-    /// Of `n` steps the one of rank `ceil(0.95 (n + 1))` bounds the next with at least that probability, whatever
-    /// their distribution is (Vovk et al. 2005, conformal prediction); of fewer than 19 the longest stands in for it.
-    pub fn margin(&self, given: f64) -> f64 {
-        let count = self.logarithms.len();
-        if count == 0 {
-            return given;
+    /// What comes from now on is measured against a new plan. `is_other_state`: the device or its link has turned out
+    /// to be in another state than the last plan was made for. That plan's steps say how far apart the two states are,
+    /// and nothing of how well the new plan will be met; they are forgotten.
+    pub fn begin_plan(&mut self, is_other_state: bool) {
+        let of_plan = std::mem::take(&mut self.of_plan);
+        if is_other_state {
+            self.logarithms.truncate(self.logarithms.len().saturating_sub(of_plan));
         }
-        let mut rising: Vec<f64> = self.logarithms.iter().copied().collect();
+    }
+
+    /// The relative reserve on predicted seconds within which at least 95 % of the steps are: `given` before the
+    /// first, then more and more the residuals' own percentile. Never below 0.
+    ///
+    /// The percentile's own rank is a stall in every other small sample. So the slowest steps are set aside, as many
+    /// as would be stalls if one step in fifty is; the slowest of the rest has a lower percentile, and its distance
+    /// from the median is stretched to the one wanted as an exponential tail would be, but not beyond what has been seen.
+    pub fn margin(&self, given: f64) -> f64 {
+        let imagined = IMAGINED.saturating_sub(self.logarithms.len());
+        let scale = given.max(0.0).ln_1p() / tail(GIVEN_PERCENTILE);
+        let prior = (1..=imagined).map(|rank| {
+            let level = rank as f64 / (imagined as f64 + 1.0);
+            if level > 0.5 { scale * tail(level) } else { -scale * tail(1.0 - level) }
+        });
+        let mut rising: Vec<f64> = self.logarithms.iter().copied().chain(prior).collect();
         rising.sort_by(f64::total_cmp);
-        let rank = ((PERCENTILE * (count as f64 + 1.0)).ceil() as usize).min(count);
-        let own = rising[rank - 1];
-        // Once there are enough for the rank to exist, what was given does not matter any more.
-        let enough = PERCENTILE / (1.0 - PERCENTILE);
-        let weight = (count as f64 / (PRIOR_STEPS + enough)).min(1.0);
-        let logarithm = weight * own + (1.0 - weight) * given.ln_1p();
+        let count = rising.len();
+        let rank = count - stalls_among(count);
+        let level = rank as f64 / (count as f64 + 1.0);
+        let median = f64::midpoint(rising[(count - 1) / 2], rising[count / 2]);
+        // What was given is met exactly as long as nothing else is known.
+        let wanted = if imagined == IMAGINED { GIVEN_PERCENTILE } else { PERCENTILE };
+        let stretch = (tail(wanted) / tail(level)).max(1.0);
+        let logarithm = (median + stretch * (rising[rank - 1] - median)).min(rising[count - 1]);
         logarithm.exp_m1().max(0.0)
     }
 
@@ -59,69 +83,24 @@ impl Residuals {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::random::{stream, unit_f64};
-
-    /// The share of steps within the margin that was known before each, and the mean margin, after the first 30.
-    fn hit_rate(seed: u64, deviation: f64, bias: f64) -> (f64, f64) {
-        let mut rng = stream(seed, &["residuals"]);
-        let mut residuals = Residuals::default();
-        let (mut hits, mut margins) = (0, 0.0);
-        for step in 0..2_030 {
-            let radius = (-2.0 * (1.0 - unit_f64(&mut rng)).ln()).sqrt();
-            let normal = radius * (std::f64::consts::TAU * unit_f64(&mut rng)).cos();
-            let measured = bias * (deviation * normal).exp();
-            let margin = residuals.margin(0.15);
-            if step >= 30 {
-                hits += u32::from(measured <= 1.0 + margin);
-                margins += margin;
-            }
-            residuals.observe(1.0, measured);
-        }
-        (f64::from(hits) / 2_000.0, margins / 2_000.0)
-    }
-
-    #[test]
-    fn ninety_five_of_a_hundred_steps_are_within_it() {
-        for (deviation, bias) in [(0.02, 1.0), (0.1, 1.0), (0.3, 1.0), (0.6, 1.0), (0.1, 1.2)] {
-            let rates: Vec<(f64, f64)> = (0..40).map(|seed| hit_rate(seed, deviation, bias)).collect();
-            let hits = rates.iter().map(|rate| rate.0).sum::<f64>() / 40.0;
-            let margin = rates.iter().map(|rate| rate.1).sum::<f64>() / 40.0;
-            assert!((0.945..0.965).contains(&hits), "deviation {deviation}, bias {bias}: {hits}");
-            let exact = bias * (1.645 * deviation).exp() - 1.0;
-            assert!(
-                (margin / exact - 1.0).abs() < 0.1,
-                "deviation {deviation}, bias {bias}: {margin} for {exact}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_was_given_fades() {
-        let mut residuals = Residuals::default();
-        assert!((residuals.margin(0.15) - 0.15).abs() < 1e-12);
-        let mut last = 0.15;
-        for _ in 0..29 {
-            residuals.observe(1.0, 1.05);
-            let margin = residuals.margin(0.15);
-            assert!(margin < last && margin > 0.05 - 1e-9, "{margin}");
-            last = margin;
-        }
-        assert!((residuals.margin(5.0) - 0.05).abs() < 1e-9);
-    }
-
-    #[test]
-    fn steps_shorter_than_predicted_need_no_reserve_and_nonsense_is_ignored() {
-        let mut residuals = Residuals::default();
-        (0..40).for_each(|_| residuals.observe(1.0, 0.5));
-        assert!(residuals.margin(0.15) <= 0.0);
-        for (predicted, measured) in [(0.0, 1.0), (1.0, f64::NAN), (-1.0, 1.0), (1.0, f64::INFINITY)] {
-            residuals.observe(predicted, measured);
-        }
-        assert_eq!(residuals.count(), 40);
-        (0..500).for_each(|_| residuals.observe(1e-9, 1e9));
-        assert!(residuals.count() == WINDOW && residuals.margin(0.0) <= MOST_RATIO);
-    }
+/// How far above the median a percentile is where the tail is exponential, in units of the tail's mean.
+fn tail(level: f64) -> f64 {
+    (0.5 / (1.0 - level)).ln()
 }
+
+/// How many of `count` steps are set aside: the fewest that are exceeded by the number of stalls, binomially
+/// distributed, with less than the probability that is accepted.
+fn stalls_among(count: usize) -> usize {
+    let mut probability = (1.0 - STALLS).powf(count as f64);
+    let mut up_to = probability;
+    let mut stalls = 0;
+    while up_to < 1.0 - MORE_STALLS && stalls < count / 4 {
+        probability *= (count - stalls) as f64 / (stalls + 1) as f64 * STALLS / (1.0 - STALLS);
+        up_to += probability;
+        stalls += 1;
+    }
+    stalls
+}
+
+#[cfg(test)]
+mod tests;
