@@ -27,7 +27,7 @@ SPEEDS = [1, 0.25]
 DEVICES = ["pi4", "pi3", "jetson"]
 # Mbit/s one after the other, each for so many seconds of the virtual clock.
 CHANGING = [75, 10, 50, 5, 25]
-EACH_RATE_S = 60
+EACH_RATE_S = 180
 
 # The first is the configuration itself; with a shared or handed-on model some layers are the cloud's.
 SPLIT = {"plan.allow_local": "false", "plan.max_depth": 11}
@@ -147,7 +147,7 @@ def fedadapt_changing(runs):
     steps = [f"{index * EACH_RATE_S},{rate},{rate}" for index, rate in enumerate(CHANGING)]
     trace.write_text("seconds,up_mbps,down_mbps\n" + "\n".join(steps) + "\n", encoding="utf-8")
     sets = {f"edge.{device}.trace": f'"{trace}"' for device in DEVICES}
-    sets |= {"training.max_rounds": 80, "training.steps_per_round": 5, "training.aggregate_every": 20}
+    sets["training.max_rounds"] = 45
     sets |= {f"edge.{device}.speed": SPEEDS[-1] for device in DEVICES}
     sets |= {"wire.activations": '"int8"', "wire.gradients": '"int8"'}
     folder = runs.run("fedadapt", "changing", sets)
