@@ -230,7 +230,8 @@ fn time_step(
     let mut times = Vec::with_capacity(halves.len());
     for (half, (tape, forward)) in halves.iter_mut().zip(passes).rev() {
         let compute = half.compute.clone();
-        let (at_input, backward) = compute.timed(|| half.apply(tape, std::mem::take(&mut gradient), &context));
+        let (at_input, backward) =
+            compute.timed(|| half.apply(tape, std::mem::take(&mut gradient), &context));
         gradient = at_input.unwrap_or_default();
         times.push((forward, backward));
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use partway_core::codec::Codec;
+use partway_core::micro_batch::MicroBatch;
 use partway_core::model::{LayerState, ModelSpec};
 use partway_core::participant::{Action, Computed, Job, Outcome, Participant};
 use partway_core::profile::DeviceProfile;
@@ -72,19 +73,24 @@ impl Layers {
                 }
                 Ok(Computed::Begun { round: plan.round, attempt: plan.attempt, moved: None })
             }
-            Job::Forward { plan, step } => {
-                let activations = self.activations(&plan, step)?;
+            Job::Forward { plan, step, micro_batch } => {
+                let activations = self.activations(&plan, step, micro_batch)?;
                 Ok(Computed::Forwarded {
                     round: plan.round,
                     attempt: plan.attempt,
                     step,
+                    micro_batch,
                     activations,
                     seconds,
                 })
             }
-            Job::Backward { plan, step, .. } => {
-                Ok(Computed::Backwarded { round: plan.round, attempt: plan.attempt, step, seconds })
-            }
+            Job::Backward { plan, step, micro_batch, .. } => Ok(Computed::Backwarded {
+                round: plan.round,
+                attempt: plan.attempt,
+                step,
+                micro_batch,
+                seconds,
+            }),
             Job::EndRound { plan } => {
                 let RoundPlan { round, attempt, steps, aggregate, .. } = plan;
                 let head = self.head.clone().filter(|_| aggregate);
@@ -96,9 +102,14 @@ impl Layers {
         }
     }
 
-    fn activations(&self, plan: &RoundPlan, step: u32) -> Result<TensorMessage, String> {
+    fn activations(
+        &self,
+        plan: &RoundPlan,
+        step: u32,
+        micro_batch: MicroBatch,
+    ) -> Result<TensorMessage, String> {
         let (assignment, spec) = self.training.as_ref().ok_or("a step came before a model")?;
-        let batch = assignment.batch_size as usize;
+        let batch = micro_batch.range(assignment.batch_size as usize).len();
         let shapes = spec.shapes().map_err(|error| error.to_string())?;
         let values =
             batch * shapes.get(plan.cut as usize).ok_or("there is no such cut")?.iter().product::<usize>();
@@ -106,6 +117,7 @@ impl Layers {
             round: plan.round,
             attempt: plan.attempt,
             step,
+            micro_batch: micro_batch.index as u16,
             ..TensorHeader::new(TensorKind::Activations, Codec::F32)
         };
         Ok(TensorMessage::encode(header, vec![0.5; values], &vec![0; batch]))

@@ -146,7 +146,10 @@ impl Coordinator {
         let is_owed = |evaluation: &EdgeEvaluation| {
             !evaluation.answers.contains_key(edge) && !evaluation.given_up.contains(edge)
         };
-        takes_part && !member.evaluates_not && !member.is_behind() && self.evaluation.as_ref().is_some_and(is_owed)
+        takes_part
+            && !member.evaluates_not
+            && !member.is_behind()
+            && self.evaluation.as_ref().is_some_and(is_owed)
     }
 
     /// The edges that owe an answer.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::action::{Action, Job, Replica};
-use super::member::{MemberRound, Slice};
+use super::member::{Member, MemberRound, Slice};
 use super::settings::Topology;
 use super::{Coordinator, Phase};
 use crate::event::EventKind;
@@ -346,7 +346,7 @@ impl Coordinator {
         }
         if self.settings.topology == Topology::HandedOn {
             self.hand_on(now);
-        } else if !self.fleet.values().any(|member| member.takes_part()) {
+        } else if !self.fleet.values().any(Member::takes_part) {
             self.start_again_with_others(now);
         } else if self.has_quorum() {
             self.end_round(now);

@@ -144,8 +144,8 @@ impl Coordinator {
         let is_done = micro_batch.is_last();
         round.next_micro_batch = if is_done { 0 } else { micro_batch.index + 1 };
         round.next_step += u32::from(is_done);
-        let is_cold = round.is_cold(step);
         let (predicted, service_s) = (round.prediction.cloud_service_s, served.service_s);
+        let is_cold = round.is_cold(step);
         if is_done && !is_cold {
             self.forecast.observe_cloud(predicted, service_s);
         }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use partway_core::event::{EventKind, Recovery};
+use partway_core::micro_batch::MicroBatch;
 use partway_core::model::LayerState;
 
 use crate::fake_model::Context;
@@ -55,8 +56,13 @@ impl<'a> Retold<'a> {
         for step in 0..self.scenario.steps {
             at.steps += 1;
             let number = u64::from(self.round * self.scenario.steps + step);
-            let context = Context { edge, step: number, optimizer_step: self.global.2 + at.steps };
-            MODEL.step(&mut at.state, None, &context, &mut ledger);
+            let context = Context {
+                edge,
+                step: number,
+                optimizer_step: self.global.2 + at.steps,
+                micro_batch: MicroBatch::WHOLE,
+            };
+            MODEL.step(&mut at.state, None, &context, self.scenario.in_flight, &mut ledger);
         }
         self.training.insert(edge.to_owned(), at);
     }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use partway_core::model::{LayerOp, LayerState, ModelCost};
-use partway_model::{Half, LayerTiming, StepContext, calibrate};
+use partway_core::model::{LayerOp, ModelCost};
+use partway_model::{LayerTiming, calibrate};
 
 use crate::models::{SGD, lenet5, one_thread, residual_net};
 
@@ -36,38 +36,6 @@ fn without_a_budget_it_times_the_smallest_batch_once() {
 fn no_batch_sizes_are_no_timings() {
     let timings = calibrate(&lenet5(), SGD, &[], Duration::from_secs(1), &one_thread());
     assert_eq!(timings, Ok(Vec::new()));
-}
-
-/// Timed as a step executes them, the layers' times are those of its two passes.
-#[test]
-fn layers_add_up_to_the_step() {
-    let (spec, compute, batch) = (lenet5(), one_thread(), 64);
-    let mut half = Half::from_state(&spec, SGD, LayerState::initial(&spec, 0..spec.len(), 1, 0), &compute)
-        .expect("all of its layers");
-    let mut step = |n: u64| {
-        let context = StepContext { seed: 0, edge: "timed", step: n, optimizer_step: n + 1, batch };
-        let input = vec![0.5; batch * 28 * 28];
-        let ((pending, output), forward) =
-            compute.timed(|| half.forward(input, &context).expect("a batch of the right size"));
-        let gradient = vec![1e-3; output.len()];
-        let (_, backward) =
-            compute.timed(|| half.backward(pending, gradient, &context).expect("its own gradient"));
-        (forward.device.as_secs_f64(), backward.device.as_secs_f64())
-    };
-    // Whatever else the machine does adds to a time and takes nothing away.
-    let mut least = (f64::INFINITY, f64::INFINITY);
-    let mut sums = least;
-    for n in 0..5 {
-        let timings =
-            calibrate(&spec, SGD, &[batch], Duration::from_secs(1), &compute).expect("the spec is whole");
-        let sum = |seconds: fn(&LayerTiming) -> f64| timings.iter().map(seconds).sum::<f64>();
-        let (forward, backward) = step(n);
-        least = (least.0.min(forward), least.1.min(backward));
-        sums = (sums.0.min(sum(|timing| timing.forward_s)), sums.1.min(sum(|timing| timing.backward_s)));
-    }
-    for (sum, whole) in [(sums.0, least.0), (sums.1, least.1)] {
-        assert!((0.5..2.0).contains(&(sum / whole)), "{sums:?} for {least:?}");
-    }
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use partway_core::micro_batch::MicroBatch;
 use partway_core::config::DeviceKind;
+use partway_core::micro_batch::MicroBatch;
 use partway_core::model::builtin::{NAMES, builtin};
 use partway_core::model::calibration;
 use partway_core::model::{LayerState, ModelSpec};
