@@ -65,7 +65,7 @@ impl Filling {
 /// received.as_bytes_mut().copy_from_slice(&sent);
 /// assert_eq!(received.into_f32(), Ok(vec![1.0, -2.5]));
 /// ```
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct AlignedBytes {
     words: Vec<f32>,
     len: usize,
@@ -119,6 +119,15 @@ impl AlignedBytes {
         Bytes::from_owner(self)
     }
 }
+
+/// Equal bytes, whatever numbers they are: one that is none equals nothing.
+impl PartialEq for AlignedBytes {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for AlignedBytes {}
 
 impl From<Vec<f32>> for AlignedBytes {
     fn from(words: Vec<f32>) -> Self {
