@@ -140,16 +140,7 @@ impl<'a> Planner<'a> {
                 items.push(overlapping.unwrap_or_else(|| {
                     let demand = self.tables.demand(edge, cut);
                     let works = [demand.up_bytes, demand.down_bytes, demand.service_s];
-                    let mut item =
-                        Item { cut, fixed_s: demand.fixed_s, roots: [0.0; 3], cost: 0.0, overlap: None };
-                    for i in 0..3 {
-                        if scarce[i] {
-                            item.roots[i] = works[i].sqrt() * root_rates[i];
-                        } else {
-                            item.fixed_s += works[i] * seconds_each[i];
-                        }
-                    }
-                    item
+                    Item::in_one_part(cut, demand.fixed_s, &works, scarce, &root_rates, &seconds_each)
                 }));
             }
             let caps = std::array::from_fn(|i| most[i] / capacity[i]);

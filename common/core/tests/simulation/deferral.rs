@@ -70,12 +70,12 @@ fn contributes(report: &Report, name: &str) -> Vec<bool> {
 /// Edges that are as different as real ones, and with a quorum without the slowest.
 fn fleet(seed: u64) -> Scenario {
     let base = match seed % 6 {
-        0 => Scenario::new(seed),
-        1 => Scenario::new(seed).any_depth(),
-        2 => Scenario::new(seed).cut_at(LAYERS),
-        3 => Scenario { reset_moments: true, workers: 1, ..Scenario::new(seed).any_depth() },
-        4 => Scenario { holdout: Some(0.1), ..Scenario::new(seed) },
-        _ => Scenario { cuts: Cuts::Planned, ..Scenario::new(seed) },
+        0 => Scenario::new(seed).in_one_part(),
+        1 => Scenario::new(seed).in_one_part().any_depth(),
+        2 => Scenario::new(seed).in_one_part().cut_at(LAYERS),
+        3 => Scenario { reset_moments: true, workers: 1, ..Scenario::new(seed).in_one_part().any_depth() },
+        4 => Scenario { holdout: Some(0.1), ..Scenario::new(seed).in_one_part() },
+        _ => Scenario { cuts: Cuts::Planned, ..Scenario::new(seed).in_one_part() },
     };
     let base = if seed % 4 == 3 { base.labels_on_the_edge() } else { base };
     let late = Scenario { deadline: DEADLINE, stragglers: DEFER, ..base };

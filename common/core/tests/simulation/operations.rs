@@ -12,17 +12,33 @@ use partway_core::model::state::state_len;
 use partway_core::standardize::{Method, Transform};
 use partway_core::statistics::ChannelStatistics;
 use partway_core::wire::{
-    EdgeMessage, ResumePoint, Score, StepReport, TensorHeader, TensorKind, TensorMessage, TrainingRequest,
+    EdgeMessage, PROTOCOL_VERSION, ResumePoint, Score, StepReport, TensorHeader, TensorKind, TensorMessage,
+    TrainingRequest,
 };
 use proptest::prelude::*;
 
-use bench::{Bench, NAMES, Operation, request};
+use bench::{Bench, NAMES, Operation};
 
 use crate::fake_model::{FakeModel, MOMENTS};
-use crate::scenario::{LAYERS, REJOIN_WINDOW, Scenario};
+use crate::scenario::{LAYERS, REJOIN_WINDOW, Scenario, device};
 
 /// Longer than any coordinator of this size prints itself.
 const MOST_BYTES: usize = 1 << 20;
+
+fn request(name: &str, samples: u64) -> TrainingRequest {
+    TrainingRequest {
+        version: PROTOCOL_VERSION,
+        name: name.into(),
+        samples,
+        labels: vec![samples],
+        class_names: None,
+        shape: [1, 2, 2],
+        profile: device(),
+        memory_limit: None,
+        uplink_hint: None,
+        resume: None,
+    }
+}
 
 fn number() -> impl Strategy<Value = f64> {
     prop_oneof![Just(0.0), Just(0.01), Just(-1.0), Just(f64::NAN), Just(f64::INFINITY), Just(1e300), 0.0..1.0]

@@ -177,6 +177,11 @@ impl Scenario {
         Self { topology: Topology::HandedOn, ..Self::new(seed).any_depth() }
     }
 
+    /// Steps in one part: simulated times are not those that a plan of several expects.
+    pub(crate) fn in_one_part(self) -> Self {
+        Self { in_flight: 1, ..self }
+    }
+
     pub(crate) fn cut_at(self, cut: usize) -> Self {
         Self { cuts: Cuts::Fixed(cut), depth: cut..=cut, ..self }
     }

@@ -46,7 +46,7 @@ fn assert_finished(report: &Report) {
 #[test]
 fn a_straggler_is_left_out_and_holds_nobody_up() {
     for seed in 0..20 {
-        let scenario = crawling(Scenario { quorum: 0.5, ..Scenario::new(seed) });
+        let scenario = crawling(Scenario { quorum: 0.5, ..Scenario::new(seed).in_one_part() });
         let waited = scenario.run();
         assert_finished(&waited);
         assert_eq!(dropped(&waited), []);
@@ -63,8 +63,12 @@ fn a_straggler_is_left_out_and_holds_nobody_up() {
 #[test]
 fn an_edge_that_is_fast_again_takes_part_from_the_next_aggregation_on() {
     for seed in 0..20 {
-        let scenario =
-            Scenario { quorum: 0.5, stragglers: DROP, rounds: 150, ..crawling(Scenario::new(seed)) };
+        let scenario = Scenario {
+            quorum: 0.5,
+            stragglers: DROP,
+            rounds: 150,
+            ..crawling(Scenario::new(seed).in_one_part())
+        };
         let first = scenario.run().first(|kind| matches!(kind, EventKind::EdgeDropped { .. }));
         let report = scenario.fault(first, Fault::Slow { edge: 1, slowness: 1 }).run();
         let contributors = contributors(&report);
@@ -79,7 +83,8 @@ fn an_edge_that_is_fast_again_takes_part_from_the_next_aggregation_on() {
 #[test]
 fn the_turn_of_a_straggler_is_passed_over() {
     for seed in 0..20 {
-        let scenario = crawling(Scenario { quorum: 0.5, stragglers: DROP, ..Scenario::handed_on(seed) });
+        let scenario =
+            crawling(Scenario { quorum: 0.5, stragglers: DROP, ..Scenario::handed_on(seed).in_one_part() });
         let report = scenario.run();
         assert_finished(&report);
         assert_eq!(dropped(&report)[0].0, "barn");
@@ -96,7 +101,7 @@ fn the_turn_of_a_straggler_is_passed_over() {
 #[test]
 fn a_quorum_is_waited_for_however_late_it_is() {
     for seed in 0..20 {
-        let scenario = crawling(Scenario { stragglers: DROP, ..Scenario::new(seed) });
+        let scenario = crawling(Scenario { stragglers: DROP, ..Scenario::new(seed).in_one_part() });
         let full = Scenario { quorum: 1.0, ..scenario.clone() }.run();
         assert_finished(&full);
         assert_eq!(dropped(&full), []);
@@ -115,8 +120,11 @@ fn a_quorum_is_waited_for_however_late_it_is() {
 #[test]
 fn an_edge_is_not_late_for_having_been_away() {
     for seed in 0..20 {
-        let scenario =
-            Scenario { quorum: 0.5, stragglers: Stragglers::Drop { factor: 20.0 }, ..Scenario::new(seed) };
+        let scenario = Scenario {
+            quorum: 0.5,
+            stragglers: Stragglers::Drop { factor: 20.0 },
+            ..Scenario::new(seed).in_one_part()
+        };
         let trained_at = scenario.run().trained_at();
         let cut = Fault::Cut { edge: 1, unreachable: Duration::from_secs(30) };
         let report = scenario.fault(trained_at + Duration::from_millis(50), cut).run();

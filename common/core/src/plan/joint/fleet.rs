@@ -104,6 +104,27 @@ pub(super) struct Answer {
 }
 
 impl Item {
+    /// A step in one part. A work takes what is scarce of a resource times the square of `root_rates`, or else
+    /// `seconds_each` of the edge's own.
+    pub(super) fn in_one_part(
+        cut: usize,
+        fixed_s: f64,
+        works: &Amounts,
+        scarce: [bool; 3],
+        root_rates: &Amounts,
+        seconds_each: &Amounts,
+    ) -> Self {
+        let mut item = Self { cut, fixed_s, roots: [0.0; 3], cost: 0.0, overlap: None };
+        for i in 0..3 {
+            if scarce[i] {
+                item.roots[i] = works[i].sqrt() * root_rates[i];
+            } else {
+                item.fixed_s += works[i] * seconds_each[i];
+            }
+        }
+        item
+    }
+
     /// What the edge would do with this cut, if that is worth less than `least`.
     fn answer(
         &self,

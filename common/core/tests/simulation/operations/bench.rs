@@ -13,12 +13,12 @@ use partway_core::model::{LayerState, state::state_len};
 use partway_core::standardize::Transform;
 use partway_core::statistics::ChannelStatistics;
 use partway_core::wire::{
-    CloudMessage, EdgeMessage, PROTOCOL_VERSION, RoundPlan, Score, StartFrom, TensorHeader, TensorKind,
-    TensorMessage, TrainingRequest,
+    CloudMessage, EdgeMessage, RoundPlan, Score, StartFrom, TensorHeader, TensorKind, TensorMessage,
 };
 
+use super::request;
 use crate::fake_model::{FakeModel, MOMENTS};
-use crate::scenario::{LAYERS, REJOIN_WINDOW, device};
+use crate::scenario::{LAYERS, REJOIN_WINDOW};
 
 /// More than any one operation asks for.
 const MOST_ACTIONS: usize = 60;
@@ -43,21 +43,6 @@ pub(super) enum Operation {
     Say(usize, EdgeMessage),
     Send(usize, TensorMessage),
     Malformed(usize),
-}
-
-pub(super) fn request(name: &str, samples: u64) -> TrainingRequest {
-    TrainingRequest {
-        version: PROTOCOL_VERSION,
-        name: name.into(),
-        samples,
-        labels: vec![samples],
-        class_names: None,
-        shape: [1, 2, 2],
-        profile: device(),
-        memory_limit: None,
-        uplink_hint: None,
-        resume: None,
-    }
 }
 
 /// The far end of a connection, which does what it should when it is asked to proceed.
