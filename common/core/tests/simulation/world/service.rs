@@ -15,6 +15,8 @@ impl World {
         let settings = self.scenario.settings(&self.model, self.run);
         let coordinator = Coordinator::new(self.now, settings, self.checkpoint.clone());
         let workers = Workers::new(self.scenario.workers);
+        // What was averaged but not kept is in no global model.
+        self.ledger.begin_merge();
         if self.checkpoint.as_ref().is_none_or(|checkpoint| checkpoint.rounds == 0) {
             let initial = self.scenario.initial(&self.model);
             self.ledger.begin(&self.model, &initial);
