@@ -10,7 +10,7 @@ use partway_core::model::ModelCost;
 
 use crate::fake_model::FakeModel;
 use crate::network::Dice;
-use crate::scenario::{BATCH, Fault, LAYERS, MODEL, REJOIN_WINDOW, Report, Scenario, bits};
+use crate::scenario::{Fault, LAYERS, MODEL, REJOIN_WINDOW, Report, Scenario, bits};
 
 const SHARE: f64 = 0.2;
 
@@ -174,8 +174,9 @@ fn a_target_ends_the_run_before_the_next_round() {
 
 #[test]
 fn an_edge_without_memory_for_the_whole_model_trains_and_does_not_evaluate() {
-    let too_little = ModelCost::of(&FakeModel::new().spec).inference_memory_bytes(BATCH.into()) - 1;
     let mut scenario = edges_evaluate(Scenario::new(4));
+    let batch = scenario.batch_size();
+    let too_little = ModelCost::of(&FakeModel::new().spec).inference_memory_bytes(batch.into()) - 1;
     scenario.edges[2].memory_limit = Some(too_little);
     let report = scenario.run_exactly();
     for (round, accuracy, samples) in evaluations(&report) {

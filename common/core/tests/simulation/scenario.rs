@@ -29,9 +29,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 /// How long a lost edge may stay away.
 pub(crate) const REJOIN_WINDOW: Duration = Duration::from_mins(1);
 
-/// Samples per step.
-pub(crate) const BATCH: u32 = 12;
-
 /// All layers.
 pub(crate) const LAYERS: usize = 7;
 
@@ -107,10 +104,9 @@ pub(crate) struct Report {
     pub(crate) edges: Vec<Option<participant::Outcome>>,
 }
 
-/// One of the numbers of equal parts that a batch has, as the seed will have it.
-fn divisor(seed: u64) -> u32 {
-    let divisors: Vec<u32> = (1..=BATCH).filter(|of| BATCH.is_multiple_of(*of)).collect();
-    divisors[Dice::new(seed).below(divisors.len() as u64) as usize]
+/// Into how many parts steps are split, as the seed will have it.
+fn parts(seed: u64) -> u32 {
+    [1, 2, 3, 4, 6, 12][Dice::new(seed).below(6) as usize]
 }
 
 /// Prints the scenario when its test fails, so that it can be run again.
@@ -146,7 +142,7 @@ impl Scenario {
             rounds: 5,
             aggregate_every: 3,
             steps: 3,
-            in_flight: divisor(seed),
+            in_flight: parts(seed),
             reset_moments: false,
             deadline: Deadline::Auto,
             stragglers: Stragglers::Wait,
@@ -175,6 +171,11 @@ impl Scenario {
     /// One model that goes from edge to edge, cut anywhere.
     pub(crate) fn handed_on(seed: u64) -> Self {
         Self { topology: Topology::HandedOn, ..Self::new(seed).any_depth() }
+    }
+
+    /// Samples per step: two in each part.
+    pub(crate) fn batch_size(&self) -> u32 {
+        2 * self.in_flight
     }
 
     /// Steps in one part: simulated times are not those that a plan of several expects.
@@ -275,7 +276,7 @@ impl Scenario {
             standardization: self.standardization,
             evaluation: self.holdout.map_or(Evaluation::Cloud, |holdout| Evaluation::Edges { holdout }),
             optimizer: Optimizer::Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.0 },
-            batch_size: BATCH,
+            batch_size: self.batch_size(),
             steps_per_round: self.steps,
             aggregate_every: self.aggregate_every,
             max_rounds: self.rounds,

@@ -19,6 +19,8 @@ impl World {
         self.ledger.begin_merge();
         if self.checkpoint.as_ref().is_none_or(|checkpoint| checkpoint.rounds == 0) {
             let initial = self.scenario.initial(&self.model);
+            // What was averaged and not kept is in no global model.
+            self.ledger.begin_merge();
             self.ledger.begin(&self.model, &initial);
         }
         self.cloud = Some(Cloud { coordinator, workers, timers: 0 });
