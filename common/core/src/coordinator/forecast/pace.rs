@@ -5,8 +5,8 @@ use crate::link::{LinkEstimator, LinkState};
 /// A link is to be full if no less of its estimate than this is reserved.
 const FULL: f64 = 0.999;
 
-/// How far beyond its estimate a full link is tried.
-const TRIED: f64 = 1.25;
+/// How far beyond its estimate a full link is tried: one that has become so much faster is known to be within a round.
+const TRIED: f64 = 4.0;
 
 /// Bytes per second that a sender is held to when so many are reserved; nothing before the link has been measured, as a
 /// probe underestimates a fast one. A link that is to be full is tried beyond what it seems to carry: paced to that,
