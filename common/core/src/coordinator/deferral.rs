@@ -105,6 +105,11 @@ impl Coordinator {
             parts: [round.upload, round.exported, round.tail].into_iter().flatten().collect(),
         });
         member.deferral = Some(Deferral::CaughtUp);
+        let lost_at = member.lost_at;
+        if let Some(lost_at) = lost_at {
+            // From now on an evaluation waits for it, too.
+            self.expires_at(lost_at + self.settings.rejoin_window);
+        }
         let (round, name) = (round.plan.round + 1, edge.to_owned());
         self.emit(now, EventKind::EdgeCaughtUp { round, edge: name, steps });
         self.ask_for_evaluation(now, edge);
@@ -117,6 +122,7 @@ impl Coordinator {
             member.deferral = Some(Deferral::CaughtUp);
         }
         self.emit_resumed(now, edge, Recovery::StateLost);
+        self.ask_for_evaluation(now, edge);
         self.end_round_when_complete(now);
     }
 

@@ -188,8 +188,13 @@ impl Coordinator {
         }
     }
 
-    /// Everybody who is here takes part from the global model on, and nothing of before counts.
-    pub(super) fn readmit(&mut self, now: Duration) {
+    /// Everybody who is here takes part from the global model on, and nothing of before counts. Who has been left out of
+    /// this very round, if it starts again, has had its plan, and takes part after the next aggregation.
+    pub(super) fn start_from_global(&mut self, now: Duration, is_again: bool) {
+        self.model_steps = self.optimizer_steps;
+        if is_again {
+            return;
+        }
         let mut back = Vec::new();
         for (name, member) in self.fleet.iter_mut().filter(|(_, member)| !member.is_behind()) {
             member.steps_done = 0;

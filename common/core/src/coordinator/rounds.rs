@@ -14,13 +14,13 @@ use crate::wire::{CloudMessage, RoundPlan, StartFrom, TensorMessage, decode_stat
 impl Coordinator {
     /// Plans round `round` and starts it for every edge that takes part.
     pub(super) fn start_round(&mut self, now: Duration, round: u32) {
+        let is_again = matches!(self.phase, Phase::Train { .. });
         self.round = round;
         self.phase = Phase::Train { since: now };
         self.forget_step_turn();
         let fresh = round == self.global_rounds;
         if fresh {
-            self.readmit(now);
-            self.model_steps = self.optimizer_steps;
+            self.start_from_global(now, is_again);
         }
         self.rejoin(now);
         let end = self.settings.cloud_end();

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Recent;
 
+/// No device is further off its profile than by this, in logarithms: beyond it, what is said is nonsense.
+const FURTHEST: f64 = 7.0;
+
 /// By how much a device's predictions are off: the [level](Recent) of `ln(measured / predicted)` over the last steps,
 /// so that stalled steps do not move it and a lasting change is known after five.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -16,7 +19,10 @@ impl Correction {
     /// in seconds. A pair that is not finite and positive says nothing and is ignored.
     pub fn observe(&mut self, predicted_s: f64, measured_s: f64) {
         if predicted_s > 0.0 && measured_s > 0.0 {
-            self.logarithms.observe((measured_s / predicted_s).ln());
+            let off = (measured_s / predicted_s).ln();
+            if off.is_finite() {
+                self.logarithms.observe(off.clamp(-FURTHEST, FURTHEST));
+            }
         }
     }
 

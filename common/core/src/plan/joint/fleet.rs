@@ -1,13 +1,14 @@
 //! The closed forms: what a step takes of each resource at given prices, for one edge and for all.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::Amounts;
 use super::overlap::Overlap;
 
 /// One cut of one edge. Works are in seconds of the whole of a resource, so that a step with the part `a` of it
 /// takes `work / a`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Item {
     pub(super) cut: usize,
     /// Seconds that no scarce resource changes.
@@ -17,7 +18,8 @@ pub(super) struct Item {
     /// What the objective minimizes, besides seconds.
     pub(super) cost: f64,
     /// How the step's micro-batches overlap: it then takes `fixed_s` and the works at least, and mostly more.
-    pub(super) overlap: Option<Overlap>,
+    /// Apart, as mostly there is none, and large fleets have many items.
+    pub(super) overlap: Option<Arc<Overlap>>,
 }
 
 /// One edge's part of a [`Fleet`].
@@ -370,7 +372,7 @@ impl Fleet {
 
     /// The same edges, each with the item that was chosen for it.
     pub(super) fn fixed(&self, chosen: &[usize]) -> Self {
-        let items = chosen.iter().map(|&index| self.items[index]).collect();
+        let items = chosen.iter().map(|&index| self.items[index].clone()).collect();
         let part = |(index, part): (usize, &Part)| Part { items: index..index + 1, caps: part.caps };
         let parts = self.parts.iter().enumerate().map(part).collect();
         Self { items, parts, ..*self }

@@ -107,12 +107,12 @@ impl<'a> Narrowed<'a> {
             let enough = worst.map_or(f64::INFINITY, |answer| answer.value);
             for (index, value) in values.iter().enumerate() {
                 if *value <= enough {
-                    items.push(all[index]);
+                    items.push(all[index].clone());
                     origins.push(part.items.start + index);
                 }
             }
             if items.len() == start {
-                items.push(self.whole.items[part.items.start]);
+                items.push(self.whole.items[part.items.start].clone());
                 origins.push(part.items.start);
             }
             parts.push(Part { items: start..items.len(), caps: part.caps });

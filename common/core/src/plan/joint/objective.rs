@@ -74,7 +74,7 @@ pub(super) fn within(fleet: &Fleet, goal: Goal, seconds: f64) -> Fleet {
                     })
             };
             if !items[start..].iter().any(is_worse) {
-                items.push(*item);
+                items.push(item.clone());
             }
         }
         parts.push(Part { items: start..items.len(), caps: part.caps });

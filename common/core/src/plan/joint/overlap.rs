@@ -7,6 +7,8 @@
 //! from the optimality of `m` and does not depend on `s`.) Everything is linear in `s` between where a cap is
 //! reached or another stage becomes the longest.
 
+use std::sync::Arc;
+
 use super::Amounts;
 use super::fleet::{Item, Prices};
 use crate::plan::EdgeInput;
@@ -71,7 +73,13 @@ impl Tables<'_> {
             }
         }
         let overlap = Overlap { gap, longest_s, stages, extras, edge_s };
-        Some(Item { cut, fixed_s: base_s + gap * longest_s, roots, cost: 0.0, overlap: Some(overlap) })
+        Some(Item {
+            cut,
+            fixed_s: base_s + gap * longest_s,
+            roots,
+            cost: 0.0,
+            overlap: Some(Arc::new(overlap)),
+        })
     }
 }
 
@@ -276,7 +284,7 @@ mod tests {
         let fixed_s = latency + (forward + backward) / k + gap * longest_s;
         let roots = std::array::from_fn(|i| (stages[i] / k + extras[i]).sqrt());
         let overlap = Overlap { gap, longest_s, stages, extras, edge_s: forward + backward };
-        let item = Item { cut: 1, fixed_s, roots, cost: 0.0, overlap: Some(overlap) };
+        let item = Item { cut: 1, fixed_s, roots, cost: 0.0, overlap: Some(Arc::new(overlap)) };
         (item, std::array::from_fn(|_| draw(0.02, 1.5).min(1.0)), std::array::from_fn(|_| draw(0.01, 3.0)))
     }
 
@@ -307,7 +315,7 @@ mod tests {
         #[test]
         fn nothing_cheaper_is_in_time(seed: u64, looser in 1.001..5.0_f64) {
             let (item, caps, prices) = drawn(seed);
-            let overlap = item.overlap.expect("it has one");
+            let overlap = item.overlap.as_deref().expect("it has one");
             let seconds = looser * item.seconds(&caps);
             let prices = Prices::new(prices);
             let found = overlap.cheapest(&item, &caps, &prices, seconds).expect("the caps suffice");
@@ -323,7 +331,7 @@ mod tests {
         #[test]
         fn nothing_is_better_for_time_and_price_together(seed: u64, looser in 1.001..5.0_f64) {
             let (item, caps, prices) = drawn(seed);
-            let overlap = item.overlap.expect("it has one");
+            let overlap = item.overlap.as_deref().expect("it has one");
             let seconds = looser * item.seconds(&caps);
             let prices = Prices::new(prices);
             let found = overlap.quickest(&item, &caps, &prices, seconds).expect("the caps suffice");

@@ -42,7 +42,7 @@ pub(super) fn optimize(
     let moves = if fleet.parts.len() > LARGE { FINE_MOVES } else { ROUGH_MOVES };
     let mut narrowed = Narrowed::of(fleet);
     settled = settle(&mut narrowed, goal, seconds, settled, moves, CLOSE);
-    let best = Best { bound: settled.bound, ..best };
+    let best = Best { bound: settled.bound.max(0.0), ..best };
     fit(fleet, &mut narrowed, goal, seconds, &settled, tight, best)
 }
 

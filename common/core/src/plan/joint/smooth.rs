@@ -92,6 +92,9 @@ impl Pull {
     fn moved(&mut self, prices: &Amounts, loads: &Amounts) -> Amounts {
         // Only the differences between loads move prices that add up to 1.
         let cost: f64 = prices.iter().zip(loads).map(|(price, load)| price * load).sum();
+        if cost <= 0.0 {
+            return *prices;
+        }
         let moved: Amounts = std::array::from_fn(|i| {
             let load = (loads[i] / cost).clamp(0.01, 100.0);
             let above = load > 1.0;
