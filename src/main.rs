@@ -5,7 +5,7 @@
 //! virtual clock all of them are in this process ([`virtual_fleet`]).
 //! `partway plan` prints what such a run would be planned as ([`plan`]), `partway report` makes a page of
 //! what it left behind ([`report`]), `partway compare` puts several side by side ([`compare`]). `partway data`
-//! looks at data, deals it out and downloads it ([`data`]). `partway bench` measures ([`bench`]).
+//! looks at data, deals it out and downloads it ([`data`]). `partway bench` measures ([`mod@bench`]).
 
 mod bench;
 mod calibration;

@@ -72,8 +72,8 @@ fn deep_models_differ_no_more_than_two_sets_of_kernels_on_the_cpu() {
             assert!(differences[0].forward <= ROUNDING, "{differences:?}");
             largest = [0, 1].map(|way: usize| largest[way].max(differences[way].backward));
         }
-        let [on_gpu, on_cpu] = largest;
-        assert!(on_gpu <= ROUNDING.max(4.0 * on_cpu), "{}: {on_gpu}, on the CPU {on_cpu}", spec.name);
+        let [found, control] = largest;
+        assert!(found <= ROUNDING.max(4.0 * control), "{}: {found}, on the CPU {control}", spec.name);
     }
 }
 
@@ -81,13 +81,13 @@ fn deep_models_differ_no_more_than_two_sets_of_kernels_on_the_cpu() {
 fn adam_takes_the_steps_that_the_cpu_takes() {
     let spec = lenet5();
     assert_agreement("Adam", 0.., |batch| {
-        let [on_gpu, on_cpu] = [gpu(), cpu()].map(|compute| {
+        let [actual, expected] = [gpu(), cpu()].map(|compute| {
             let mut split = Split::new(&spec, ADAM, 3, &compute, initial(&spec, ADAM));
             (0..2).for_each(|n| drop(split.step(&context(2 * batch + n, 8))));
             split.state()
         });
         let mut difference = Difference::default();
-        difference.states(&spec, &on_gpu, &on_cpu);
+        difference.states(&spec, &actual, &expected);
         difference
     });
 }
@@ -115,11 +115,11 @@ fn lenet5_is_the_same_at_every_cut() {
 fn evaluation_scores_as_the_cpu_does() {
     let spec = Arc::new(builtin("resnet18", [3, 32, 32], 10).expect("a documented input"));
     let (inputs, labels) = batch(&spec, &context(0, 8));
-    let [on_gpu, on_cpu] = [gpu(), cpu()].map(|compute| {
+    let [actual, expected] = [gpu(), cpu()].map(|compute| {
         let whole =
             Half::from_state(&spec, SGD, initial(&spec, SGD), &compute).expect("the model's own state");
         whole.evaluate(&inputs, &labels).expect("good samples")
     });
-    assert_eq!(on_gpu.correct, on_cpu.correct);
-    assert!((on_gpu.loss_sum / on_cpu.loss_sum - 1.0).abs() <= ROUNDING, "{on_gpu:?} {on_cpu:?}");
+    assert_eq!(actual.correct, expected.correct);
+    assert!((actual.loss_sum / expected.loss_sum - 1.0).abs() <= ROUNDING, "{actual:?} {expected:?}");
 }
