@@ -354,8 +354,8 @@ fn least(fleet: &Fleet, enough: Option<f64>, prices: Option<Amounts>) -> LeastTi
     }
     let nearby = match (enough, prices) {
         (Some(seconds), Some(prices)) => Nearby { seconds, prices },
-        (_, prices) => {
-            let rough = smooth::smooth(&sample(fleet), prices.map(Nearby::at), None);
+        _ => {
+            let rough = smooth::smooth(&sample(fleet), None, None);
             Nearby { seconds: rough.found.seconds, prices: rough.prices }
         }
     };

@@ -19,20 +19,12 @@ pub(super) struct Nearby {
     pub(super) prices: Amounts,
 }
 
-impl Nearby {
-    /// Prices alone.
-    pub(super) fn at(prices: Amounts) -> Self {
-        Self { seconds: f64::NAN, prices }
-    }
-}
-
 /// A bound and what comes close to it. The search stops as soon as `enough` is found, or is known to be too short.
 pub(super) fn smooth(fleet: &Fleet, nearby: Option<Nearby>, enough: Option<f64>) -> LeastTime {
     let scarce = fleet.scarce.map(|scarce| f64::from(u8::from(scarce)));
     let sum = scarce.iter().sum::<f64>().max(1.0);
     let mut prices = nearby.map_or(scarce.map(|one| one / sum), |nearby| nearby.prices);
-    let about = nearby.map_or(f64::NAN, |nearby| nearby.seconds);
-    let mut least = if about.is_finite() {
+    let mut least = if nearby.is_some() {
         let unknown = Found { seconds: f64::INFINITY, chosen: Vec::new(), amounts: Vec::new() };
         LeastTime { bound_s: 0.0, prices, found: unknown }
     } else {
@@ -49,7 +41,7 @@ pub(super) fn smooth(fleet: &Fleet, nearby: Option<Nearby>, enough: Option<f64>)
         }
         // Halfway: a time that is too short moves the bound, another what is found.
         let mut seconds = f64::midpoint(least.bound_s, least.found.seconds);
-        if about.is_finite() {
+        if let Some(Nearby { seconds: about, .. }) = nearby {
             let near = seconds.clamp(about / reach, about * reach);
             seconds = near.clamp(least.bound_s, least.found.seconds);
             reach *= reach;
