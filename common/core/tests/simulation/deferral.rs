@@ -315,3 +315,52 @@ fn stragglers_that_do_not_come_back_are_dropped() {
         "{dropped} were dropped, {aborted} runs ended early"
     );
 }
+
+/// Barn crawls from the second round on, in which it goes on from layers of its own, and is left behind; cellar takes its time over the first global model, whose
+/// evaluation starts at the returned time.
+fn long_evaluation(seed: u64) -> (Scenario, Duration) {
+    let scenario = Scenario {
+        holdout: Some(0.1),
+        deadline: DEADLINE,
+        stragglers: DEFER,
+        quorum: 0.5,
+        rounds: 20,
+        aggregate_every: 5,
+        ..Scenario::new(seed).in_one_part()
+    };
+    let second = scenario.run().first(|kind| matches!(kind, EventKind::Planned { round: 2, .. }));
+    let crawls = Fault::Slow { edge: 1, slowness: CRAWLING };
+    let scenario = scenario.fault(second + Duration::from_millis(50), crawls);
+    let evaluates_at = scenario.run().first(|kind| matches!(kind, EventKind::Aggregated { .. }));
+    let slow = Fault::Slow { edge: 2, slowness: 100_000 };
+    (scenario.fault(evaluates_at, slow), evaluates_at)
+}
+
+/// Whether something happened to barn while the first global model was evaluated.
+fn during_first_evaluation(report: &Report, is_it: impl Fn(&EventKind) -> bool) -> bool {
+    let evaluated = |kind: &EventKind| matches!(kind, EventKind::Evaluated { .. });
+    let aggregated = |kind: &EventKind| matches!(kind, EventKind::Aggregated { .. });
+    let (from, until) = (report.first(aggregated).as_secs_f64(), report.first(evaluated).as_secs_f64());
+    report.events.iter().any(|event| from < event.at && event.at < until && is_it(&event.kind))
+}
+
+#[test]
+fn one_that_loses_its_state_while_others_evaluate_evaluates_with_them() {
+    let mut asked = 0;
+    for seed in 0..24 {
+        let (scenario, evaluates_at) = long_evaluation(seed);
+        let restart = Some(Duration::from_millis(20));
+        let lost = Fault::Crash { edge: 1, restart, folder_lost: true };
+        let faster = Fault::Slow { edge: 1, slowness: 1 };
+        let at = evaluates_at + Duration::from_millis(30);
+        let report = finished(&scenario.fault(at, lost).fault(at, faster));
+        let gives_up = |kind: &EventKind| matches!(kind, EventKind::EdgeResumed { edge, how: Recovery::StateLost, .. } if edge == "barn");
+        let answers =
+            |kind: &EventKind| matches!(kind, EventKind::EdgeEvaluated { edge, .. } if edge == "barn");
+        if during_first_evaluation(&report, gives_up) {
+            assert!(during_first_evaluation(&report, answers), "seed {seed}");
+            asked += 1;
+        }
+    }
+    assert!(asked > 12, "{asked} lost their state during the evaluation");
+}

@@ -2,6 +2,7 @@
 //! anything at any time, results in any order. It never panics, never asks for more than a bounded
 //! number of things, and ends once everybody is gone.
 
+mod behind;
 mod bench;
 
 use partway_core::codec::Codec;

@@ -13,7 +13,7 @@ use partway_core::coordinator::{self, Checkpoint, ConnectionId, Coordinator, Job
 use partway_core::event::Event;
 use partway_core::model::LayerState;
 use partway_core::participant::Participant;
-use partway_core::wire::{CloudMessage, EdgeMessage, TensorMessage};
+use partway_core::wire::{CloudMessage, EdgeMessage, RoundPlan, TensorMessage};
 
 use crate::cloud::Cloud;
 use crate::edge::{Edge, Folder};
@@ -73,6 +73,8 @@ pub(crate) struct World {
     run: u32,
     checkpoint: Option<Checkpoint>,
     ledger: Ledger,
+    /// The plan that each edge (by its index) was given, by the coordinator's process, round and attempt.
+    plans: BTreeMap<(u32, usize, u32, u32), RoundPlan>,
     /// The global models, by the round after which they were made.
     globals: BTreeMap<u32, LayerState>,
     outcome: Option<Outcome>,
@@ -115,6 +117,7 @@ impl World {
             cloud: None,
             run: 0,
             ledger: Ledger::new(scenario.turn()),
+            plans: BTreeMap::new(),
             globals: BTreeMap::new(),
             outcome: None,
             ended_at: Duration::ZERO,

@@ -120,3 +120,17 @@ pub(super) fn fits_near(fleet: &Fleet, seconds: f64, near: &Amounts) -> Option<(
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prices_stay_where_nothing_is_demanded() {
+        let mut pull = Pull::default();
+        let moved = pull.moved(&[0.5, 0.5, 0.0], &[0.0, 0.0, 3.0]);
+        assert_eq!(moved.map(f64::to_bits), [0.5f64, 0.5, 0.0].map(f64::to_bits));
+        let moved = pull.moved(&[0.5, 0.5, 0.0], &[0.0, 2.0, 3.0]);
+        assert!(moved[1] > 0.5 && (moved.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{moved:?}");
+    }
+}

@@ -1,6 +1,6 @@
 //! A coordinator with well-behaved edges around it, one operation after the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -76,6 +76,8 @@ pub(super) struct Bench {
     connections: u64,
     jobs: Vec<Job>,
     given: Vec<Computed>,
+    /// Each plan that an edge, by its name, was given: round and attempt.
+    plans: BTreeSet<(usize, u32, u32)>,
     /// Each replica's layers.
     placed: BTreeMap<Replica, Range<usize>>,
     /// Labels on the edge: where its last layers begin.
@@ -98,6 +100,7 @@ impl Bench {
             connections: 0,
             jobs: Vec::new(),
             given: Vec::new(),
+            plans: BTreeSet::new(),
             placed: BTreeMap::new(),
             finished: false,
             events: Vec::new(),
@@ -178,6 +181,19 @@ impl Bench {
         self.act();
     }
 
+    /// Finishes the first of the jobs of some kind.
+    pub(super) fn finish(&mut self, is_it: impl Fn(&Job) -> bool) {
+        let number = self.jobs.iter().position(is_it).expect("there is such a job");
+        self.operate(Operation::Finish(number));
+    }
+
+    /// Finishes all jobs.
+    pub(super) fn finish_all(&mut self) {
+        while !self.jobs.is_empty() {
+            self.operate(Operation::Finish(0));
+        }
+    }
+
     fn say(&mut self, connection: u64, message: EdgeMessage) {
         self.coordinator.handle_message(self.now, ConnectionId(connection), message);
     }
@@ -245,6 +261,8 @@ impl Bench {
             CloudMessage::Measure(of) => peer.owes_statistics = Some(of),
             CloudMessage::Standardize(_) => peer.owes_ready = true,
             CloudMessage::Round(plan) => {
+                let is_new = self.plans.insert((peer.name, plan.round, plan.attempt));
+                assert!(is_new, "edge {} has had another {plan:?}", NAMES[peer.name]);
                 peer.before = peer
                     .plan
                     .map_or(0, |before| if before.round == plan.round { peer.before } else { before.cut });

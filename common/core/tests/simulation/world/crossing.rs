@@ -65,6 +65,10 @@ impl World {
         let bytes = message::encode(message).expect("it is short");
         let message: CloudMessage = message::decode(&bytes).expect("it was encoded");
         let Some(at) = self.connections.get_mut(&connection) else { return };
+        if let CloudMessage::Round(plan) = message {
+            let before = self.plans.insert((at.run, at.edge, plan.round, plan.attempt), plan);
+            assert!(before.is_none(), "edge {} was told {before:?} before {plan:?}", at.edge);
+        }
         let link = at.link;
         let arrives = at.down.message(self.now, &link, &mut self.dice);
         let copy = link.copy(&mut self.dice);
