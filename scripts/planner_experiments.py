@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
-"""Runs the planner's experiments of EXPERIMENTS.md on the virtual clock and prints their tables, as Markdown.
+"""Runs the planner's experiments of EXPERIMENTS.md and prints their tables, as Markdown.
 
 Runs that are finished are taken as they are; after an interruption the same command goes on. Needs Python 3.9 and
-`cargo build --release`.
+`cargo build --release`. The last two use the wall clock: the machine must have nothing else to do.
 
-    scripts/planner_experiments.py               both
+    scripts/planner_experiments.py               all
     scripts/planner_experiments.py fedadapt      every rate and codec against every cut, and a rate that changes
     scripts/planner_experiments.py fleet-20      twenty unequal edges, all algorithms
+    scripts/planner_experiments.py halved-link   prediction error and deadline hits, before and after links halve
+    scripts/planner_experiments.py clocks        a fixed cut's time under the wall clock and under the virtual one
 """
 
 import argparse
 import collections
+import functools
 import json
 import pathlib
 import statistics
@@ -18,7 +21,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-CONFIGS = ROOT / "configs" / "experiments"
+CONFIGS = ROOT / "configs"
 
 RATES = [75, 50, 25, 10, 5]
 CODECS = ["f32", "int8"]
@@ -29,15 +32,22 @@ DEVICES = ["pi4", "pi3", "jetson"]
 CHANGING = [75, 10, 50, 5, 25]
 EACH_RATE_S = 180
 
-# The first is the configuration itself; with a shared or handed-on model some layers are the cloud's.
-SPLIT = {"plan.allow_local": "false", "plan.max_depth": 11}
-FLEET = {
-    "planned": {},
-    "planned, always split": SPLIT,
-    "fedavg": {"training.algorithm": "fedavg"},
-    "splitfed-v2": {"training.algorithm": "splitfed-v2", **SPLIT},
-    "sequential": {"training.algorithm": "sequential", **SPLIT},
-    "centralized": {"training.algorithm": "centralized", **SPLIT},
+# Of the fleet of twenty: its models, and what the others than the configuration's own need.
+MODELS = {"lenet5": {}, "vgg5": {"model.arch": '"vgg5"', "data.pad": 2}}
+# Each algorithm's best is taken; where it is cut does not change what is learned.
+LEARNING_RATES = [0.05, 0.02, 0.01]
+INT8 = {"wire.activations": '"int8"', "wire.gradients": '"int8"'}
+
+# By configuration: which edges' links (Mbit/s before) halve when, in seconds of the run, and how long it is.
+HALVED = {
+    "quickstart": {"edges": {"robot": 200}, "at": 18, "rounds": 45},
+    "vgg5": {"edges": {"sensor": 200, "camera": 100}, "at": 25, "rounds": 50},
+}
+
+# By configuration: its edges, the cut that they keep, and rounds.
+CLOCKS = {
+    "quickstart": {"edges": ["camera", "gateway", "robot"], "cut": 3, "rounds": 20},
+    "vgg5": {"edges": ["sensor", "camera", "gateway", "workstation"], "cut": 3, "rounds": 20},
 }
 
 
@@ -50,7 +60,7 @@ class Runs:
 
     def run(self, config, name, sets):
         """The folder of a finished run, or None if it failed."""
-        out = self.out / config / name
+        out = self.out / pathlib.Path(config).name / name
         summary = out / "summary.json"
         if summary.exists() and json.loads(summary.read_text(encoding="utf-8")).get("weights_sha256"):
             return out
@@ -80,9 +90,9 @@ class Runs:
         """Of each edge: its predicted step in milliseconds, and its cut."""
         return {edge["name"]: (edge["step_ms"], edge["cut"]) for edge in self.plan(config, sets)["edges"]}
 
-    def layers(self, config):
+    def layers(self, config, sets):
         """How many layers the configuration's model has."""
-        return len(self.plan(config, {})["layers"])
+        return len(self.plan(config, sets)["layers"])
 
 
 def events(folder, kind):
@@ -114,7 +124,7 @@ def fedadapt(runs):
 
     The cost model is the virtual clock's own, so that cuts need not be run; what is planned is, once per codec and rate.
     """
-    layers = runs.layers("fedadapt")
+    layers = runs.layers("experiments/fedadapt", {})
     lines = [[
         "speed", "codec", "Mbit/s", "no split, ms", "planned, ms", "shorter by", "best of all cuts, ms", "in the run, ms", "cuts",
     ]]
@@ -123,15 +133,15 @@ def fedadapt(runs):
             for rate in RATES:
                 sets = {**at_rate(rate), "wire.activations": f'"{codec}"', "wire.gradients": f'"{codec}"'}
                 sets |= {f"edge.{device}.speed": speed for device in DEVICES}
-                planned = runs.planned("fedadapt", sets)
-                cuts = [runs.planned("fedadapt", {**sets, "plan.fixed_cut": cut}) for cut in range(1, layers + 1)]
+                planned = runs.planned("experiments/fedadapt", sets)
+                cuts = [runs.planned("experiments/fedadapt", {**sets, "plan.fixed_cut": cut}) for cut in range(1, layers + 1)]
                 # There are as many workers as edges and room for all links, so that each edge's best cut is its own.
                 best = max(min(steps[edge][0] for steps in cuts) for edge in planned)
                 slowest = max(step for step, _ in planned.values())
                 unsplit = max(step for step, _ in cuts[-1].values())
                 ran = ""
                 if speed == SPEEDS[0]:
-                    folder = runs.run("fedadapt", f"{codec}-{rate}", sets)
+                    folder = runs.run("experiments/fedadapt", f"{codec}-{rate}", sets)
                     ran = f"{max(step for step, _ in last_round(folder).values()):.0f}" if folder else "failed"
                 lines.append([
                     speed, codec, rate, f"{unsplit:.0f}", f"{slowest:.0f}", f"{100 * (1 - slowest / unsplit):.1f} %",
@@ -150,7 +160,7 @@ def fedadapt_changing(runs):
     sets["training.max_rounds"] = 45
     sets |= {f"edge.{device}.speed": SPEEDS[-1] for device in DEVICES}
     sets |= {"wire.activations": '"int8"', "wire.gradients": '"int8"'}
-    folder = runs.run("fedadapt", "changing", sets)
+    folder = runs.run("experiments/fedadapt", "changing", sets)
     if folder is None:
         return [["failed"]]
     plans = events(folder, "planned")
@@ -170,50 +180,132 @@ def fedadapt_changing(runs):
     return lines
 
 
-def fleet(runs):
-    """Virtual time to the target of every algorithm, and of every single cut."""
-    rows = dict(FLEET)
-    for cut in range(1, runs.layers("fleet-20")):
-        rows[f"splitfed-v1 at cut {cut}"] = {"plan.fixed_cut": cut}
-    found = {}
-    for name, sets in rows.items():
-        folder = runs.run("fleet-20", name.replace(",", "").replace(" ", "-"), sets)
-        if folder:
-            found[name] = (folder, json.loads((folder / "summary.json").read_text(encoding="utf-8")))
+def seconds_to_target(run):
+    """Clock seconds of a finished run (folder and summary) until the target; infinite if it was not reached."""
+    reached = run[1].get("seconds_to_target")
+    return float("inf") if reached is None else reached
 
-    def seconds(name):
-        reached = found[name][1].get("seconds_to_target")
-        return float("inf") if reached is None else reached
 
-    cuts = sorted((name for name in found if " at cut " in name), key=seconds)
-    shown = [name for name in FLEET if name in found] + cuts[:1]
-    lines = [["", "virtual seconds to the target", "rounds", "accuracy", "GB", "deadline hits"]]
-    for name in sorted(shown, key=seconds):
-        summary = found[name][1]
-        reached = seconds(name)
-        hits = summary.get("deadline_hit_rate")
+def fleet(runs, model):
+    """Virtual time to the target of every algorithm, each with the best of some learning rates, and of single cuts."""
+    config = "experiments/fleet-20"
+    layers = runs.layers(config, MODELS[model])
+    split = {"plan.allow_local": "false", "plan.max_depth": layers - 1}
+    local = {"plan.max_depth": layers}
+
+    def run(name, rate, sets):
+        sgd = f'{{ kind = "sgd", lr = {rate}, momentum = 0.9 }}'
+        sets = {**MODELS[model], "training.optimizer": sgd, **sets}
+        folder = runs.run(config, f"{model}-{name}-{rate}".replace(",", "").replace(" ", "-"), sets)
+        return folder and (folder, json.loads((folder / "summary.json").read_text(encoding="utf-8")))
+
+    def best(name, rates, sets):
+        found = [(made, rate) for rate in rates if (made := run(name, rate, sets))]
+        return min(found, key=lambda of: seconds_to_target(of[0])) if found else None
+
+    rows = {"planned": best("planned", LEARNING_RATES, local)}
+    if rows["planned"] is None:
+        return [[model, "failed"]]
+    rate = [rows["planned"][1]]
+    rows["planned, int8"] = best("planned, int8", rate, {**local, **INT8})
+    rows["planned, always split"] = best("planned, always split", rate, split)
+    rows["`fedavg`"] = best("fedavg", rate, {**local, "training.algorithm": "fedavg"})
+    for algorithm in ("splitfed-v2", "sequential", "centralized"):
+        rows[f"`{algorithm}`"] = best(algorithm, LEARNING_RATES, {**split, "training.algorithm": algorithm})
+    cuts = {cut: best(f"cut {cut}", rate, {**split, "plan.fixed_cut": cut}) for cut in range(1, layers)}
+    cut = min((cut for cut in cuts if cuts[cut]), key=lambda cut: seconds_to_target(cuts[cut][0]), default=None)
+    if cut is not None:
+        rows[f"`splitfed-v1` at cut {cut} (the best single cut)"] = cuts[cut]
+    rows = {name: row for name, row in rows.items() if row}
+    lines = [[model, "learning rate", "seconds to the target", "rounds", "accuracy", "GB"]]
+    for name in sorted(rows, key=lambda name: seconds_to_target(rows[name][0])):
+        made, rate = rows[name]
+        reached, summary = seconds_to_target(made), made[1]
         lines.append([
-            f"{name} (the best single cut)" if name in cuts else name,
-            "not reached" if reached == float("inf") else f"{reached:.0f}",
-            summary["rounds"],
-            f"{100 * summary['final_accuracy']:.1f} %",
-            f"{(summary['bytes_up'] + summary['bytes_down']) / 1e9:.2f}",
-            "" if hits is None else f"{100 * hits:.1f} %",
+            name, rate, "not reached" if reached == float("inf") else f"{reached:.0f}", summary["rounds"],
+            f"{100 * summary['final_accuracy']:.1f} %", f"{(summary['bytes_up'] + summary['bytes_down']) / 1e9:.2f}",
         ])
-    if shown:
-        folders = [str(found[name][0]) for name in shown]
-        out = runs.out / "fleet-20-compared"
-        command = [str(runs.partway), "compare", *folders, "--out", str(out)]
-        with open(runs.out / "fleet-20-compared.log", "w", encoding="utf-8") as log:
-            subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=False)
-        print(f"plots: {out / 'compare.html'}", file=sys.stderr)
+    out = runs.out / f"fleet-20-{model}-compared"
+    command = [str(runs.partway), "compare", *(str(made[0]) for made, _ in rows.values()), "--out", str(out)]
+    with open(out.with_suffix(".log"), "w", encoding="utf-8") as log:
+        subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=False)
+    print(f"plots: {out / 'compare.html'}", file=sys.stderr)
+    return lines
+
+
+def quality(steps):
+    """Of some steps: the median prediction error and the share within the deadline, in per cent."""
+    errors = [abs(step["latency_ms"] - step["predicted_ms"]) / step["latency_ms"] for step in steps]
+    in_time = [step["latency_ms"] <= step["deadline_ms"] for step in steps]
+    return [f"{100 * statistics.median(errors):.1f} %", f"{100 * statistics.mean(in_time):.1f} %"] if steps else ["", ""]
+
+
+def halved_link(runs):
+    """Prediction error and deadline hits before links halve, in the rounds that this happens in, and after them."""
+    lines = [["", "rounds", "steps", "cuts", "median error", "within the deadline"]]
+    for config, halved in HALVED.items():
+        sets = {"training.max_rounds": halved["rounds"], "training.target_accuracy": 1.0}
+        runs.out.mkdir(parents=True, exist_ok=True)
+        for edge, mbps in halved["edges"].items():
+            trace = runs.out / f"halved-{config}-{edge}.csv"
+            trace.write_text(f"seconds,up_mbps,down_mbps\n0,{mbps},{mbps}\n{halved['at']},{mbps / 2},{mbps / 2}\n")
+            sets[f"edge.{edge}.trace"] = f'"{trace}"'
+        folder = runs.run(config, "halved-link", sets)
+        if folder is None:
+            lines.append([config, "failed"])
+            continue
+        steps, done = events(folder, "step"), {}
+        for event in events(folder, "round-done"):
+            done[event["round"]] = event["at"]
+        hit = min(number for number, at in done.items() if at > halved["at"])
+        parts = {
+            "before": range(2, hit), "links halve": range(hit, hit + 1), "the next round": range(hit + 1, hit + 2),
+            "after": range(hit + 2, halved["rounds"] + 1),
+        }
+        for part, rounds in parts.items():
+            own = [step for step in steps if step["round"] in rounds]
+            cuts = collections.defaultdict(set)
+            for step in own:
+                if step["edge"] in halved["edges"]:
+                    cuts[step["edge"]].add(step["cut"])
+            shown = "; ".join(f"{edge} {', '.join(map(str, sorted(cuts[edge])))}" for edge in sorted(cuts))
+            lines.append([f"{config}, {part}", f"{rounds[0]} to {rounds[-1]}", len(own), shown, *quality(own)])
+    return lines
+
+
+def clocks(runs):
+    """A fixed cut under both clocks: the virtual one with the profile that the wall clock's run measured."""
+    lines = [["", "cut", "wall, s", "virtual, s", "virtual to wall", "the same weights"]]
+    for config, fixed in CLOCKS.items():
+        sets = {
+            "plan.fixed_cut": fixed["cut"], "training.max_rounds": fixed["rounds"], "training.target_accuracy": 1.0,
+        }
+        wall = runs.run(config, "wall", sets)
+        if wall is None:
+            lines.append([config, fixed["cut"], "failed"])
+            continue
+        profile = f'"{wall / "calibration.toml"}"'
+        sets |= {"clock": '"virtual"', "cloud.profile": profile}
+        virtual = runs.run(config, "virtual", sets | {f"edge.{edge}.profile": profile for edge in fixed["edges"]})
+        if virtual is None:
+            lines.append([config, fixed["cut"], "", "failed"])
+            continue
+        both = [json.loads((run / "summary.json").read_text(encoding="utf-8")) for run in (wall, virtual)]
+        seconds = [summary["seconds_training"] for summary in both]
+        is_same = both[0]["weights_sha256"] == both[1]["weights_sha256"]
+        lines.append([
+            config, fixed["cut"], *(f"{value:.1f}" for value in seconds), f"{seconds[1] / seconds[0]:.2f}",
+            "yes" if is_same else "no",
+        ])
     return lines
 
 
 # Each table's name, and what makes it.
 EXPERIMENTS = {
     "fedadapt": [("fedadapt", fedadapt), ("fedadapt, the rate changes", fedadapt_changing)],
-    "fleet-20": [("fleet-20", fleet)],
+    "fleet-20": [(f"fleet-20, {model}", functools.partial(fleet, model=model)) for model in MODELS],
+    "halved-link": [("halved-link", halved_link)],
+    "clocks": [("clocks", clocks)],
 }
 
 

@@ -8,6 +8,7 @@ mod comparison;
 mod edge_evaluation;
 mod exactness;
 mod experiment;
+mod faults;
 #[cfg(feature = "wgpu")]
 mod graphics;
 mod hostile;
