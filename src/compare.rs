@@ -32,7 +32,7 @@ pub(crate) struct CompareArgs {
     /// Run every experiment once with each of these seeds, and compare means
     #[arg(long, value_name = "SEED", value_delimiter = ',')]
     seeds: Vec<u64>,
-    /// The folder of outputs: one folder per run, compare.csv, compare.json, compare.html
+    /// The folder of outputs: one folder per run, compare.csv, compare.json, compare.html, compare.svg
     #[arg(long, value_name = "DIR", default_value = "runs/compare")]
     out: PathBuf,
 }
@@ -62,7 +62,10 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<(), Failure> {
         let comparison = Comparison::of(outcomes);
         output::print(&summary_table::text(&comparison));
         files::write(&args.out, &comparison).map_err(Failure::failed)?;
-        output::print(&format!("compare.csv, compare.json and compare.html in {}", args.out.display()));
+        output::print(&format!(
+            "compare.csv, compare.json, compare.html and compare.svg in {}",
+            args.out.display()
+        ));
     }
     if failed.is_empty() {
         return Ok(());

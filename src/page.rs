@@ -5,6 +5,10 @@ use std::io;
 use std::path::Path;
 
 use crate::markup::Markup;
+use crate::plot::STYLES;
+
+/// The colours of everything, by name, first those on light paper.
+pub(crate) const PALETTE: &str = include_str!("palette.css");
 
 /// The whole document. A page holds no scripts, and its policy lets none run: text from outside that
 /// became markup after all could do nothing.
@@ -24,7 +28,8 @@ pub(crate) fn page(title: &str, body: impl FnOnce(&mut Markup)) -> String {
                 .empty();
             m.tag("meta").attr("name", "color-scheme").attr("content", "light dark").empty();
             m.text("title", title);
-            m.tag("style").body(|m| m.raw(include_str!("page.css")));
+            let styles = [PALETTE, include_str!("page.css"), STYLES];
+            m.tag("style").body(|m| styles.into_iter().for_each(|styles| m.raw(styles)));
         });
         m.tag("body").body(|m| m.tag("main").body(body));
     });

@@ -18,6 +18,8 @@ pub(crate) use figure::Figure;
 pub(crate) use scale::Axis;
 pub(crate) use style::Style;
 
+/// What plots look like, in colours of the page's palette.
+pub(crate) const STYLES: &str = include_str!("plot/plot.css");
 /// Width of a plot, in pixels.
 pub(crate) const WIDTH: f64 = 540.0;
 /// Height of a plot whose content does not ask for another, in pixels.

@@ -1,4 +1,4 @@
-//! The comparison's files: a table and an object for programs, a page for people.
+//! The comparison's files: a table and an object for programs, a page and a picture for people.
 
 use std::fmt::Write;
 use std::io;
@@ -23,11 +23,12 @@ pub(super) struct WriteError {
 
 /// Writes all files into a folder that is there.
 pub(super) fn write(folder: &Path, comparison: &Comparison) -> Result<(), WriteError> {
-    let [table, object, page] = FILES;
+    let [table, object, page, picture] = FILES;
     for (name, text) in [
         (table, csv(comparison)),
         (object, format!("{:#}\n", json(comparison))),
         (page, plots::page(comparison)),
+        (picture, plots::picture(comparison)),
     ] {
         let path = folder.join(name);
         replace(&path, &text).map_err(|source| WriteError { path: path.clone(), source })?;

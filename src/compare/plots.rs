@@ -1,4 +1,4 @@
-//! The comparison as a page: its table, and accuracy over time, rounds and bytes.
+//! The comparison as a page, its table and accuracy over time, rounds and bytes; and the first of these as a picture.
 
 use super::outcome::Comparison;
 use super::summary_table::SummaryTable;
@@ -19,20 +19,25 @@ pub(super) fn page(comparison: &Comparison) -> String {
         summary(m, comparison);
         m.text("h2", "Accuracy");
         m.tag("div").class("plots").body(|m| {
-            let seconds = |row: &Progress| row.seconds;
-            accuracy(m, comparison, "over-time", "Accuracy over time", seconds, |values| {
-                Axis::from_zero("seconds of training", values)
-            });
+            over_time(comparison).write(m);
             let rounds = |row: &Progress| f64::from(row.round);
-            accuracy(m, comparison, "over-rounds", "Accuracy over rounds", rounds, |values| {
-                Axis::whole("round", values)
-            });
+            let axis = |values| Axis::whole("round", values);
+            accuracy(comparison, "over-rounds", "Accuracy over rounds", rounds, axis).write(m);
             let bytes = |row: &Progress| row.bytes_up + row.bytes_down;
-            accuracy(m, comparison, "over-bytes", "Accuracy over bytes", bytes, |values| {
-                Axis::bytes("up and down", values)
-            });
+            let axis = |values| Axis::bytes("up and down", values);
+            accuracy(comparison, "over-bytes", "Accuracy over bytes", bytes, axis).write(m);
         });
     })
+}
+
+/// Accuracy over time as a picture of its own, an SVG file.
+pub(super) fn picture(comparison: &Comparison) -> String {
+    over_time(comparison).alone()
+}
+
+fn over_time(comparison: &Comparison) -> LinePlot {
+    let axis = |values| Axis::from_zero("seconds of training", values);
+    accuracy(comparison, "over-time", "Accuracy over time", |row| row.seconds, axis)
 }
 
 fn summary(m: &mut Markup, comparison: &Comparison) {
@@ -49,13 +54,12 @@ fn summary(m: &mut Markup, comparison: &Comparison) {
 }
 
 fn accuracy(
-    m: &mut Markup,
     comparison: &Comparison,
     id: &'static str,
     title: &str,
     along: fn(&Progress) -> f64,
     axis: impl Fn(Vec<f64>) -> Axis,
-) {
+) -> LinePlot {
     let experiments = comparison.experiments.iter().enumerate();
     let series: Vec<Series> = experiments
         .flat_map(|(nth, experiment)| experiment.runs.iter().map(move |run| (nth, &experiment.name, run)))
@@ -85,5 +89,4 @@ fn accuracy(
         rules: Vec::new(),
         series,
     }
-    .write(m);
 }

@@ -10,7 +10,7 @@ use crate::outputs::{OutputError, Outputs};
 use crate::run::layout::Layout;
 
 /// Files that stand beside the runs' folders.
-pub(super) const FILES: [&str; 3] = ["compare.csv", "compare.json", "compare.html"];
+pub(super) const FILES: [&str; 4] = ["compare.csv", "compare.json", "compare.html", "compare.svg"];
 
 /// The one that makes a folder a comparison's.
 const COMPARISON: &str = FILES[1];

@@ -1,7 +1,12 @@
 //! What every plot has around it: title, legend, and words for those who cannot see it.
 
 use super::style::Style;
+use super::{LINE, STYLES};
 use crate::markup::{Markup, px};
+use crate::page::PALETTE;
+
+/// Left of a legend in a picture of its own, in pixels.
+const INDENT: f64 = 12.0;
 
 /// A plot's frame.
 #[derive(Clone, Debug)]
@@ -64,6 +69,41 @@ impl Figure {
         });
     }
 
+    /// The figure as a picture of its own, an SVG file: the legend, a line per entry, stands above the plot.
+    pub(crate) fn alone(
+        &self,
+        keys: &[Key],
+        (width, height): (f64, f64),
+        draw: impl FnOnce(&mut Markup),
+    ) -> String {
+        let above = LINE * (1.5 + keys.len() as f64);
+        let mut m = Markup::default();
+        m.tag("svg")
+            .attr("xmlns", "http://www.w3.org/2000/svg")
+            .class("plot")
+            .attr("role", "img")
+            .attr("viewBox", format!("0 0 {} {}", px(width), px(height + above)))
+            .at("width", width)
+            .at("height", height + above)
+            .body(|m| {
+                m.text("title", &self.title);
+                m.text("desc", &self.description);
+                m.text("style", on_light_paper(STYLES));
+                m.tag("rect").class("paper").attr("width", "100%").attr("height", "100%").empty();
+                m.tag("text").class("label").at("x", INDENT).at("y", LINE).text(&self.title);
+                for (nth, key) in keys.iter().enumerate() {
+                    let y = LINE * (1.5 + nth as f64);
+                    m.tag("g").attr("transform", format!("translate({} {})", px(INDENT), px(y))).body(|m| {
+                        key.draw(m);
+                        m.tag("text").at("x", 34.0).at("y", 10.0).text(key.name());
+                    });
+                }
+                m.tag("g").attr("transform", format!("translate(0 {})", px(above))).body(draw);
+            });
+        m.raw("\n");
+        m.into_string()
+    }
+
     /// Writes the figure without a plot, and why there is none.
     pub(crate) fn write_empty(&self, m: &mut Markup, why: &str) {
         m.tag("figure").attr("id", self.id).body(|m| {
@@ -114,4 +154,11 @@ impl Key {
             Self::Rule(class, _) => m.tag("path").class(class).attr("d", "M1 6H25").empty(),
         }
     }
+}
+
+/// Styles with the colours of light paper in place of their names, which not every program that draws SVG knows.
+fn on_light_paper(styles: &str) -> String {
+    let light = PALETTE.split(['{', '}']).nth(1).unwrap_or_default();
+    let colours = light.split(';').filter_map(|line| line.trim().split_once(": "));
+    colours.fold(styles.to_owned(), |styles, (name, colour)| styles.replace(&format!("var({name})"), colour))
 }

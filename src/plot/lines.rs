@@ -70,20 +70,27 @@ impl LinePlot {
             self.figure.write_empty(m, "There is nothing to show yet.");
             return;
         }
-        self.figure.write(m, &self.keys(), (WIDTH, HEIGHT), |m| {
-            let axes = Axes::new(&self.x, &self.y);
-            axes.draw(m);
-            for area in &self.areas {
-                let class = format!("area {}", area.class);
-                m.tag("path").class(class).attr("d", area.path(&axes)).body(|m| m.text("title", &area.name));
-            }
-            let rules = || self.rules.iter().filter(|rule| self.y.holds(rule.y));
-            rules().for_each(|rule| rule.draw(m, &axes));
-            for series in &self.series {
-                series.draw(m, &axes);
-            }
-            rules().for_each(|rule| rule.draw_text(m, &axes));
-        });
+        self.figure.write(m, &self.keys(), (WIDTH, HEIGHT), |m| self.draw(m));
+    }
+
+    /// The figure as an SVG file.
+    pub(crate) fn alone(&self) -> String {
+        self.figure.alone(&self.keys(), (WIDTH, HEIGHT), |m| self.draw(m))
+    }
+
+    fn draw(&self, m: &mut Markup) {
+        let axes = Axes::new(&self.x, &self.y);
+        axes.draw(m);
+        for area in &self.areas {
+            let class = format!("area {}", area.class);
+            m.tag("path").class(class).attr("d", area.path(&axes)).body(|m| m.text("title", &area.name));
+        }
+        let rules = || self.rules.iter().filter(|rule| self.y.holds(rule.y));
+        rules().for_each(|rule| rule.draw(m, &axes));
+        for series in &self.series {
+            series.draw(m, &axes);
+        }
+        rules().for_each(|rule| rule.draw_text(m, &axes));
     }
 
     fn keys(&self) -> Vec<Key> {

@@ -2,7 +2,7 @@
 
 use crate::markup::{Markup, px};
 
-/// Colours of `page.css`.
+/// Colours of `plot.css`.
 const COLOURS: usize = 8;
 const DASHES: [&str; 4] = ["", "7 3", "2 3", "9 3 2 3"];
 const MARKERS: usize = 4;

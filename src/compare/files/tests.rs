@@ -126,3 +126,27 @@ fn the_page_has_a_line_per_run_and_a_name_per_experiment() {
         assert_eq!(names, ["a", "b<i>"], "two experiments");
     }
 }
+
+#[test]
+fn the_picture_stands_alone_with_a_legend_and_a_line_per_run() {
+    let picture = plots::picture(&comparison());
+    let document = roxmltree::Document::parse(&picture).expect("it is well-formed");
+    let root = document.root_element();
+    assert_eq!(
+        (root.tag_name().name(), root.tag_name().namespace()),
+        ("svg", Some("http://www.w3.org/2000/svg"))
+    );
+    let classes: Vec<&str> = root.descendants().filter_map(|node| node.attribute("class")).collect();
+    let lines = classes.iter().filter(|class| class.starts_with("line ")).count();
+    assert_eq!(lines, 3 + 2, "three runs, two entries of the legend");
+    let texts: Vec<&str> =
+        root.descendants().filter(|node| node.has_tag_name("text")).filter_map(|node| node.text()).collect();
+    assert!(
+        ["Accuracy over time", "a", "b<i>", "seconds of training"].iter().all(|text| texts.contains(text)),
+        "{texts:?}"
+    );
+    assert!(
+        !picture.contains("<i>") && !picture.contains("href"),
+        "nothing becomes markup, nothing is fetched"
+    );
+}
