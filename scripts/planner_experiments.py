@@ -122,7 +122,7 @@ def at_rate(rate):
 def fedadapt(runs):
     """The slowest device's step, planned, without a split and with the best of all cuts, by speed, codec and rate.
 
-    The cost model is the virtual clock's own, so that cuts need not be run; what is planned is, once per codec and rate.
+    The cost model is the virtual clock's own, so that cuts need not be run; what is planned is.
     """
     layers = runs.layers("experiments/fedadapt", {})
     lines = [[
@@ -139,10 +139,8 @@ def fedadapt(runs):
                 best = max(min(steps[edge][0] for steps in cuts) for edge in planned)
                 slowest = max(step for step, _ in planned.values())
                 unsplit = max(step for step, _ in cuts[-1].values())
-                ran = ""
-                if speed == SPEEDS[0]:
-                    folder = runs.run("experiments/fedadapt", f"{codec}-{rate}", sets)
-                    ran = f"{max(step for step, _ in last_round(folder).values()):.0f}" if folder else "failed"
+                folder = runs.run("experiments/fedadapt", f"{speed}-{codec}-{rate}", sets)
+                ran = f"{max(step for step, _ in last_round(folder).values()):.0f}" if folder else "failed"
                 lines.append([
                     speed, codec, rate, f"{unsplit:.0f}", f"{slowest:.0f}", f"{100 * (1 - slowest / unsplit):.1f} %",
                     f"{best:.0f}", ran, " ".join(f"{edge} {planned[edge][1]}" for edge in sorted(planned)),
