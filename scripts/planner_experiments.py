@@ -139,7 +139,7 @@ def fedadapt(runs):
                 best = max(min(steps[edge][0] for steps in cuts) for edge in planned)
                 slowest = max(step for step, _ in planned.values())
                 unsplit = max(step for step, _ in cuts[-1].values())
-                folder = runs.run("experiments/fedadapt", f"{speed}-{codec}-{rate}", sets)
+                folder = runs.run("experiments/fedadapt", f"{speed}-{codec}-{rate}", {**sets, "training.max_rounds": 3})
                 ran = f"{max(step for step, _ in last_round(folder).values()):.0f}" if folder else "failed"
                 lines.append([
                     speed, codec, rate, f"{unsplit:.0f}", f"{slowest:.0f}", f"{100 * (1 - slowest / unsplit):.1f} %",
