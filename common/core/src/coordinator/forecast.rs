@@ -12,12 +12,12 @@ use super::settings::{Cuts, Replan, Settings, Topology};
 use crate::event::{PlannedEdge, TermsMs};
 use crate::link::{LinkEstimator, RttFilter, Transfer};
 use crate::plan::{EdgePlan, Plan, PlanError};
-use crate::profile::{Correction, DeviceProfile, LayerWork, Recent, Residuals, StepCorrections};
+use crate::profile::{Correction, DeviceProfile, Recent, Residuals, StepCorrections};
 use crate::random;
 use crate::wire::{StepReport, TrainingRequest};
 use pace::pace;
 use state::State;
-use workload::{Workload, seconds_both};
+use workload::Workload;
 
 /// Round-trip time assumed before the first sample, in seconds.
 const ASSUMED_RTT_S: f64 = 0.01;
@@ -194,7 +194,7 @@ impl Forecast {
                 outlook.residuals.observe(prediction.planned_s, latency_s);
             }
             let corrections = &mut outlook.corrections;
-            if prediction.cut == self.workload.works.len() {
+            if prediction.cut == self.workload.local_cut() {
                 let predicted = prediction.edge_forward_s + prediction.edge_backward_s;
                 corrections.edge_forward.observe(predicted, report.backward_s);
                 corrections.edge_backward.observe(predicted, report.backward_s);
@@ -326,18 +326,9 @@ impl Forecast {
     fn predict(&self, settings: &Settings, edge: &EdgePlan) -> Prediction {
         let cut = edge.cut;
         let outlook = self.edges.get(&edge.name);
-        let Workload { works, tail, parts, .. } = &self.workload;
-        let sum = |profile: &DeviceProfile, works: &[LayerWork]| {
-            let forward: f64 = works.iter().map(|work| profile.seconds_forward(work)).sum();
-            let backward: f64 = works.iter().map(|work| profile.seconds_backward(work)).sum();
-            (f64::from(*parts) * forward, f64::from(*parts) * backward)
-        };
-        let (edge_forward_s, edge_backward_s) = outlook.map_or((0.0, 0.0), |outlook| {
-            let (forward_s, backward_s) = sum(&outlook.profile, &works[..cut]);
-            (forward_s, backward_s + seconds_both(&outlook.profile, tail))
-        });
-        let (cloud_forward_s, cloud_backward_s) = sum(&settings.cloud_profile, &works[cut..]);
-        let service_s = cloud_forward_s + cloud_backward_s;
+        let (edge_forward_s, edge_backward_s) =
+            outlook.map_or((0.0, 0.0), |outlook| self.workload.edge_s(&outlook.profile, cut));
+        let service_s = self.workload.service_s(&settings.cloud_profile, cut);
         // Before the first step what the share promises is the best that is known.
         let cloud_s = match outlook.and_then(|outlook| outlook.wait_s.level()) {
             Some(wait_s) if service_s > 0.0 => service_s * self.cloud.factor() + wait_s,

@@ -46,13 +46,22 @@ pub struct PlanInput {
 /// What a kind of device takes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeviceInput {
-    /// Predicted seconds of each layer's forward pass: L entries.
+    /// Predicted seconds of the forward pass of layers `[0, c)`: L + 1 entries. Up to L - 1 in the micro-batches of a
+    /// step, at L, where nothing crosses the wire, in one piece.
     pub forward_s: Vec<f64>,
-    /// Likewise of the backward pass, with the optimizer's step.
+    /// Likewise of the backward pass and the optimizer's step, with all of the layers that stay on the edge at every cut,
+    /// behind those that can be cut: the ones with the labels.
     pub backward_s: Vec<f64>,
-    /// Seconds of the layers that stay on the edge at every cut, behind those that can be cut: the ones
-    /// with the labels. Part of the edge's backward time.
-    pub tail_s: f64,
+}
+
+impl DeviceInput {
+    /// That of a device on which layers cost nothing but their own seconds, whatever they are called with: `forward_s`
+    /// and `backward_s` have L entries; `tail_s` are those of the layers that stay behind them.
+    pub fn of_layers(forward_s: &[f64], backward_s: &[f64], tail_s: f64) -> Self {
+        let mut backward_s = prefix_sums(backward_s);
+        backward_s.iter_mut().for_each(|seconds| *seconds += tail_s);
+        Self { forward_s: prefix_sums(forward_s), backward_s }
+    }
 }
 
 /// What is known of one edge.
@@ -88,16 +97,42 @@ pub struct EdgeInput {
 /// What is known of the cloud.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CloudInput {
-    /// Predicted seconds of each layer's forward pass on one worker: L entries.
-    pub forward_s: Vec<f64>,
-    /// Likewise of the backward pass, with the optimizer's step.
-    pub backward_s: Vec<f64>,
+    /// Predicted seconds for which a step at cut `c` keeps a worker busy, with forward and backward pass and optimizer
+    /// step of layers `[c, L)`: L + 1 entries, the last 0.
+    pub service_s: Vec<f64>,
     /// FLOPs of each layer, forward and backward: L entries.
     pub flops: Vec<f64>,
     /// How many replicas train at the same time.
     pub workers: usize,
     /// What all edges together may send, and what may be sent to all together, each.
     pub capacity_bytes_per_s: Option<f64>,
+}
+
+impl CloudInput {
+    /// [`service_s`](Self::service_s) where layers cost nothing but their own seconds, L entries each.
+    pub fn service_of_layers(forward_s: &[f64], backward_s: &[f64]) -> Vec<f64> {
+        let both: Vec<f64> =
+            forward_s.iter().zip(backward_s).map(|(forward, backward)| forward + backward).collect();
+        suffix_sums(&both)
+    }
+}
+
+/// `[0, v0, v0 + v1, ..]`.
+fn prefix_sums(values: &[f64]) -> Vec<f64> {
+    let mut sums = vec![0.0; values.len() + 1];
+    for (index, value) in values.iter().enumerate() {
+        sums[index + 1] = sums[index] + value;
+    }
+    sums
+}
+
+/// `[.., v(n-2) + v(n-1), v(n-1), 0]`.
+pub(super) fn suffix_sums(values: &[f64]) -> Vec<f64> {
+    let mut sums = vec![0.0; values.len() + 1];
+    for (index, value) in values.iter().enumerate().rev() {
+        sums[index] = sums[index + 1] + value;
+    }
+    sums
 }
 
 /// Why there is no plan.
@@ -114,7 +149,7 @@ pub enum PlanError {
     OutOfRange {
         /// Which edge or device, or "cloud", or "plan".
         place: String,
-        /// Which field, with the layer's index where there is one per layer.
+        /// Which field, with the index where there is one per layer or cut.
         field: String,
         /// What it held.
         value: String,
@@ -201,8 +236,15 @@ impl PlanInput {
         plan.length("memory_by_cut", self.memory_by_cut.len(), layers + 1)?;
 
         let cloud = Place { owner: Owner::Cloud, layers };
-        cloud.per_layer("forward_s", &self.cloud.forward_s, &SECONDS)?;
-        cloud.per_layer("backward_s", &self.cloud.backward_s, &SECONDS)?;
+        cloud.per_cut("service_s", &self.cloud.service_s, &SECONDS)?;
+        if let Some(seconds) = self.cloud.service_s.last().filter(|seconds| **seconds != 0.0) {
+            let field = format!("service_s at cut {layers}");
+            return Err(cloud.out_of_range(
+                &field,
+                seconds.to_string(),
+                "0, as nothing is left for it".into(),
+            ));
+        }
         cloud.per_layer("flops", &self.cloud.flops, &FLOPS)?;
         cloud.number("workers", self.cloud.workers as f64, &WORKERS)?;
         if let Some(capacity) = self.cloud.capacity_bytes_per_s {
@@ -210,9 +252,8 @@ impl PlanInput {
         }
         for (index, device) in self.devices.iter().enumerate() {
             let place = Place { owner: Owner::Device(index), layers };
-            place.per_layer("forward_s", &device.forward_s, &SECONDS)?;
-            place.per_layer("backward_s", &device.backward_s, &SECONDS)?;
-            place.number("tail_s", device.tail_s, &SECONDS)?;
+            place.per_cut("forward_s", &device.forward_s, &SECONDS)?;
+            place.per_cut("backward_s", &device.backward_s, &SECONDS)?;
         }
         self.edges.iter().try_for_each(|edge| edge.check(layers, self.devices.len()))
     }
@@ -277,9 +318,18 @@ impl Place<'_> {
 
     fn per_layer(&self, field: &'static str, values: &[f64], range: &Range) -> Result<(), PlanError> {
         self.length(field, values.len(), self.layers)?;
+        self.each(field, "of layer", values, range)
+    }
+
+    fn per_cut(&self, field: &'static str, values: &[f64], range: &Range) -> Result<(), PlanError> {
+        self.length(field, values.len(), self.layers + 1)?;
+        self.each(field, "at cut", values, range)
+    }
+
+    fn each(&self, field: &str, index: &str, values: &[f64], range: &Range) -> Result<(), PlanError> {
         match values.iter().position(|value| !(range.least..=range.most).contains(value)) {
             None => Ok(()),
-            Some(layer) => self.number(&format!("{field} of layer {layer}"), values[layer], range),
+            Some(at) => self.number(&format!("{field} {index} {at}"), values[at], range),
         }
     }
 

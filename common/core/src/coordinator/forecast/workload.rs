@@ -22,11 +22,13 @@ const TRANSFER_OVERHEAD_S: f64 = 1e-3;
 #[derive(Debug)]
 pub(super) struct Workload {
     /// Of each layer that can be cut.
-    pub(super) works: Vec<LayerWork>,
+    works: Vec<LayerWork>,
     /// Of each that stays on the edge behind them, with the labels.
-    pub(super) tail: Vec<LayerWork>,
+    tail: Vec<LayerWork>,
+    /// Likewise of a whole batch, which a step that does not cross the wire is trained with in one piece.
+    whole: Vec<LayerWork>,
     /// Micro-batches of a step; works are of one of them, all else of a whole step.
-    pub(super) parts: u32,
+    parts: u32,
     /// Round trips of a step.
     exchanges: f64,
     flops: Vec<f64>,
@@ -42,7 +44,9 @@ impl Workload {
         let (whole, batch) = (settings.batch_size, settings.batch_size / parts);
         let cost = ModelCost::of(spec);
         let mut works = workload::layer_works(spec, &cost, batch, moments);
-        let tail = works.split_off(settings.cloud_end());
+        let mut whole_works = workload::layer_works(spec, &cost, whole, moments);
+        let tail = whole_works.split_off(settings.cloud_end());
+        works.truncate(settings.cloud_end());
         // The sum of the gradients so far beside those of a part.
         let copies = moments as u64 + u64::from(parts > 1);
         let memory = |cut| cost.edge_memory_bytes(cut, settings.tail, whole.into(), copies);
@@ -65,23 +69,40 @@ impl Workload {
             state_bytes: workload::edge_state_bytes(spec, settings.tail, moments),
             memory_by_cut: (0..=works.len()).map(memory).collect(),
             works,
+            whole: whole_works,
             tail,
             parts,
         }
     }
 
-    /// Seconds of each layer on a device, and of those that stay there. Profiles come from edges: what they
-    /// claim beyond all bounds is taken for the bound, so that no claim stops everyone's plan.
-    fn device(&self, profile: &DeviceProfile) -> DeviceInput {
-        let (forward_s, backward_s) = self.seconds(profile, 1.0);
-        DeviceInput { forward_s, backward_s, tail_s: seconds_both(profile, &self.tail).min(MOST_SECONDS) }
+    /// The last cut: nothing crosses the wire.
+    pub(super) fn local_cut(&self) -> usize {
+        self.works.len()
     }
 
-    /// Forward and backward seconds of each layer that can be cut, on a device.
-    fn seconds(&self, profile: &DeviceProfile, factor: f64) -> (Vec<f64>, Vec<f64>) {
-        let bounded = |seconds: f64| (f64::from(self.parts) * factor * seconds).min(MOST_SECONDS);
-        let both = |work| (bounded(profile.seconds_forward(work)), bounded(profile.seconds_backward(work)));
-        self.works.iter().map(both).unzip()
+    /// Forward and backward seconds of an edge's step at a cut, by its profile.
+    pub(super) fn edge_s(&self, profile: &DeviceProfile, cut: usize) -> (f64, f64) {
+        let (calls, works) =
+            if cut == self.local_cut() { (1.0, &self.whole) } else { (self.parts.into(), &self.works) };
+        let (forward_s, backward_s) = seconds(profile, &works[..cut]);
+        let (tail_forward_s, tail_backward_s) = seconds(profile, &self.tail);
+        (calls * forward_s, calls * backward_s + tail_forward_s + tail_backward_s)
+    }
+
+    /// Seconds for which a step at a cut keeps the cloud busy, by its profile.
+    pub(super) fn service_s(&self, profile: &DeviceProfile, cut: usize) -> f64 {
+        let (forward_s, backward_s) = seconds(profile, &self.works[cut..]);
+        f64::from(self.parts) * (forward_s + backward_s)
+    }
+
+    /// Seconds at each cut on a device. Profiles come from edges: what they claim beyond all bounds is taken for the
+    /// bound, so that no claim stops everyone's plan.
+    fn device(&self, profile: &DeviceProfile) -> DeviceInput {
+        let bounded =
+            |(forward_s, backward_s): (f64, f64)| (forward_s.min(MOST_SECONDS), backward_s.min(MOST_SECONDS));
+        let cuts = (0..=self.local_cut()).map(|cut| bounded(self.edge_s(profile, cut)));
+        let (forward_s, backward_s) = cuts.unzip();
+        DeviceInput { forward_s, backward_s }
     }
 
     /// Plans all edges. `moves`: whether a new cut moves layers, which it does not where every edge gets
@@ -94,7 +115,8 @@ impl Workload {
         moves: bool,
         capacity: Option<f64>,
     ) -> Result<Plan, PlanError> {
-        let (forward_s, backward_s) = self.seconds(&settings.cloud_profile, cloud.factor());
+        let service_s =
+            |cut| (cloud.factor() * self.service_s(&settings.cloud_profile, cut)).min(MOST_SECONDS);
         let mut devices = Devices::default();
         let edges = outlooks.iter().map(|outlook| {
             let corrections = &outlook.corrections;
@@ -119,8 +141,7 @@ impl Workload {
             devices: devices.inputs,
             edges,
             cloud: CloudInput {
-                forward_s,
-                backward_s,
+                service_s: (0..=self.local_cut()).map(service_s).collect(),
                 flops: self.flops.clone(),
                 workers: settings.workers,
                 capacity_bytes_per_s: capacity.map(|rate| rate.max(LEAST_RATE)),
@@ -170,9 +191,12 @@ impl Devices {
     }
 }
 
-/// Forward and backward seconds of some layers together.
-pub(super) fn seconds_both(profile: &DeviceProfile, works: &[LayerWork]) -> f64 {
-    works.iter().map(|work| profile.seconds_forward(work) + profile.seconds_backward(work)).sum()
+/// Seconds of a forward and of a backward pass of some layers.
+fn seconds(profile: &DeviceProfile, works: &[LayerWork]) -> (f64, f64) {
+    let forward_s: f64 = works.iter().map(|work| profile.seconds_forward(work)).sum();
+    let backward_s: f64 = works.iter().map(|work| profile.seconds_backward(work)).sum();
+    // A sum over nothing is -0.
+    (forward_s + 0.0, backward_s + 0.0)
 }
 
 #[cfg(test)]
@@ -189,9 +213,13 @@ mod tests {
     }
 
     fn planned(labels: &str) -> (Settings, Plan) {
+        planned_with(&[&format!("training.labels={labels}"), "plan.fixed_cut=3"], 3)
+    }
+
+    fn planned_with(sets: &[&str], cut: usize) -> (Settings, Plan) {
         let text =
             "name = \"x\"\n[model]\narch = \"lenet5\"\n[data]\ndataset = \"mnist\"\n[[edge]]\nname = \"a\"";
-        let sets = [format!("training.labels={labels}"), "plan.fixed_cut=3".into()];
+        let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
         let config = Config::parse(text, "x.toml", &sets).expect("the overrides are allowed");
         let spec = builtin("lenet5", [1, 28, 28], 10).expect("it is built in");
         let settings = Settings::from_config(&config, spec, 1, device()).expect("it fits");
@@ -205,7 +233,7 @@ mod tests {
             margin: settings.margin,
             memory_limit: None,
             current_cut: None,
-            fixed_cut: Some(3),
+            fixed_cut: Some(cut),
         };
         let (workload, none) = (Workload::of(&settings), Correction::default());
         let plan = workload.plan(&settings, &[outlook], &none, false, settings.capacity);
@@ -224,6 +252,25 @@ mod tests {
         close(edge.terms.uplink, cloud.terms.uplink + tail - f64::from(64 * 4) / 1e6);
         close(edge.terms.downlink, cloud.terms.downlink + tail);
         assert!(edge.memory_bytes > cloud.memory_bytes && edge.weights_s > cloud.weights_s);
+    }
+
+    #[test]
+    fn micro_batches_pay_for_their_calls_where_there_are_any() {
+        let terms = |parts: u32, cut: usize| {
+            let sets = [&format!("wire.in_flight={parts}"), "plan.allow_local=true", "plan.max_depth=12"];
+            planned_with(&sets, cut).1.edges.remove(0).terms
+        };
+        let close = |left: f64, right: f64| assert!((left - right).abs() < 1e-9, "{left} is not {right}");
+        for (parts, calls) in [(1, 1.0), (4, 4.0)] {
+            let (split, local) = (terms(parts, 3), terms(parts, 12));
+            close(split.edge_forward, calls * 3.0);
+            close(split.edge_backward, calls * 3.0);
+            close(split.cloud, calls * 18.0);
+            // Nothing crosses the wire: the batch is trained with in one piece.
+            close(local.edge_forward, 12.0);
+            close(local.edge_backward, 12.0);
+            close(local.cloud, 0.0);
+        }
     }
 
     #[test]
