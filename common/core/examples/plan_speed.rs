@@ -51,6 +51,8 @@ fn fleet(edges: usize, part: f64) -> PlanInput {
             device: index % KINDS,
             forward_factor: draw(0.8, 1.25),
             backward_factor: draw(0.8, 1.25),
+            forward_call_s: 0.0,
+            backward_call_s: 0.0,
             margin: draw(0.05, 0.3),
             up_bytes_per_s: draw(2e6, 2e7),
             down_bytes_per_s: draw(4e6, 4e7),

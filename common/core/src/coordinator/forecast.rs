@@ -12,7 +12,7 @@ use super::settings::{Cuts, Replan, Settings, Topology};
 use crate::event::{PlannedEdge, TermsMs};
 use crate::link::{LinkEstimator, RttFilter, Transfer};
 use crate::plan::{EdgePlan, Plan, PlanError};
-use crate::profile::{Correction, DeviceProfile, Recent, Residuals, StepCorrections};
+use crate::profile::{Correction, DeviceProfile, Pass, Recent, Residuals, StepCorrections};
 use crate::random;
 use crate::wire::{StepReport, TrainingRequest};
 use pace::pace;
@@ -52,7 +52,9 @@ pub struct Outlook {
 /// # Errors
 /// If a number cannot be planned with.
 pub fn forecast_edges(settings: &Settings, outlooks: &[Outlook]) -> Result<Plan, PlanError> {
-    Workload::of(settings).plan(settings, outlooks, &Correction::default(), false, settings.capacity)
+    let workload = Workload::of(settings);
+    let service_s = workload.service_s(&settings.cloud_profile, &Correction::default());
+    workload.plan(settings, outlooks, service_s, false, settings.capacity)
 }
 
 /// What is predicted of one edge's steps in a round.
@@ -68,10 +70,10 @@ pub(super) struct Prediction {
     pub(super) pace_up: Option<f64>,
     /// The larger of the two rates that are reserved, in bytes per second.
     pub(super) reserved: f64,
-    /// By the profiles alone, before any correction, in seconds.
-    pub(super) edge_forward_s: f64,
-    pub(super) edge_backward_s: f64,
-    pub(super) cloud_service_s: f64,
+    /// By the profiles alone, before any correction.
+    edge_forward: Pass,
+    edge_backward: Pass,
+    pub(super) cloud: Pass,
 }
 
 /// A round's plan with what the events tell of it.
@@ -174,8 +176,8 @@ impl Forecast {
         }
     }
 
-    pub(super) fn observe_cloud(&mut self, predicted_s: f64, measured_s: f64) {
-        self.cloud.observe(predicted_s, measured_s);
+    pub(super) fn observe_cloud(&mut self, predicted: Pass, measured_s: f64) {
+        self.cloud.observe(predicted, measured_s);
     }
 
     /// Takes in one step: the edge's times, how long it took without the wait for a turn, and how long it
@@ -195,13 +197,15 @@ impl Forecast {
             }
             let corrections = &mut outlook.corrections;
             if prediction.cut == self.workload.local_cut() {
-                let predicted = prediction.edge_forward_s + prediction.edge_backward_s;
-                corrections.edge_forward.observe(predicted, report.backward_s);
-                corrections.edge_backward.observe(predicted, report.backward_s);
+                // One pass: each has the same part of what was measured as of what was predicted.
+                let (forward, backward) = (prediction.edge_forward, prediction.edge_backward);
+                let off = report.backward_s / (forward.seconds + backward.seconds);
+                corrections.edge_forward.observe(forward, off * forward.seconds);
+                corrections.edge_backward.observe(backward, off * backward.seconds);
                 return;
             }
-            corrections.edge_forward.observe(prediction.edge_forward_s, report.forward_s);
-            corrections.edge_backward.observe(prediction.edge_backward_s, report.backward_s);
+            corrections.edge_forward.observe(prediction.edge_forward, report.forward_s);
+            corrections.edge_backward.observe(prediction.edge_backward, report.backward_s);
             outlook.wait_s.observe(wait_s);
         }
     }
@@ -223,7 +227,10 @@ impl Forecast {
             let changes = state::changes(outlook);
             outlook.residuals.begin_plan(changes != outlook.changes);
             outlook.changes = changes;
+            outlook.corrections.edge_forward.begin_round();
+            outlook.corrections.edge_backward.begin_round();
         }
+        self.cloud.begin_round();
         let names: Vec<String> =
             fleet.iter().filter(|(_, member)| member.takes_part()).map(|(name, _)| name.clone()).collect();
         let outlooks: Vec<Outlook> = names
@@ -248,6 +255,7 @@ impl Forecast {
             .collect();
         let states: Vec<State> =
             names.iter().filter_map(|name| self.edges.get(name)).map(State::of).collect();
+        let service_s = self.workload.service_s(&settings.cloud_profile, &self.cloud);
         let keep = |before: &[State]| match settings.replan {
             Replan::EveryRound => false,
             Replan::OnChange => {
@@ -267,14 +275,14 @@ impl Forecast {
             _ => {
                 let moves = !fresh && settings.topology != Topology::HandedOn;
                 let capacity = settings.capacity.map(|all| all - reserved_behind(fleet));
-                let plan = self.workload.plan(settings, &outlooks, &self.cloud, moves, capacity);
+                let plan = self.workload.plan(settings, &outlooks, service_s.clone(), moves, capacity);
                 plan.map_err(|error| error.to_string())?
             }
         };
         let planned = Planned {
             deadline_s: plan.deadline_s,
             optimality_gap: plan.optimality_gap,
-            predictions: plan.edges.iter().map(|edge| self.predict(settings, edge)).collect(),
+            predictions: plan.edges.iter().map(|edge| self.predict(settings, &service_s, edge)).collect(),
             events: Vec::new(),
         };
         let events = plan
@@ -323,15 +331,16 @@ impl Forecast {
         }
     }
 
-    fn predict(&self, settings: &Settings, edge: &EdgePlan) -> Prediction {
+    fn predict(&self, settings: &Settings, service_s: &[f64], edge: &EdgePlan) -> Prediction {
         let cut = edge.cut;
         let outlook = self.edges.get(&edge.name);
-        let (edge_forward_s, edge_backward_s) =
-            outlook.map_or((0.0, 0.0), |outlook| self.workload.edge_s(&outlook.profile, cut));
-        let service_s = self.workload.service_s(&settings.cloud_profile, cut);
+        let nothing = Pass { cut, calls: 1.0, seconds: 0.0 };
+        let (edge_forward, edge_backward) =
+            outlook.map_or((nothing, nothing), |outlook| self.workload.on_edge(&outlook.profile, cut));
+        let in_cloud = self.workload.in_cloud(&settings.cloud_profile, cut);
         // Before the first step what the share promises is the best that is known.
         let cloud_s = match outlook.and_then(|outlook| outlook.wait_s.level()) {
-            Some(wait_s) if service_s > 0.0 => service_s * self.cloud.factor() + wait_s,
+            Some(wait_s) if service_s[cut] > 0.0 => service_s[cut] + wait_s,
             _ => edge.terms.cloud,
         };
         let terms_ms = TermsMs {
@@ -349,9 +358,9 @@ impl Forecast {
             is_corrected: outlook.is_some_and(|outlook| outlook.corrections.edge_backward.observations() > 0),
             pace_up: outlook.and_then(|outlook| pace(edge.reserved_up, &outlook.up)),
             reserved: edge.reserved_up.max(edge.reserved_down),
-            edge_forward_s,
-            edge_backward_s,
-            cloud_service_s: service_s,
+            edge_forward,
+            edge_backward,
+            cloud: in_cloud,
         }
     }
 }

@@ -75,6 +75,11 @@ pub struct EdgeInput {
     pub forward_factor: f64,
     /// Likewise backward, and for the layers that stay.
     pub backward_factor: f64,
+    /// What every call, a micro-batch's forward pass, costs on it beside what its kind's table says, in the table's
+    /// seconds: before the factor.
+    pub forward_call_s: f64,
+    /// Likewise of a backward pass.
+    pub backward_call_s: f64,
     /// Its step meets the deadline if `predicted * (1 + margin)` does.
     pub margin: f64,
     /// The uplink's estimated rate.
@@ -98,7 +103,7 @@ pub struct EdgeInput {
 #[derive(Clone, Debug, PartialEq)]
 pub struct CloudInput {
     /// Predicted seconds for which a step at cut `c` keeps a worker busy, with forward and backward pass and optimizer
-    /// step of layers `[c, L)`: L + 1 entries, the last 0.
+    /// step of layers `[c, L)`: L + 1 entries that never rise, the last 0.
     pub service_s: Vec<f64>,
     /// FLOPs of each layer, forward and backward: L entries.
     pub flops: Vec<f64>,
@@ -237,13 +242,13 @@ impl PlanInput {
 
         let cloud = Place { owner: Owner::Cloud, layers };
         cloud.per_cut("service_s", &self.cloud.service_s, &SECONDS)?;
-        if let Some(seconds) = self.cloud.service_s.last().filter(|seconds| **seconds != 0.0) {
-            let field = format!("service_s at cut {layers}");
-            return Err(cloud.out_of_range(
-                &field,
-                seconds.to_string(),
-                "0, as nothing is left for it".into(),
-            ));
+        // The later layers are a part of all, and after the last there is none.
+        for (index, pair) in self.cloud.service_s.windows(2).enumerate() {
+            let most = if index + 1 == layers { 0.0 } else { pair[0] };
+            if pair[1] > most {
+                let field = format!("service_s at cut {}", index + 1);
+                return Err(cloud.out_of_range(&field, pair[1].to_string(), format!("at most {most}")));
+            }
         }
         cloud.per_layer("flops", &self.cloud.flops, &FLOPS)?;
         cloud.number("workers", self.cloud.workers as f64, &WORKERS)?;
@@ -268,6 +273,8 @@ impl EdgeInput {
         }
         place.number("forward_factor", self.forward_factor, &FACTOR)?;
         place.number("backward_factor", self.backward_factor, &FACTOR)?;
+        place.number("forward_call_s", self.forward_call_s, &SECONDS)?;
+        place.number("backward_call_s", self.backward_call_s, &SECONDS)?;
         place.number("margin", self.margin, &MARGIN)?;
         place.number("up_bytes_per_s", self.up_bytes_per_s, &RATE)?;
         place.number("down_bytes_per_s", self.down_bytes_per_s, &RATE)?;

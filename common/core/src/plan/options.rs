@@ -146,19 +146,31 @@ impl<'a> Tables<'a> {
         CloudCurve::of(&stages, extra_s, 1.0 + edge.margin, parts.into())
     }
 
+    /// Seconds of the edge's forward and backward passes of a step.
+    fn compute_s(&self, edge: &EdgeInput, cut: usize) -> (f64, f64) {
+        let device = &self.input.devices[edge.device];
+        let calls = f64::from(self.micro_batches(cut));
+        // Where there is nothing to do, nothing is called.
+        let seconds = |table_s: f64, call_s: f64| if table_s > 0.0 { table_s + calls * call_s } else { 0.0 };
+        (
+            edge.forward_factor * seconds(device.forward_s[cut], edge.forward_call_s),
+            edge.backward_factor * seconds(device.backward_s[cut], edge.backward_call_s),
+        )
+    }
+
     /// The terms of a step at a cut, at these rates and with this share of a worker.
     pub(super) fn terms(&self, edge: &EdgeInput, cut: usize, rates: LinkRates, share: f64) -> StepTerms {
-        let device = &self.input.devices[edge.device];
+        let (edge_forward, edge_backward) = self.compute_s(edge, cut);
         let one_way =
             if self.is_local(cut) { 0.0 } else { f64::midpoint(edge.rtt_s, edge.latency_overhead_s) };
         let (up, down) = self.step_bytes(cut);
         let service_s = self.input.cloud.service_s[cut];
         StepTerms {
-            edge_forward: edge.forward_factor * device.forward_s[cut],
+            edge_forward,
             uplink: up as f64 / rates.up + one_way,
             cloud: if service_s > 0.0 { service_s / share } else { 0.0 },
             downlink: down as f64 / rates.down + one_way,
-            edge_backward: edge.backward_factor * device.backward_s[cut],
+            edge_backward,
         }
     }
 
@@ -176,15 +188,13 @@ impl<'a> Tables<'a> {
 
     /// What a cut asks for, at the percentile that the margin stands for.
     pub(super) fn demand(&self, edge: &EdgeInput, cut: usize) -> Demand {
-        let device = &self.input.devices[edge.device];
+        let (forward_s, backward_s) = self.compute_s(edge, cut);
         let (up, down) = self.charged_bytes[cut];
         let (moved_up, moved_down) = self.moved_bytes(edge, cut);
         let round_trips = self.latency_s(edge, cut);
-        let compute =
-            edge.forward_factor * device.forward_s[cut] + edge.backward_factor * device.backward_s[cut];
         let factor = 1.0 + edge.margin;
         Demand {
-            fixed_s: factor * (compute + round_trips),
+            fixed_s: factor * (forward_s + backward_s + round_trips),
             up_bytes: factor * (up + moved_up),
             down_bytes: factor * (down + moved_down),
             service_s: factor * self.input.cloud.service_s[cut],

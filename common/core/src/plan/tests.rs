@@ -20,6 +20,8 @@ fn camera() -> EdgeInput {
         device: 0,
         forward_factor: 1.0,
         backward_factor: 1.0,
+        forward_call_s: 0.0,
+        backward_call_s: 0.0,
         margin: 0.0,
         up_bytes_per_s: 1e6,
         down_bytes_per_s: 2e6,
@@ -402,7 +404,7 @@ fn inputs_that_cannot_be_planned_with_are_refused_by_name() {
         change(&mut input);
         plan(&input).expect_err("not a plan").to_string()
     };
-    let cases: [(Change, &str); 19] = [
+    let cases: [(Change, &str); 20] = [
         (&|input| input.edges.clear(), "there is no edge"),
         (&|input| input.cloud.flops.clear(), "cloud: flops has no entries"),
         (&|input| input.devices[0].forward_s[2] = f64::NAN, "device 0: forward_s at cut 2 is NaN"),
@@ -415,7 +417,11 @@ fn inputs_that_cannot_be_planned_with_are_refused_by_name() {
         (&|input| input.edges[1].rtt_s = f64::NAN, "edge \"camera-1\": rtt_s is NaN"),
         (&|input| input.edges[1].current_cut = Some(5), "edge \"camera-1\": current_cut is 5"),
         (&|input| input.memory_by_cut = vec![0; 4], "plan: memory_by_cut has 4 entries"),
-        (&|input| input.cloud.service_s[4] = 0.1, "cloud: service_s at cut 4 is 0.1"),
+        (&|input| input.cloud.service_s[4] = 0.1, "cloud: service_s at cut 4 is 0.1; it must be at most 0"),
+        (
+            &|input| input.cloud.service_s[2] = 0.1,
+            "cloud: service_s at cut 2 is 0.1; it must be at most 0.006",
+        ),
         (&|input| input.cloud.workers = 0, "cloud: workers is 0"),
         (&|input| input.cloud.capacity_bytes_per_s = Some(f64::NAN), "cloud: capacity_bytes_per_s is NaN"),
         (

@@ -9,7 +9,7 @@ use crate::plan::{
     self, CloudInput, DeviceInput, EdgeInput, LEAST_RATE, MOST_FACTOR, MOST_RATE, MOST_SECONDS, Plan,
     PlanError, PlanInput,
 };
-use crate::profile::{Correction, DeviceProfile, LayerWork};
+use crate::profile::{Corrected, Correction, DeviceProfile, LayerWork, Pass};
 use crate::workload;
 
 /// An edge stays at its cut unless moving improves its part of the objective by this share.
@@ -17,6 +17,9 @@ const HYSTERESIS: f64 = 0.05;
 
 /// Streams, framing and thread switches of the two transfers of a round trip, in seconds.
 const TRANSFER_OVERHEAD_S: f64 = 1e-3;
+
+/// What a call may plausibly cost beside its layers, as a share of what the whole model takes.
+const CALL_SHARE: f64 = 0.1;
 
 /// What the planner needs of model and batch; the same in every round.
 #[derive(Debug)]
@@ -80,52 +83,71 @@ impl Workload {
         self.works.len()
     }
 
-    /// Forward and backward seconds of an edge's step at a cut, by its profile.
-    pub(super) fn edge_s(&self, profile: &DeviceProfile, cut: usize) -> (f64, f64) {
+    /// Forward and backward passes of an edge's step at a cut, by its profile.
+    pub(super) fn on_edge(&self, profile: &DeviceProfile, cut: usize) -> (Pass, Pass) {
         let (calls, works) =
             if cut == self.local_cut() { (1.0, &self.whole) } else { (self.parts.into(), &self.works) };
         let (forward_s, backward_s) = seconds(profile, &works[..cut]);
         let (tail_forward_s, tail_backward_s) = seconds(profile, &self.tail);
-        (calls * forward_s, calls * backward_s + tail_forward_s + tail_backward_s)
+        let pass = |seconds| Pass { cut, calls, seconds };
+        (pass(calls * forward_s), pass(calls * backward_s + tail_forward_s + tail_backward_s))
     }
 
-    /// Seconds for which a step at a cut keeps the cloud busy, by its profile.
-    pub(super) fn service_s(&self, profile: &DeviceProfile, cut: usize) -> f64 {
+    /// The passes for which a step at a cut keeps the cloud busy, by its profile.
+    pub(super) fn in_cloud(&self, profile: &DeviceProfile, cut: usize) -> Pass {
         let (forward_s, backward_s) = seconds(profile, &self.works[cut..]);
-        f64::from(self.parts) * (forward_s + backward_s)
+        let calls = f64::from(self.parts);
+        Pass { cut, calls, seconds: calls * (forward_s + backward_s) }
+    }
+
+    /// For how long a step keeps the cloud busy at each cut, by its profile and the steps that were measured.
+    pub(super) fn service_s(&self, profile: &DeviceProfile, cloud: &Correction) -> Vec<f64> {
+        let passes: Vec<Pass> = (0..=self.local_cut()).map(|cut| self.in_cloud(profile, cut)).collect();
+        let fit = cloud.fit(CALL_SHARE * passes[0].seconds);
+        let seconds = cloud.falling_seconds(&passes, &fit);
+        seconds.into_iter().map(|seconds| seconds.min(MOST_SECONDS)).collect()
     }
 
     /// Seconds at each cut on a device. Profiles come from edges: what they claim beyond all bounds is taken for the
     /// bound, so that no claim stops everyone's plan.
     fn device(&self, profile: &DeviceProfile) -> DeviceInput {
-        let bounded =
-            |(forward_s, backward_s): (f64, f64)| (forward_s.min(MOST_SECONDS), backward_s.min(MOST_SECONDS));
-        let cuts = (0..=self.local_cut()).map(|cut| bounded(self.edge_s(profile, cut)));
+        let bounded = |(forward, backward): (Pass, Pass)| {
+            (forward.seconds.min(MOST_SECONDS), backward.seconds.min(MOST_SECONDS))
+        };
+        let cuts = (0..=self.local_cut()).map(|cut| bounded(self.on_edge(profile, cut)));
         let (forward_s, backward_s) = cuts.unzip();
         DeviceInput { forward_s, backward_s }
     }
 
     /// Plans all edges. `moves`: whether a new cut moves layers, which it does not where every edge gets
-    /// a global model. `capacity`: what the cloud's network carries for them, in bytes per second.
+    /// a global model. `service_s`: how long a step keeps the cloud busy at each cut. `capacity`: what the cloud's network carries for them, in bytes per second.
     pub(super) fn plan(
         &self,
         settings: &Settings,
         outlooks: &[Outlook],
-        cloud: &Correction,
+        service_s: Vec<f64>,
         moves: bool,
         capacity: Option<f64>,
     ) -> Result<Plan, PlanError> {
-        let service_s =
-            |cut| (cloud.factor() * self.service_s(&settings.cloud_profile, cut)).min(MOST_SECONDS);
         let mut devices = Devices::default();
         let edges = outlooks.iter().map(|outlook| {
             let corrections = &outlook.corrections;
-            let factor = |correction: &Correction| correction.factor().min(MOST_FACTOR);
+            let device = devices.index(&outlook.profile, |profile| self.device(profile));
+            let fit = |correction: &Correction, table_s: &[f64]| {
+                let most = table_s.last().copied().unwrap_or(0.0);
+                let Corrected { factor, missing_s } = correction.fit_latest(CALL_SHARE * most);
+                (factor.min(MOST_FACTOR), missing_s.min(MOST_SECONDS))
+            };
+            let table = &devices.inputs[device];
+            let (forward_factor, forward_call_s) = fit(&corrections.edge_forward, &table.forward_s);
+            let (backward_factor, backward_call_s) = fit(&corrections.edge_backward, &table.backward_s);
             EdgeInput {
                 name: outlook.name.clone(),
-                device: devices.index(&outlook.profile, |profile| self.device(profile)),
-                forward_factor: factor(&corrections.edge_forward),
-                backward_factor: factor(&corrections.edge_backward),
+                device,
+                forward_factor,
+                backward_factor,
+                forward_call_s,
+                backward_call_s,
                 margin: outlook.margin,
                 up_bytes_per_s: outlook.up.clamp(LEAST_RATE, MOST_RATE),
                 down_bytes_per_s: outlook.down.clamp(LEAST_RATE, MOST_RATE),
@@ -141,7 +163,7 @@ impl Workload {
             devices: devices.inputs,
             edges,
             cloud: CloudInput {
-                service_s: (0..=self.local_cut()).map(service_s).collect(),
+                service_s,
                 flops: self.flops.clone(),
                 workers: settings.workers,
                 capacity_bytes_per_s: capacity.map(|rate| rate.max(LEAST_RATE)),
@@ -235,8 +257,9 @@ mod tests {
             current_cut: None,
             fixed_cut: Some(cut),
         };
-        let (workload, none) = (Workload::of(&settings), Correction::default());
-        let plan = workload.plan(&settings, &[outlook], &none, false, settings.capacity);
+        let workload = Workload::of(&settings);
+        let service_s = workload.service_s(&settings.cloud_profile, &Correction::default());
+        let plan = workload.plan(&settings, &[outlook], service_s, false, settings.capacity);
         (settings, plan.expect("it can be planned"))
     }
 

@@ -49,6 +49,8 @@ fn small_fleet(seed: u64) -> PlanInput {
             device: index,
             forward_factor: decades(&mut draw, 0.5, 0.6),
             backward_factor: decades(&mut draw, 0.5, 0.6),
+            forward_call_s: 1e-3 * draw(),
+            backward_call_s: 1e-3 * draw(),
             margin: 0.3 * draw(),
             up_bytes_per_s: decades(&mut draw, 3e5, 1.5),
             down_bytes_per_s: decades(&mut draw, 3e5, 1.5),
@@ -86,7 +88,11 @@ fn small_fleet(seed: u64) -> PlanInput {
 fn ask(input: &PlanInput, edge: usize, cut: usize) -> Ask {
     let (at, layers) = (&input.edges[edge], input.layers());
     let device = &input.devices[at.device];
-    let compute = at.forward_factor * device.forward_s[cut] + at.backward_factor * device.backward_s[cut];
+    let of = |factor: f64, table: &[f64], call: f64| {
+        if table[cut] > 0.0 { factor * (table[cut] + call) } else { 0.0 }
+    };
+    let compute = of(at.forward_factor, &device.forward_s, at.forward_call_s)
+        + of(at.backward_factor, &device.backward_s, at.backward_call_s);
     let weights = input.state_bytes[cut] as f64 / input.steps_between_aggregations as f64;
     let (mut up, mut down) = (weights, weights);
     if let (Some(steps), Some(now)) = (input.steps_between_moves, at.current_cut) {

@@ -31,6 +31,8 @@ pub(crate) fn fleet(seed: u64, edges: usize, layers: usize) -> PlanInput {
                 device: index,
                 forward_factor: 1.0,
                 backward_factor: 1.0,
+                forward_call_s: 0.0,
+                backward_call_s: 0.0,
                 margin: 0.1,
                 up_bytes_per_s: decades(1e6, 1.5),
                 down_bytes_per_s: decades(1e6, 1.5),
