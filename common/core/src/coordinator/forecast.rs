@@ -12,6 +12,7 @@ use super::settings::{Cuts, Replan, Settings, Topology};
 use crate::event::{PlannedEdge, TermsMs};
 use crate::link::{LinkEstimator, RttFilter, Transfer};
 use crate::plan::{EdgePlan, Plan, PlanError};
+use crate::probe;
 use crate::profile::{Correction, DeviceProfile, Pass, Recent, Residuals, StepCorrections};
 use crate::random;
 use crate::wire::{StepReport, TrainingRequest};
@@ -70,6 +71,8 @@ pub(super) struct Prediction {
     pub(super) pace_up: Option<f64>,
     /// The larger of the two rates that are reserved, in bytes per second.
     pub(super) reserved: f64,
+    /// Bytes of the probes up and down; 0 for none.
+    pub(super) probe_bytes: (u32, u32),
     /// By the profiles alone, before any correction.
     edge_forward: Pass,
     edge_backward: Pass,
@@ -173,6 +176,13 @@ impl Forecast {
         if let Some(outlook) = self.edges.get_mut(edge) {
             let paced_at = outlook.pace_down;
             outlook.down.observe(Transfer { paced_at, ..transfer }.over(outlook.rtt.rtt_s()));
+        }
+    }
+
+    /// Takes in what came down while the edge trained alone, at no pace.
+    pub(super) fn observe_downlink_probe(&mut self, edge: &str, transfer: Transfer) {
+        if let Some(outlook) = self.edges.get_mut(edge) {
+            outlook.down.observe(Transfer { paced_at: None, ..transfer }.over(outlook.rtt.rtt_s()));
         }
     }
 
@@ -350,8 +360,14 @@ impl Forecast {
             downlink: edge.terms.downlink * 1e3,
             edge_backward: edge.terms.edge_backward * 1e3,
         };
+        let round_s = edge.step_s * f64::from(settings.steps_per_round);
+        let probes = outlook.filter(|_| cut == self.workload.local_cut() && settings.probes_links());
+        let probe_bytes = probes.map_or((0, 0), |outlook| {
+            (probe::bytes(outlook.up.rate(), round_s), probe::bytes(outlook.down.rate(), round_s))
+        });
         Prediction {
             cut,
+            probe_bytes,
             terms_ms,
             step_ms: edge.step_with_cloud(cloud_s) * 1e3,
             planned_s: edge.step_s,

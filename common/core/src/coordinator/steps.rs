@@ -232,8 +232,16 @@ impl Coordinator {
         let (plan, is_cold) = (member.plan, member.is_cold(report.step));
         // Waiting for the turn is the algorithm's, not the device's, the link's or the cloud's.
         let latency_s = (report.latency_s - served.turn_s).max(0.0);
+        let is_local = plan.cut as usize == self.settings.cloud_end();
         if let Some(transfer) = report.downlink {
-            self.forecast.observe_downlink(edge, transfer);
+            if is_local {
+                self.forecast.observe_downlink_probe(edge, transfer);
+            } else {
+                self.forecast.observe_downlink(edge, transfer);
+            }
+        }
+        if is_local {
+            self.probe_downlink(now, edge, report.step);
         }
         let wait_s = served.residence_s - served.service_s;
         if !is_cold {
