@@ -240,6 +240,7 @@ fn is_frequent(kind: &EventKind) -> bool {
         kind,
         EventKind::Step { .. }
             | EventKind::StateMoved { .. }
+            | EventKind::Probed { .. }
             | EventKind::EdgeMemory { .. }
             | EventKind::EdgeEvaluated { .. }
     )

@@ -179,7 +179,8 @@ impl History {
             EventKind::RoundDone { round, .. } => {
                 self.rounds.entry(round).or_default().done_at = Some(at);
             }
-            EventKind::StateMoved { round, edge, direction, bytes } => {
+            EventKind::StateMoved { round, edge, direction, bytes }
+            | EventKind::Probed { round, edge, direction, bytes } => {
                 let is_up = direction == "up";
                 self.carry(round, &edge, if is_up { (bytes, 0) } else { (0, bytes) });
             }

@@ -185,6 +185,7 @@ impl Tracker {
             | EventKind::Standardized { .. }
             | EventKind::HandedOn { .. }
             | EventKind::StateMoved { .. }
+            | EventKind::Probed { .. }
             | EventKind::Aggregated { .. }
             | EventKind::Checkpointed { .. }
             | EventKind::EdgeMemory { .. } => None,

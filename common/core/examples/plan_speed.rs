@@ -38,12 +38,12 @@ fn fleet(edges: usize, part: f64) -> PlanInput {
     // A convolutional network: activations shrink by steps, weights grow.
     let shrink = |layer: usize| 0.5_f64.powf((layer / 10) as f64);
     let flops: Vec<f64> = (0..LAYERS).map(|_| draw(5e7, 5e8)).collect();
-    let device = |pace: f64| DeviceInput {
-        forward_s: flops.iter().map(|flops| pace * flops).collect(),
-        backward_s: flops.iter().map(|flops| 2.0 * pace * flops).collect(),
-        tail_s: 0.0,
+    let seconds = |kind: usize, share: f64| -> Vec<f64> {
+        let pace = share * 1e-11 * 2_f64.powf(kind as f64);
+        flops.iter().map(|flops| pace * flops).collect()
     };
-    let devices: Vec<DeviceInput> = (0..KINDS).map(|kind| device(1e-11 * 2_f64.powf(kind as f64))).collect();
+    let device = |kind: usize| DeviceInput::of_layers(&seconds(kind, 1.0), &seconds(kind, 2.0), 0.0);
+    let devices: Vec<DeviceInput> = (0..KINDS).map(device).collect();
     let bytes = |cut: usize| (2e6 * shrink(cut)) as u64 + 32;
     let edges: Vec<EdgeInput> = (0..edges)
         .map(|index| EdgeInput {
@@ -51,6 +51,8 @@ fn fleet(edges: usize, part: f64) -> PlanInput {
             device: index % KINDS,
             forward_factor: draw(0.8, 1.25),
             backward_factor: draw(0.8, 1.25),
+            forward_call_s: 0.0,
+            backward_call_s: 0.0,
             margin: draw(0.05, 0.3),
             up_bytes_per_s: draw(2e6, 2e7),
             down_bytes_per_s: draw(4e6, 4e7),
@@ -64,8 +66,7 @@ fn fleet(edges: usize, part: f64) -> PlanInput {
     let links: f64 = edges.iter().map(|edge| edge.up_bytes_per_s).sum();
     PlanInput {
         cloud: CloudInput {
-            forward_s: devices[0].forward_s.clone(),
-            backward_s: devices[0].backward_s.clone(),
+            service_s: CloudInput::service_of_layers(&seconds(0, 1.0), &seconds(0, 2.0)),
             flops,
             workers: 1 + edges.len() / 20,
             capacity_bytes_per_s: Some(part * links),

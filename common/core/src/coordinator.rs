@@ -15,6 +15,7 @@ mod evaluation;
 mod forecast;
 mod gathering;
 mod member;
+mod probing;
 mod recovery;
 mod rounds;
 mod settings;
@@ -232,13 +233,11 @@ impl Coordinator {
         let is_paced = tensor.header.kind.is_of_a_step();
         let paced_at = self.pace_up(&edge).filter(|_| is_paced);
         let transfer = Transfer { bytes: tensor.wire_bytes(), seconds: received.seconds, paced_at };
-        if tensor.header.kind == TensorKind::Probe {
-            self.forecast.observe_probe_up(&edge, transfer, received.rtt_s);
-        } else {
+        if tensor.header.kind != TensorKind::Probe {
             self.forecast.observe_uplink(&edge, transfer, received.rtt_s);
         }
         match tensor.header.kind {
-            TensorKind::Probe => {}
+            TensorKind::Probe => self.handle_probe(now, &edge, tensor.header, transfer, received.rtt_s),
             TensorKind::Activations | TensorKind::TailGradient => {
                 self.handle_activations(now, &edge, tensor, received);
             }

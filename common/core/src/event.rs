@@ -178,6 +178,17 @@ pub enum EventKind {
         /// Its bytes.
         bytes: u64,
     },
+    /// A probe was sent to an edge that trains alone, or came from it, and measured its link.
+    Probed {
+        /// The round.
+        round: u32,
+        /// The edge.
+        edge: String,
+        /// `up` or `down`.
+        direction: String,
+        /// Its bytes.
+        bytes: u64,
+    },
     /// Federated averaging made a global model.
     Aggregated {
         /// The round after which.

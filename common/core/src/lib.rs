@@ -17,6 +17,7 @@ pub mod model;
 pub mod optimizer;
 pub mod participant;
 pub mod plan;
+mod probe;
 pub mod profile;
 pub mod random;
 pub mod standardize;

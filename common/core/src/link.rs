@@ -17,7 +17,7 @@ pub const ASSUMED_BYTES_PER_S: f64 = 125e6;
 const PACED: f64 = 0.9;
 /// Shorter or smaller transfers measure buffers and start-up more than the link.
 const LEAST_SECONDS: f64 = 1e-3;
-const LEAST_BYTES: u64 = 16 * 1024;
+pub(crate) const LEAST_BYTES: u64 = 16 * 1024;
 /// A transfer of fewer round trips is limited by the sender's congestion window.
 const WINDOW_ROUND_TRIPS: f64 = 2.0;
 /// How many small transfers are remembered.

@@ -8,6 +8,7 @@ mod action;
 mod evaluation;
 mod hand_in;
 mod micro_batches;
+mod probing;
 mod stepping;
 mod tail;
 
@@ -16,13 +17,11 @@ use std::time::Duration;
 
 pub use action::{Action, Completed, Computed, Job, Outcome, Progress, Restored};
 
-use crate::codec::Codec;
 use crate::link::Transfer;
 use crate::model::ModelCost;
 use crate::standardize::Standardizer;
 use crate::wire::{
-    Assignment, CloudMessage, EdgeMessage, ResumePoint, Score, TensorHeader, TensorKind, TensorMessage,
-    TrainingRequest,
+    Assignment, CloudMessage, EdgeMessage, ResumePoint, Score, TensorKind, TensorMessage, TrainingRequest,
 };
 use stepping::InRound;
 
@@ -311,11 +310,7 @@ impl Participant {
         }
         let transfer = Transfer { bytes: tensor.wire_bytes(), seconds, paced_at: None };
         match tensor.header.kind {
-            TensorKind::Probe => {
-                self.probe = Some(transfer);
-                self.awaits_probe = false;
-                self.say_ready();
-            }
+            TensorKind::Probe => self.handle_probe(&tensor, transfer),
             TensorKind::State => self.handle_layers(tensor),
             TensorKind::CutGradient => self.handle_gradient(tensor, transfer),
             TensorKind::Model => self.handle_model(tensor),
@@ -340,14 +335,7 @@ impl Participant {
         }
         match computed {
             Computed::Statistics { of, channels } => {
-                if let Some(assignment) = &self.assignment
-                    && std::mem::take(&mut self.owes_probe)
-                {
-                    let values = vec![0.0; assignment.probe_bytes as usize / 4];
-                    let header = TensorHeader::new(TensorKind::Probe, Codec::F32);
-                    let tensor = TensorMessage::encode(header, values, &[]);
-                    self.push(Action::SendTensor { tensor, pace: None });
-                }
+                self.send_first_probe();
                 self.push(Action::Send(EdgeMessage::Statistics { of, channels }));
             }
             Computed::Prepared => {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use correction::{Correction, StepCorrections};
+pub use correction::{Corrected, Correction, Pass, StepCorrections};
 pub use recent::Recent;
 pub use residual::Residuals;
 

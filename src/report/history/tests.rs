@@ -94,8 +94,9 @@ fn weights_that_moved_count_as_bytes() {
         direction: direction.to_owned(),
         bytes: 7,
     };
-    let history = history([moved("up"), moved("down"), moved("up")]);
-    assert_eq!((history.rounds[&1].bytes_up, history.rounds[&1].bytes_down), (14, 7));
+    let probed = EventKind::Probed { round: 1, edge: "a".into(), direction: "down".into(), bytes: 3 };
+    let history = history([moved("up"), moved("down"), moved("up"), probed]);
+    assert_eq!((history.rounds[&1].bytes_up, history.rounds[&1].bytes_down), (14, 10));
 }
 
 #[test]

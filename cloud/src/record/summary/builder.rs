@@ -134,7 +134,7 @@ impl SummaryBuilder {
             }
             EventKind::RoundDone { round, .. } => self.round_done = *round,
             EventKind::HandedOn { round, edge, .. } => self.edge(edge).handed_on = *round,
-            EventKind::StateMoved { direction, bytes, .. } => {
+            EventKind::StateMoved { direction, bytes, .. } | EventKind::Probed { direction, bytes, .. } => {
                 let total = if direction == "up" { &mut self.bytes_up } else { &mut self.bytes_down };
                 *total += bytes;
             }

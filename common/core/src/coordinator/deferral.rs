@@ -15,6 +15,10 @@ use crate::event::{EventKind, Recovery};
 use crate::model::LayerState;
 use crate::wire::CloudMessage;
 
+/// An edge that is further behind, in aggregations, is dropped: its model would count less than an eighth of one that
+/// is in time, and what is reserved for an edge that hangs is of use to the others.
+const MOST_MISSED: u32 = 64;
+
 /// How far a deferred edge is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Deferral {
@@ -150,6 +154,19 @@ impl Coordinator {
             for late in &mut member.late_models {
                 late.missed += 1;
             }
+        }
+    }
+
+    /// Drops the edges that are too far behind. A new global model is there, so that those that are still connected
+    /// take part again from the next round on.
+    pub(super) fn drop_the_stale(&mut self, now: Duration) {
+        let is_stale = |member: &Member| matches!(member.deferral, Some(Deferral::Behind { missed }) if missed > MOST_MISSED);
+        let stale = self.fleet.iter().filter(|(_, member)| is_stale(member));
+        let stories: Vec<(String, String)> = stale
+            .map(|(name, _)| (name.clone(), format!("was behind by more than {MOST_MISSED} aggregations")))
+            .collect();
+        if !stories.is_empty() {
+            self.leave_out(now, stories);
         }
     }
 

@@ -12,12 +12,13 @@ use super::settings::{Cuts, Replan, Settings, Topology};
 use crate::event::{PlannedEdge, TermsMs};
 use crate::link::{LinkEstimator, RttFilter, Transfer};
 use crate::plan::{EdgePlan, Plan, PlanError};
-use crate::profile::{Correction, DeviceProfile, LayerWork, Recent, Residuals, StepCorrections};
+use crate::probe;
+use crate::profile::{Correction, DeviceProfile, Pass, Recent, Residuals, StepCorrections};
 use crate::random;
 use crate::wire::{StepReport, TrainingRequest};
 use pace::pace;
 use state::State;
-use workload::{Workload, seconds_both};
+use workload::Workload;
 
 /// Round-trip time assumed before the first sample, in seconds.
 const ASSUMED_RTT_S: f64 = 0.01;
@@ -52,7 +53,9 @@ pub struct Outlook {
 /// # Errors
 /// If a number cannot be planned with.
 pub fn forecast_edges(settings: &Settings, outlooks: &[Outlook]) -> Result<Plan, PlanError> {
-    Workload::of(settings).plan(settings, outlooks, &Correction::default(), false, settings.capacity)
+    let workload = Workload::of(settings);
+    let service_s = workload.service_s(&settings.cloud_profile, &Correction::default());
+    workload.plan(settings, outlooks, service_s, false, settings.capacity)
 }
 
 /// What is predicted of one edge's steps in a round.
@@ -68,10 +71,12 @@ pub(super) struct Prediction {
     pub(super) pace_up: Option<f64>,
     /// The larger of the two rates that are reserved, in bytes per second.
     pub(super) reserved: f64,
-    /// By the profiles alone, before any correction, in seconds.
-    pub(super) edge_forward_s: f64,
-    pub(super) edge_backward_s: f64,
-    pub(super) cloud_service_s: f64,
+    /// Bytes of the probes up and down; 0 for none.
+    pub(super) probe_bytes: (u32, u32),
+    /// By the profiles alone, before any correction.
+    edge_forward: Pass,
+    edge_backward: Pass,
+    pub(super) cloud: Pass,
 }
 
 /// A round's plan with what the events tell of it.
@@ -174,8 +179,15 @@ impl Forecast {
         }
     }
 
-    pub(super) fn observe_cloud(&mut self, predicted_s: f64, measured_s: f64) {
-        self.cloud.observe(predicted_s, measured_s);
+    /// Takes in what came down while the edge trained alone, at no pace.
+    pub(super) fn observe_downlink_probe(&mut self, edge: &str, transfer: Transfer) {
+        if let Some(outlook) = self.edges.get_mut(edge) {
+            outlook.down.observe(Transfer { paced_at: None, ..transfer }.over(outlook.rtt.rtt_s()));
+        }
+    }
+
+    pub(super) fn observe_cloud(&mut self, predicted: Pass, measured_s: f64) {
+        self.cloud.observe(predicted, measured_s);
     }
 
     /// Takes in one step: the edge's times, how long it took without the wait for a turn, and how long it
@@ -194,14 +206,16 @@ impl Forecast {
                 outlook.residuals.observe(prediction.planned_s, latency_s);
             }
             let corrections = &mut outlook.corrections;
-            if prediction.cut == self.workload.works.len() {
-                let predicted = prediction.edge_forward_s + prediction.edge_backward_s;
-                corrections.edge_forward.observe(predicted, report.backward_s);
-                corrections.edge_backward.observe(predicted, report.backward_s);
+            if prediction.cut == self.workload.local_cut() {
+                // One pass: each has the same part of what was measured as of what was predicted.
+                let (forward, backward) = (prediction.edge_forward, prediction.edge_backward);
+                let off = report.backward_s / (forward.seconds + backward.seconds);
+                corrections.edge_forward.observe(forward, off * forward.seconds);
+                corrections.edge_backward.observe(backward, off * backward.seconds);
                 return;
             }
-            corrections.edge_forward.observe(prediction.edge_forward_s, report.forward_s);
-            corrections.edge_backward.observe(prediction.edge_backward_s, report.backward_s);
+            corrections.edge_forward.observe(prediction.edge_forward, report.forward_s);
+            corrections.edge_backward.observe(prediction.edge_backward, report.backward_s);
             outlook.wait_s.observe(wait_s);
         }
     }
@@ -223,7 +237,10 @@ impl Forecast {
             let changes = state::changes(outlook);
             outlook.residuals.begin_plan(changes != outlook.changes);
             outlook.changes = changes;
+            outlook.corrections.edge_forward.begin_round();
+            outlook.corrections.edge_backward.begin_round();
         }
+        self.cloud.begin_round();
         let names: Vec<String> =
             fleet.iter().filter(|(_, member)| member.takes_part()).map(|(name, _)| name.clone()).collect();
         let outlooks: Vec<Outlook> = names
@@ -248,6 +265,7 @@ impl Forecast {
             .collect();
         let states: Vec<State> =
             names.iter().filter_map(|name| self.edges.get(name)).map(State::of).collect();
+        let service_s = self.workload.service_s(&settings.cloud_profile, &self.cloud);
         let keep = |before: &[State]| match settings.replan {
             Replan::EveryRound => false,
             Replan::OnChange => {
@@ -267,14 +285,14 @@ impl Forecast {
             _ => {
                 let moves = !fresh && settings.topology != Topology::HandedOn;
                 let capacity = settings.capacity.map(|all| all - reserved_behind(fleet));
-                let plan = self.workload.plan(settings, &outlooks, &self.cloud, moves, capacity);
+                let plan = self.workload.plan(settings, &outlooks, service_s.clone(), moves, capacity);
                 plan.map_err(|error| error.to_string())?
             }
         };
         let planned = Planned {
             deadline_s: plan.deadline_s,
             optimality_gap: plan.optimality_gap,
-            predictions: plan.edges.iter().map(|edge| self.predict(settings, edge)).collect(),
+            predictions: plan.edges.iter().map(|edge| self.predict(settings, &service_s, edge)).collect(),
             events: Vec::new(),
         };
         let events = plan
@@ -323,24 +341,16 @@ impl Forecast {
         }
     }
 
-    fn predict(&self, settings: &Settings, edge: &EdgePlan) -> Prediction {
+    fn predict(&self, settings: &Settings, service_s: &[f64], edge: &EdgePlan) -> Prediction {
         let cut = edge.cut;
         let outlook = self.edges.get(&edge.name);
-        let Workload { works, tail, parts, .. } = &self.workload;
-        let sum = |profile: &DeviceProfile, works: &[LayerWork]| {
-            let forward: f64 = works.iter().map(|work| profile.seconds_forward(work)).sum();
-            let backward: f64 = works.iter().map(|work| profile.seconds_backward(work)).sum();
-            (f64::from(*parts) * forward, f64::from(*parts) * backward)
-        };
-        let (edge_forward_s, edge_backward_s) = outlook.map_or((0.0, 0.0), |outlook| {
-            let (forward_s, backward_s) = sum(&outlook.profile, &works[..cut]);
-            (forward_s, backward_s + seconds_both(&outlook.profile, tail))
-        });
-        let (cloud_forward_s, cloud_backward_s) = sum(&settings.cloud_profile, &works[cut..]);
-        let service_s = cloud_forward_s + cloud_backward_s;
+        let nothing = Pass { cut, calls: 1.0, seconds: 0.0 };
+        let (edge_forward, edge_backward) =
+            outlook.map_or((nothing, nothing), |outlook| self.workload.on_edge(&outlook.profile, cut));
+        let in_cloud = self.workload.in_cloud(&settings.cloud_profile, cut);
         // Before the first step what the share promises is the best that is known.
         let cloud_s = match outlook.and_then(|outlook| outlook.wait_s.level()) {
-            Some(wait_s) if service_s > 0.0 => service_s * self.cloud.factor() + wait_s,
+            Some(wait_s) if service_s[cut] > 0.0 => service_s[cut] + wait_s,
             _ => edge.terms.cloud,
         };
         let terms_ms = TermsMs {
@@ -350,17 +360,23 @@ impl Forecast {
             downlink: edge.terms.downlink * 1e3,
             edge_backward: edge.terms.edge_backward * 1e3,
         };
+        let round_s = edge.step_s * f64::from(settings.steps_per_round);
+        let probes = outlook.filter(|_| cut == self.workload.local_cut() && settings.probes_links());
+        let probe_bytes = probes.map_or((0, 0), |outlook| {
+            (probe::bytes(outlook.up.rate(), round_s), probe::bytes(outlook.down.rate(), round_s))
+        });
         Prediction {
             cut,
+            probe_bytes,
             terms_ms,
             step_ms: edge.step_with_cloud(cloud_s) * 1e3,
             planned_s: edge.step_s,
             is_corrected: outlook.is_some_and(|outlook| outlook.corrections.edge_backward.observations() > 0),
             pace_up: outlook.and_then(|outlook| pace(edge.reserved_up, &outlook.up)),
             reserved: edge.reserved_up.max(edge.reserved_down),
-            edge_forward_s,
-            edge_backward_s,
-            cloud_service_s: service_s,
+            edge_forward,
+            edge_backward,
+            cloud: in_cloud,
         }
     }
 }

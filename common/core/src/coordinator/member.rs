@@ -150,6 +150,8 @@ pub(super) struct MemberRound {
     pub(super) replied_at: Duration,
     pub(super) served: Vec<Served>,
     pub(super) reported: Vec<bool>,
+    /// How many probes have come from the edge.
+    pub(super) probes: u32,
     pub(super) done: bool,
     pub(super) upload: Option<LayerState>,
     /// Labels on the edge: its last layers, as it sent them for the aggregation.
@@ -180,6 +182,7 @@ impl MemberRound {
             replied_at: Duration::ZERO,
             served: vec![Served::default(); steps],
             reported: vec![false; steps],
+            probes: 0,
             done: false,
             upload: None,
             tail: None,

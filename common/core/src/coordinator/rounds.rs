@@ -79,6 +79,7 @@ impl Coordinator {
                 in_flight: self.settings.in_flight,
                 pace: prediction.pace_up,
                 deadline_s: planned.deadline_s,
+                probe_bytes: prediction.probe_bytes.0,
             };
             let mut next = MemberRound::new(plan, prediction);
             if turns {

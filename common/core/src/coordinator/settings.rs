@@ -278,6 +278,12 @@ impl Settings {
         self.holdout().map_or(0, |share| holdout::held_out(samples, share))
     }
 
+    /// Whether another link would make another plan of an edge that trains alone.
+    pub(super) fn probes_links(&self) -> bool {
+        let is_free = self.cuts == Cuts::Planned && self.replan != Replan::Never;
+        is_free && *self.depth.start() < self.cloud_end()
+    }
+
     /// How many optimizer moments every trained tensor has.
     pub fn moments(&self) -> usize {
         self.optimizer.moments().len()

@@ -144,7 +144,7 @@ impl Coordinator {
         let is_done = micro_batch.is_last();
         round.next_micro_batch = if is_done { 0 } else { micro_batch.index + 1 };
         round.next_step += u32::from(is_done);
-        let (predicted, service_s) = (round.prediction.cloud_service_s, served.service_s);
+        let (predicted, service_s) = (round.prediction.cloud, served.service_s);
         let is_cold = round.is_cold(step);
         if is_done && !is_cold {
             self.forecast.observe_cloud(predicted, service_s);
@@ -180,8 +180,7 @@ impl Coordinator {
         }
         round.passed = !is_back;
         round.next_step += u32::from(is_back);
-        let (predicted, service_s) =
-            (round.prediction.cloud_service_s, round.served[step as usize].service_s);
+        let (predicted, service_s) = (round.prediction.cloud, round.served[step as usize].service_s);
         let is_cold = round.is_cold(step);
         self.send_tensor(edge, reply);
         if is_back {
@@ -233,8 +232,16 @@ impl Coordinator {
         let (plan, is_cold) = (member.plan, member.is_cold(report.step));
         // Waiting for the turn is the algorithm's, not the device's, the link's or the cloud's.
         let latency_s = (report.latency_s - served.turn_s).max(0.0);
+        let is_local = plan.cut as usize == self.settings.cloud_end();
         if let Some(transfer) = report.downlink {
-            self.forecast.observe_downlink(edge, transfer);
+            if is_local {
+                self.forecast.observe_downlink_probe(edge, transfer);
+            } else {
+                self.forecast.observe_downlink(edge, transfer);
+            }
+        }
+        if is_local {
+            self.probe_downlink(now, edge, report.step);
         }
         let wait_s = served.residence_s - served.service_s;
         if !is_cold {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Participant;
 use super::action::{Action, Completed, Computed, Job, Progress};
 use super::micro_batches::MicroBatches;
+use crate::link::Transfer;
 use crate::model::ModelCost;
 use crate::wire::{EdgeMessage, RoundPlan, StartFrom, StepReport, TensorMessage};
 
@@ -18,6 +19,8 @@ pub(super) struct InRound {
     /// How far the step's micro-batches are.
     pub(super) micro_batches: MicroBatches,
     pub(super) moved: Option<TensorMessage>,
+    /// A local step: the transfer of a probe that came since the last report.
+    pub(super) probe: Option<Transfer>,
     /// What the last layers took in this step, and their loss and correct predictions.
     pub(super) tail: Option<(f64, f32, u32)>,
     uploads: Vec<TensorMessage>,
@@ -90,6 +93,7 @@ impl Participant {
             started_at: now,
             micro_batches: MicroBatches::of(&plan),
             moved: None,
+            probe: None,
             tail: None,
             uploads: Vec::new(),
             reports: Vec::new(),
@@ -185,8 +189,11 @@ impl Participant {
             Computed::LocalStepped { round, attempt, step, loss, correct, seconds }
                 if self.is_at(round, attempt, Stage::LocalStep) =>
             {
-                let local = Some((loss, correct));
-                self.end_step(now, StepReport { step, backward_s: seconds, local, ..StepReport::default() });
+                let (local, downlink) =
+                    (Some((loss, correct)), self.round.as_mut().and_then(|at| at.probe.take()));
+                let report =
+                    StepReport { step, backward_s: seconds, downlink, local, ..StepReport::default() };
+                self.end_step(now, report);
             }
             Computed::RoundEnded { round, attempt, uploads, peak_rss_bytes } => {
                 self.handle_round_ended(round, attempt, uploads, peak_rss_bytes);
@@ -219,6 +226,7 @@ impl Participant {
             round.stage = Stage::Forward;
             Job::Forward { plan, step, micro_batch: round.micro_batches.next_forward() }
         };
+        self.send_probe_beside(&job);
         self.push(Action::Compute(job));
     }
 

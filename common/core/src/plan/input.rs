@@ -46,13 +46,22 @@ pub struct PlanInput {
 /// What a kind of device takes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeviceInput {
-    /// Predicted seconds of each layer's forward pass: L entries.
+    /// Predicted seconds of the forward pass of layers `[0, c)`: L + 1 entries. Up to L - 1 in the micro-batches of a
+    /// step, at L, where nothing crosses the wire, in one piece.
     pub forward_s: Vec<f64>,
-    /// Likewise of the backward pass, with the optimizer's step.
+    /// Likewise of the backward pass and the optimizer's step, with all of the layers that stay on the edge at every cut,
+    /// behind those that can be cut: the ones with the labels.
     pub backward_s: Vec<f64>,
-    /// Seconds of the layers that stay on the edge at every cut, behind those that can be cut: the ones
-    /// with the labels. Part of the edge's backward time.
-    pub tail_s: f64,
+}
+
+impl DeviceInput {
+    /// That of a device on which layers cost nothing but their own seconds, whatever they are called with: `forward_s`
+    /// and `backward_s` have L entries; `tail_s` are those of the layers that stay behind them.
+    pub fn of_layers(forward_s: &[f64], backward_s: &[f64], tail_s: f64) -> Self {
+        let mut backward_s = prefix_sums(backward_s);
+        backward_s.iter_mut().for_each(|seconds| *seconds += tail_s);
+        Self { forward_s: prefix_sums(forward_s), backward_s }
+    }
 }
 
 /// What is known of one edge.
@@ -66,6 +75,11 @@ pub struct EdgeInput {
     pub forward_factor: f64,
     /// Likewise backward, and for the layers that stay.
     pub backward_factor: f64,
+    /// What every call, a micro-batch's forward pass, costs on it beside what its kind's table says, in the table's
+    /// seconds: before the factor.
+    pub forward_call_s: f64,
+    /// Likewise of a backward pass.
+    pub backward_call_s: f64,
     /// Its step meets the deadline if `predicted * (1 + margin)` does.
     pub margin: f64,
     /// The uplink's estimated rate.
@@ -88,16 +102,42 @@ pub struct EdgeInput {
 /// What is known of the cloud.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CloudInput {
-    /// Predicted seconds of each layer's forward pass on one worker: L entries.
-    pub forward_s: Vec<f64>,
-    /// Likewise of the backward pass, with the optimizer's step.
-    pub backward_s: Vec<f64>,
+    /// Predicted seconds for which a step at cut `c` keeps a worker busy, with forward and backward pass and optimizer
+    /// step of layers `[c, L)`: L + 1 entries that never rise, the last 0.
+    pub service_s: Vec<f64>,
     /// FLOPs of each layer, forward and backward: L entries.
     pub flops: Vec<f64>,
     /// How many replicas train at the same time.
     pub workers: usize,
     /// What all edges together may send, and what may be sent to all together, each.
     pub capacity_bytes_per_s: Option<f64>,
+}
+
+impl CloudInput {
+    /// [`service_s`](Self::service_s) where layers cost nothing but their own seconds, L entries each.
+    pub fn service_of_layers(forward_s: &[f64], backward_s: &[f64]) -> Vec<f64> {
+        let both: Vec<f64> =
+            forward_s.iter().zip(backward_s).map(|(forward, backward)| forward + backward).collect();
+        suffix_sums(&both)
+    }
+}
+
+/// `[0, v0, v0 + v1, ..]`.
+fn prefix_sums(values: &[f64]) -> Vec<f64> {
+    let mut sums = vec![0.0; values.len() + 1];
+    for (index, value) in values.iter().enumerate() {
+        sums[index + 1] = sums[index] + value;
+    }
+    sums
+}
+
+/// `[.., v(n-2) + v(n-1), v(n-1), 0]`.
+pub(super) fn suffix_sums(values: &[f64]) -> Vec<f64> {
+    let mut sums = vec![0.0; values.len() + 1];
+    for (index, value) in values.iter().enumerate().rev() {
+        sums[index] = sums[index + 1] + value;
+    }
+    sums
 }
 
 /// Why there is no plan.
@@ -114,7 +154,7 @@ pub enum PlanError {
     OutOfRange {
         /// Which edge or device, or "cloud", or "plan".
         place: String,
-        /// Which field, with the layer's index where there is one per layer.
+        /// Which field, with the index where there is one per layer or cut.
         field: String,
         /// What it held.
         value: String,
@@ -201,8 +241,15 @@ impl PlanInput {
         plan.length("memory_by_cut", self.memory_by_cut.len(), layers + 1)?;
 
         let cloud = Place { owner: Owner::Cloud, layers };
-        cloud.per_layer("forward_s", &self.cloud.forward_s, &SECONDS)?;
-        cloud.per_layer("backward_s", &self.cloud.backward_s, &SECONDS)?;
+        cloud.per_cut("service_s", &self.cloud.service_s, &SECONDS)?;
+        // The later layers are a part of all, and after the last there is none.
+        for (index, pair) in self.cloud.service_s.windows(2).enumerate() {
+            let most = if index + 1 == layers { 0.0 } else { pair[0] };
+            if pair[1] > most {
+                let field = format!("service_s at cut {}", index + 1);
+                return Err(cloud.out_of_range(&field, pair[1].to_string(), format!("at most {most}")));
+            }
+        }
         cloud.per_layer("flops", &self.cloud.flops, &FLOPS)?;
         cloud.number("workers", self.cloud.workers as f64, &WORKERS)?;
         if let Some(capacity) = self.cloud.capacity_bytes_per_s {
@@ -210,9 +257,8 @@ impl PlanInput {
         }
         for (index, device) in self.devices.iter().enumerate() {
             let place = Place { owner: Owner::Device(index), layers };
-            place.per_layer("forward_s", &device.forward_s, &SECONDS)?;
-            place.per_layer("backward_s", &device.backward_s, &SECONDS)?;
-            place.number("tail_s", device.tail_s, &SECONDS)?;
+            place.per_cut("forward_s", &device.forward_s, &SECONDS)?;
+            place.per_cut("backward_s", &device.backward_s, &SECONDS)?;
         }
         self.edges.iter().try_for_each(|edge| edge.check(layers, self.devices.len()))
     }
@@ -227,6 +273,8 @@ impl EdgeInput {
         }
         place.number("forward_factor", self.forward_factor, &FACTOR)?;
         place.number("backward_factor", self.backward_factor, &FACTOR)?;
+        place.number("forward_call_s", self.forward_call_s, &SECONDS)?;
+        place.number("backward_call_s", self.backward_call_s, &SECONDS)?;
         place.number("margin", self.margin, &MARGIN)?;
         place.number("up_bytes_per_s", self.up_bytes_per_s, &RATE)?;
         place.number("down_bytes_per_s", self.down_bytes_per_s, &RATE)?;
@@ -277,9 +325,18 @@ impl Place<'_> {
 
     fn per_layer(&self, field: &'static str, values: &[f64], range: &Range) -> Result<(), PlanError> {
         self.length(field, values.len(), self.layers)?;
+        self.each(field, "of layer", values, range)
+    }
+
+    fn per_cut(&self, field: &'static str, values: &[f64], range: &Range) -> Result<(), PlanError> {
+        self.length(field, values.len(), self.layers + 1)?;
+        self.each(field, "at cut", values, range)
+    }
+
+    fn each(&self, field: &str, index: &str, values: &[f64], range: &Range) -> Result<(), PlanError> {
         match values.iter().position(|value| !(range.least..=range.most).contains(value)) {
             None => Ok(()),
-            Some(layer) => self.number(&format!("{field} of layer {layer}"), values[layer], range),
+            Some(at) => self.number(&format!("{field} {index} {at}"), values[at], range),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What each cut costs each edge.
 
+use super::input::suffix_sums;
 use super::pipeline::{BOUNDS, CloudCurve, Stages};
 use super::{EdgeInput, Pick, PlanInput, StepTerms};
 
@@ -33,38 +34,16 @@ impl Demand {
 /// Sums over layers, shared by all edges.
 pub(super) struct Tables<'a> {
     pub(super) input: &'a PlanInput,
-    /// Seconds of a cloud worker at each cut.
-    service_s: Vec<f64>,
     /// Cloud FLOPs at each cut.
     flops: Vec<f64>,
     /// Bytes of a step at each cut, up and down, with those of the weights at aggregations.
     charged_bytes: Vec<(f64, f64)>,
     /// Bytes of the state before each cut over the steps between moves; empty where cuts do not move.
     moving_bytes: Vec<f64>,
-    devices: Vec<DeviceSums>,
-}
-
-/// Seconds of the layers before each cut.
-struct DeviceSums {
-    forward: Vec<f64>,
-    backward: Vec<f64>,
-    tail: f64,
 }
 
 impl<'a> Tables<'a> {
     pub(super) fn of(input: &'a PlanInput) -> Self {
-        let cloud = &input.cloud;
-        let both: Vec<f64> = cloud
-            .forward_s
-            .iter()
-            .zip(&cloud.backward_s)
-            .map(|(forward, backward)| forward + backward)
-            .collect();
-        let device = |device: &super::DeviceInput| DeviceSums {
-            forward: prefix_sums(&device.forward_s),
-            backward: prefix_sums(&device.backward_s),
-            tail: device.tail_s,
-        };
         let aggregation = input.steps_between_aggregations as f64;
         let charged = |cut: usize| {
             let (up, down) = step_bytes(input, cut);
@@ -75,9 +54,7 @@ impl<'a> Tables<'a> {
         Self {
             charged_bytes: (0..=input.layers()).map(charged).collect(),
             moving_bytes: input.steps_between_moves.map_or(Vec::new(), moving),
-            service_s: suffix_sums(&both),
-            flops: suffix_sums(&cloud.flops),
-            devices: input.devices.iter().map(device).collect(),
+            flops: suffix_sums(&input.cloud.flops),
             input,
         }
     }
@@ -169,19 +146,31 @@ impl<'a> Tables<'a> {
         CloudCurve::of(&stages, extra_s, 1.0 + edge.margin, parts.into())
     }
 
+    /// Seconds of the edge's forward and backward passes of a step.
+    fn compute_s(&self, edge: &EdgeInput, cut: usize) -> (f64, f64) {
+        let device = &self.input.devices[edge.device];
+        let calls = f64::from(self.micro_batches(cut));
+        // Where there is nothing to do, nothing is called.
+        let seconds = |table_s: f64, call_s: f64| if table_s > 0.0 { table_s + calls * call_s } else { 0.0 };
+        (
+            edge.forward_factor * seconds(device.forward_s[cut], edge.forward_call_s),
+            edge.backward_factor * seconds(device.backward_s[cut], edge.backward_call_s),
+        )
+    }
+
     /// The terms of a step at a cut, at these rates and with this share of a worker.
     pub(super) fn terms(&self, edge: &EdgeInput, cut: usize, rates: LinkRates, share: f64) -> StepTerms {
-        let device = &self.devices[edge.device];
+        let (edge_forward, edge_backward) = self.compute_s(edge, cut);
         let one_way =
             if self.is_local(cut) { 0.0 } else { f64::midpoint(edge.rtt_s, edge.latency_overhead_s) };
         let (up, down) = self.step_bytes(cut);
-        let service_s = self.service_s[cut];
+        let service_s = self.input.cloud.service_s[cut];
         StepTerms {
-            edge_forward: edge.forward_factor * device.forward[cut],
+            edge_forward,
             uplink: up as f64 / rates.up + one_way,
             cloud: if service_s > 0.0 { service_s / share } else { 0.0 },
             downlink: down as f64 / rates.down + one_way,
-            edge_backward: edge.backward_factor * (device.backward[cut] + device.tail),
+            edge_backward,
         }
     }
 
@@ -199,18 +188,16 @@ impl<'a> Tables<'a> {
 
     /// What a cut asks for, at the percentile that the margin stands for.
     pub(super) fn demand(&self, edge: &EdgeInput, cut: usize) -> Demand {
-        let device = &self.devices[edge.device];
+        let (forward_s, backward_s) = self.compute_s(edge, cut);
         let (up, down) = self.charged_bytes[cut];
         let (moved_up, moved_down) = self.moved_bytes(edge, cut);
         let round_trips = self.latency_s(edge, cut);
-        let compute = edge.forward_factor * device.forward[cut]
-            + edge.backward_factor * (device.backward[cut] + device.tail);
         let factor = 1.0 + edge.margin;
         Demand {
-            fixed_s: factor * (compute + round_trips),
+            fixed_s: factor * (forward_s + backward_s + round_trips),
             up_bytes: factor * (up + moved_up),
             down_bytes: factor * (down + moved_down),
-            service_s: factor * self.service_s[cut],
+            service_s: factor * self.input.cloud.service_s[cut],
         }
     }
 
@@ -260,7 +247,7 @@ impl<'a> Tables<'a> {
         let option = |cut: usize| CutOption {
             cut,
             curve: self.curve(edge, cut, rates),
-            service_s: (1.0 + edge.margin) * self.service_s[cut],
+            service_s: (1.0 + edge.margin) * self.input.cloud.service_s[cut],
             flops: self.flops[cut],
             bytes: self.bytes(cut),
         };
@@ -352,22 +339,4 @@ impl EdgeOptions {
 /// Bytes of a step at a cut, up and down.
 fn step_bytes(input: &PlanInput, cut: usize) -> (u64, u64) {
     if cut == input.layers() { (0, 0) } else { (input.cut_bytes_up[cut], input.cut_bytes_down[cut]) }
-}
-
-/// `[0, v0, v0 + v1, ..]`.
-fn prefix_sums(values: &[f64]) -> Vec<f64> {
-    let mut sums = vec![0.0; values.len() + 1];
-    for (index, value) in values.iter().enumerate() {
-        sums[index + 1] = sums[index] + value;
-    }
-    sums
-}
-
-/// `[.., v(n-2) + v(n-1), v(n-1), 0]`.
-fn suffix_sums(values: &[f64]) -> Vec<f64> {
-    let mut sums = vec![0.0; values.len() + 1];
-    for (index, value) in values.iter().enumerate().rev() {
-        sums[index] = sums[index + 1] + value;
-    }
-    sums
 }

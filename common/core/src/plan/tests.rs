@@ -20,6 +20,8 @@ fn camera() -> EdgeInput {
         device: 0,
         forward_factor: 1.0,
         backward_factor: 1.0,
+        forward_call_s: 0.0,
+        backward_call_s: 0.0,
         margin: 0.0,
         up_bytes_per_s: 1e6,
         down_bytes_per_s: 2e6,
@@ -33,15 +35,14 @@ fn camera() -> EdgeInput {
 
 fn cameras(count: usize) -> PlanInput {
     PlanInput {
-        devices: vec![DeviceInput {
-            forward_s: vec![0.004, 0.004, 0.008, 0.016],
-            backward_s: vec![0.006, 0.006, 0.012, 0.024],
-            tail_s: 0.0,
-        }],
+        devices: vec![DeviceInput::of_layers(
+            &[0.004, 0.004, 0.008, 0.016],
+            &[0.006, 0.006, 0.012, 0.024],
+            0.0,
+        )],
         edges: (0..count).map(|index| EdgeInput { name: format!("camera-{index}"), ..camera() }).collect(),
         cloud: CloudInput {
-            forward_s: vec![0.001; 4],
-            backward_s: vec![0.001; 4],
+            service_s: CloudInput::service_of_layers(&[0.001; 4], &[0.001; 4]),
             flops: vec![100.0; 4],
             workers: 1,
             capacity_bytes_per_s: None,
@@ -384,13 +385,10 @@ fn the_automatic_deadline_does_not_follow_jitter() {
 fn ties_go_to_fewer_bytes_then_to_the_smaller_cut() {
     // Layers 2 and 3 cost nothing: cuts 2, 3 and 4 differ in bytes only.
     let mut input = cameras(1);
-    for layer in [2, 3] {
-        input.devices[0].forward_s[layer] = 0.0;
-        input.devices[0].backward_s[layer] = 0.0;
-        input.cloud.forward_s[layer] = 0.0;
-        input.cloud.backward_s[layer] = 0.0;
-        input.cloud.flops[layer] = 0.0;
-    }
+    input.devices[0] = DeviceInput::of_layers(&[0.004, 0.004, 0.0, 0.0], &[0.006, 0.006, 0.0, 0.0], 0.0);
+    let cloud_s = [0.001, 0.001, 0.0, 0.0];
+    input.cloud.service_s = CloudInput::service_of_layers(&cloud_s, &cloud_s);
+    input.cloud.flops[2..].fill(0.0);
     input.deadline = Deadline::Fixed(0.080);
     (input.cut_bytes_up[3], input.cut_bytes_down[3]) = (20_000, 20_000);
     assert_eq!(cuts(&planned(&input)), [2]);
@@ -406,11 +404,11 @@ fn inputs_that_cannot_be_planned_with_are_refused_by_name() {
         change(&mut input);
         plan(&input).expect_err("not a plan").to_string()
     };
-    let cases: [(Change, &str); 18] = [
+    let cases: [(Change, &str); 20] = [
         (&|input| input.edges.clear(), "there is no edge"),
         (&|input| input.cloud.flops.clear(), "cloud: flops has no entries"),
-        (&|input| input.devices[0].forward_s[2] = f64::NAN, "device 0: forward_s of layer 2 is NaN"),
-        (&|input| input.devices[0].backward_s[0] = -0.1, "device 0: backward_s of layer 0 is -0.1"),
+        (&|input| input.devices[0].forward_s[2] = f64::NAN, "device 0: forward_s at cut 2 is NaN"),
+        (&|input| input.devices[0].backward_s[0] = -0.1, "device 0: backward_s at cut 0 is -0.1"),
         (&|input| input.edges[1].up_bytes_per_s = 0.0, "edge \"camera-1\": up_bytes_per_s is 0"),
         (
             &|input| input.edges[1].down_bytes_per_s = f64::INFINITY,
@@ -419,6 +417,11 @@ fn inputs_that_cannot_be_planned_with_are_refused_by_name() {
         (&|input| input.edges[1].rtt_s = f64::NAN, "edge \"camera-1\": rtt_s is NaN"),
         (&|input| input.edges[1].current_cut = Some(5), "edge \"camera-1\": current_cut is 5"),
         (&|input| input.memory_by_cut = vec![0; 4], "plan: memory_by_cut has 4 entries"),
+        (&|input| input.cloud.service_s[4] = 0.1, "cloud: service_s at cut 4 is 0.1; it must be at most 0"),
+        (
+            &|input| input.cloud.service_s[2] = 0.1,
+            "cloud: service_s at cut 2 is 0.1; it must be at most 0.006",
+        ),
         (&|input| input.cloud.workers = 0, "cloud: workers is 0"),
         (&|input| input.cloud.capacity_bytes_per_s = Some(f64::NAN), "cloud: capacity_bytes_per_s is NaN"),
         (

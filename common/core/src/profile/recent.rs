@@ -55,6 +55,11 @@ impl Recent {
         (count > 0).then(|| f64::midpoint(rising[(count - 1) / 2], rising[count / 2]))
     }
 
+    /// How many values the level rests on.
+    pub fn count(&self) -> usize {
+        self.values.len()
+    }
+
     /// How many times a new level has been found.
     pub fn changes(&self) -> u32 {
         self.changes

@@ -127,7 +127,8 @@ pub struct StepReport {
     pub backward_s: f64,
     /// From the start of the forward pass to the end of the optimizer step.
     pub latency_s: f64,
-    /// The cut gradient's transfer, or the longer one where there are two.
+    /// The cut gradient's transfer, or the longer one where there are two; of a local step that of a probe which came
+    /// since the one before.
     pub downlink: Option<Transfer>,
     /// Mean loss and correct predictions, where the edge ran the last layer itself.
     pub local: Option<(f32, u32)>,
@@ -306,6 +307,9 @@ pub struct RoundPlan {
     pub pace: Option<f64>,
     /// The shared latency deadline, in seconds.
     pub deadline_s: f64,
+    /// Where the edge trains alone: bytes of the values that it sends now and then while it computes, to measure the
+    /// uplink; 0 for none.
+    pub probe_bytes: u32,
 }
 
 /// A control message that cannot be understood.

@@ -129,6 +129,27 @@ fn one_that_never_comes_holds_nobody_up() {
     }
 }
 
+/// What was reserved for it is free again, and it begins anew where it can.
+#[test]
+fn one_that_is_behind_for_too_long_is_dropped() {
+    for seed in 0..6 {
+        let scenario = Scenario { rounds: 100, aggregate_every: 1, ..fleet(seed) };
+        let report = finished(&slowed(scenario, 100_000_000));
+        let dropped = |kind: &EventKind| match kind {
+            EventKind::EdgeDropped { edge, reason, .. } => {
+                assert_eq!(
+                    (edge.as_str(), reason.as_str()),
+                    ("barn", "it was behind by more than 64 aggregations")
+                );
+                true
+            }
+            _ => false,
+        };
+        // It is given another round, and deferred in that again.
+        assert_eq!((count(&report, dropped), deferrals(&report), catch_ups(&report)), (1, 2, 0));
+    }
+}
+
 /// It is late once, in a round before an aggregation, and has caught up before that.
 #[test]
 fn what_is_late_for_a_round_can_be_in_time_for_the_aggregation() {

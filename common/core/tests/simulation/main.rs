@@ -35,6 +35,7 @@ mod micro_batches;
 mod numbering;
 mod operations;
 mod participant_alone;
+mod probing;
 mod silence;
 mod standardization;
 mod stragglers;

@@ -1,6 +1,7 @@
 //! The participant alone, told things in orders that are rare between two machines.
 
 mod hand_in;
+mod probing;
 
 use std::time::Duration;
 
@@ -117,6 +118,7 @@ pub(crate) fn plan_in_parts(
         in_flight,
         pace: None,
         deadline_s: 1.0,
+        probe_bytes: 0,
     })
 }
 

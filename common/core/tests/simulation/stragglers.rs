@@ -125,7 +125,7 @@ fn an_edge_is_not_late_for_having_been_away() {
     for seed in 0..20 {
         let scenario = Scenario {
             quorum: 0.5,
-            stragglers: Stragglers::Drop { factor: 20.0 },
+            stragglers: Stragglers::Drop { factor: 40.0 },
             ..Scenario::new(seed).in_one_part()
         };
         let trained_at = scenario.run().trained_at();

@@ -170,8 +170,9 @@ fn weights_on_the_wire_are_bytes_too() {
     for (direction, bytes) in [("up", 7), ("down", 5), ("down", 5)] {
         run.then(EventKind::StateMoved { round: 1, edge: "a".into(), direction: direction.into(), bytes });
     }
+    run.then(EventKind::Probed { round: 1, edge: "a".into(), direction: "up".into(), bytes: 3 });
     let summary = run.summary();
-    assert_eq!((summary.bytes_up, summary.bytes_down), (7, 10));
+    assert_eq!((summary.bytes_up, summary.bytes_down), (10, 10));
 }
 
 #[test]

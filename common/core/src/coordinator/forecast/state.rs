@@ -21,7 +21,7 @@ impl State {
         Self {
             link_changes: (edge.up.changes(), edge.down.changes()),
             are_measured: (is_measured(&edge.up), is_measured(&edge.down)),
-            device: edge.corrections.edge_backward.factor().ln(),
+            device: edge.corrections.edge_backward.logarithm(),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::plan::{
     self, CloudInput, DeviceInput, EdgeInput, LEAST_RATE, MOST_FACTOR, MOST_RATE, MOST_SECONDS, Plan,
     PlanError, PlanInput,
 };
-use crate::profile::{Correction, DeviceProfile, LayerWork};
+use crate::profile::{Corrected, Correction, DeviceProfile, LayerWork, Pass};
 use crate::workload;
 
 /// An edge stays at its cut unless moving improves its part of the objective by this share.
@@ -18,15 +18,20 @@ const HYSTERESIS: f64 = 0.05;
 /// Streams, framing and thread switches of the two transfers of a round trip, in seconds.
 const TRANSFER_OVERHEAD_S: f64 = 1e-3;
 
+/// What a call may plausibly cost beside its layers, as a share of what the whole model takes.
+const CALL_SHARE: f64 = 0.1;
+
 /// What the planner needs of model and batch; the same in every round.
 #[derive(Debug)]
 pub(super) struct Workload {
     /// Of each layer that can be cut.
-    pub(super) works: Vec<LayerWork>,
+    works: Vec<LayerWork>,
     /// Of each that stays on the edge behind them, with the labels.
-    pub(super) tail: Vec<LayerWork>,
+    tail: Vec<LayerWork>,
+    /// Likewise of a whole batch, which a step that does not cross the wire is trained with in one piece.
+    whole: Vec<LayerWork>,
     /// Micro-batches of a step; works are of one of them, all else of a whole step.
-    pub(super) parts: u32,
+    parts: u32,
     /// Round trips of a step.
     exchanges: f64,
     flops: Vec<f64>,
@@ -42,7 +47,9 @@ impl Workload {
         let (whole, batch) = (settings.batch_size, settings.batch_size / parts);
         let cost = ModelCost::of(spec);
         let mut works = workload::layer_works(spec, &cost, batch, moments);
-        let tail = works.split_off(settings.cloud_end());
+        let mut whole_works = workload::layer_works(spec, &cost, whole, moments);
+        let tail = whole_works.split_off(settings.cloud_end());
+        works.truncate(settings.cloud_end());
         // The sum of the gradients so far beside those of a part.
         let copies = moments as u64 + u64::from(parts > 1);
         let memory = |cut| cost.edge_memory_bytes(cut, settings.tail, whole.into(), copies);
@@ -65,45 +72,82 @@ impl Workload {
             state_bytes: workload::edge_state_bytes(spec, settings.tail, moments),
             memory_by_cut: (0..=works.len()).map(memory).collect(),
             works,
+            whole: whole_works,
             tail,
             parts,
         }
     }
 
-    /// Seconds of each layer on a device, and of those that stay there. Profiles come from edges: what they
-    /// claim beyond all bounds is taken for the bound, so that no claim stops everyone's plan.
-    fn device(&self, profile: &DeviceProfile) -> DeviceInput {
-        let (forward_s, backward_s) = self.seconds(profile, 1.0);
-        DeviceInput { forward_s, backward_s, tail_s: seconds_both(profile, &self.tail).min(MOST_SECONDS) }
+    /// The last cut: nothing crosses the wire.
+    pub(super) fn local_cut(&self) -> usize {
+        self.works.len()
     }
 
-    /// Forward and backward seconds of each layer that can be cut, on a device.
-    fn seconds(&self, profile: &DeviceProfile, factor: f64) -> (Vec<f64>, Vec<f64>) {
-        let bounded = |seconds: f64| (f64::from(self.parts) * factor * seconds).min(MOST_SECONDS);
-        let both = |work| (bounded(profile.seconds_forward(work)), bounded(profile.seconds_backward(work)));
-        self.works.iter().map(both).unzip()
+    /// Forward and backward passes of an edge's step at a cut, by its profile.
+    pub(super) fn on_edge(&self, profile: &DeviceProfile, cut: usize) -> (Pass, Pass) {
+        let (calls, works) =
+            if cut == self.local_cut() { (1.0, &self.whole) } else { (self.parts.into(), &self.works) };
+        let (forward_s, backward_s) = seconds(profile, &works[..cut]);
+        let (tail_forward_s, tail_backward_s) = seconds(profile, &self.tail);
+        let pass = |seconds| Pass { cut, calls, seconds };
+        (pass(calls * forward_s), pass(calls * backward_s + tail_forward_s + tail_backward_s))
+    }
+
+    /// The passes for which a step at a cut keeps the cloud busy, by its profile.
+    pub(super) fn in_cloud(&self, profile: &DeviceProfile, cut: usize) -> Pass {
+        let (forward_s, backward_s) = seconds(profile, &self.works[cut..]);
+        let calls = f64::from(self.parts);
+        Pass { cut, calls, seconds: calls * (forward_s + backward_s) }
+    }
+
+    /// For how long a step keeps the cloud busy at each cut, by its profile and the steps that were measured.
+    pub(super) fn service_s(&self, profile: &DeviceProfile, cloud: &Correction) -> Vec<f64> {
+        let passes: Vec<Pass> = (0..=self.local_cut()).map(|cut| self.in_cloud(profile, cut)).collect();
+        let fit = cloud.fit(CALL_SHARE * passes[0].seconds);
+        let seconds = cloud.falling_seconds(&passes, &fit);
+        seconds.into_iter().map(|seconds| seconds.min(MOST_SECONDS)).collect()
+    }
+
+    /// Seconds at each cut on a device. Profiles come from edges: what they claim beyond all bounds is taken for the
+    /// bound, so that no claim stops everyone's plan.
+    fn device(&self, profile: &DeviceProfile) -> DeviceInput {
+        let bounded = |(forward, backward): (Pass, Pass)| {
+            (forward.seconds.min(MOST_SECONDS), backward.seconds.min(MOST_SECONDS))
+        };
+        let cuts = (0..=self.local_cut()).map(|cut| bounded(self.on_edge(profile, cut)));
+        let (forward_s, backward_s) = cuts.unzip();
+        DeviceInput { forward_s, backward_s }
     }
 
     /// Plans all edges. `moves`: whether a new cut moves layers, which it does not where every edge gets
-    /// a global model. `capacity`: what the cloud's network carries for them, in bytes per second.
+    /// a global model. `service_s`: how long a step keeps the cloud busy at each cut. `capacity`: what the cloud's network carries for them, in bytes per second.
     pub(super) fn plan(
         &self,
         settings: &Settings,
         outlooks: &[Outlook],
-        cloud: &Correction,
+        service_s: Vec<f64>,
         moves: bool,
         capacity: Option<f64>,
     ) -> Result<Plan, PlanError> {
-        let (forward_s, backward_s) = self.seconds(&settings.cloud_profile, cloud.factor());
         let mut devices = Devices::default();
         let edges = outlooks.iter().map(|outlook| {
             let corrections = &outlook.corrections;
-            let factor = |correction: &Correction| correction.factor().min(MOST_FACTOR);
+            let device = devices.index(&outlook.profile, |profile| self.device(profile));
+            let fit = |correction: &Correction, table_s: &[f64]| {
+                let most = table_s.last().copied().unwrap_or(0.0);
+                let Corrected { factor, missing_s } = correction.fit_latest(CALL_SHARE * most);
+                (factor.min(MOST_FACTOR), missing_s.min(MOST_SECONDS))
+            };
+            let table = &devices.inputs[device];
+            let (forward_factor, forward_call_s) = fit(&corrections.edge_forward, &table.forward_s);
+            let (backward_factor, backward_call_s) = fit(&corrections.edge_backward, &table.backward_s);
             EdgeInput {
                 name: outlook.name.clone(),
-                device: devices.index(&outlook.profile, |profile| self.device(profile)),
-                forward_factor: factor(&corrections.edge_forward),
-                backward_factor: factor(&corrections.edge_backward),
+                device,
+                forward_factor,
+                backward_factor,
+                forward_call_s,
+                backward_call_s,
                 margin: outlook.margin,
                 up_bytes_per_s: outlook.up.clamp(LEAST_RATE, MOST_RATE),
                 down_bytes_per_s: outlook.down.clamp(LEAST_RATE, MOST_RATE),
@@ -119,8 +163,7 @@ impl Workload {
             devices: devices.inputs,
             edges,
             cloud: CloudInput {
-                forward_s,
-                backward_s,
+                service_s,
                 flops: self.flops.clone(),
                 workers: settings.workers,
                 capacity_bytes_per_s: capacity.map(|rate| rate.max(LEAST_RATE)),
@@ -170,9 +213,12 @@ impl Devices {
     }
 }
 
-/// Forward and backward seconds of some layers together.
-pub(super) fn seconds_both(profile: &DeviceProfile, works: &[LayerWork]) -> f64 {
-    works.iter().map(|work| profile.seconds_forward(work) + profile.seconds_backward(work)).sum()
+/// Seconds of a forward and of a backward pass of some layers.
+fn seconds(profile: &DeviceProfile, works: &[LayerWork]) -> (f64, f64) {
+    let forward_s: f64 = works.iter().map(|work| profile.seconds_forward(work)).sum();
+    let backward_s: f64 = works.iter().map(|work| profile.seconds_backward(work)).sum();
+    // A sum over nothing is -0.
+    (forward_s + 0.0, backward_s + 0.0)
 }
 
 #[cfg(test)]
@@ -189,9 +235,13 @@ mod tests {
     }
 
     fn planned(labels: &str) -> (Settings, Plan) {
+        planned_with(&[&format!("training.labels={labels}"), "plan.fixed_cut=3"], 3)
+    }
+
+    fn planned_with(sets: &[&str], cut: usize) -> (Settings, Plan) {
         let text =
             "name = \"x\"\n[model]\narch = \"lenet5\"\n[data]\ndataset = \"mnist\"\n[[edge]]\nname = \"a\"";
-        let sets = [format!("training.labels={labels}"), "plan.fixed_cut=3".into()];
+        let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
         let config = Config::parse(text, "x.toml", &sets).expect("the overrides are allowed");
         let spec = builtin("lenet5", [1, 28, 28], 10).expect("it is built in");
         let settings = Settings::from_config(&config, spec, 1, device()).expect("it fits");
@@ -205,10 +255,11 @@ mod tests {
             margin: settings.margin,
             memory_limit: None,
             current_cut: None,
-            fixed_cut: Some(3),
+            fixed_cut: Some(cut),
         };
-        let (workload, none) = (Workload::of(&settings), Correction::default());
-        let plan = workload.plan(&settings, &[outlook], &none, false, settings.capacity);
+        let workload = Workload::of(&settings);
+        let service_s = workload.service_s(&settings.cloud_profile, &Correction::default());
+        let plan = workload.plan(&settings, &[outlook], service_s, false, settings.capacity);
         (settings, plan.expect("it can be planned"))
     }
 
@@ -224,6 +275,25 @@ mod tests {
         close(edge.terms.uplink, cloud.terms.uplink + tail - f64::from(64 * 4) / 1e6);
         close(edge.terms.downlink, cloud.terms.downlink + tail);
         assert!(edge.memory_bytes > cloud.memory_bytes && edge.weights_s > cloud.weights_s);
+    }
+
+    #[test]
+    fn micro_batches_pay_for_their_calls_where_there_are_any() {
+        let terms = |parts: u32, cut: usize| {
+            let sets = [&format!("wire.in_flight={parts}"), "plan.allow_local=true", "plan.max_depth=12"];
+            planned_with(&sets, cut).1.edges.remove(0).terms
+        };
+        let close = |left: f64, right: f64| assert!((left - right).abs() < 1e-9, "{left} is not {right}");
+        for (parts, calls) in [(1, 1.0), (4, 4.0)] {
+            let (split, local) = (terms(parts, 3), terms(parts, 12));
+            close(split.edge_forward, calls * 3.0);
+            close(split.edge_backward, calls * 3.0);
+            close(split.cloud, calls * 18.0);
+            // Nothing crosses the wire: the batch is trained with in one piece.
+            close(local.edge_forward, 12.0);
+            close(local.edge_backward, 12.0);
+            close(local.cloud, 0.0);
+        }
     }
 
     #[test]

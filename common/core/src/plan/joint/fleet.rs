@@ -25,7 +25,7 @@ pub(super) struct Item {
 /// One edge's part of a [`Fleet`].
 #[derive(Clone, Debug)]
 pub(super) struct Part {
-    /// Its items.
+    /// Its items; without any, no time is long enough for it.
     pub(super) items: Range<usize>,
     /// The largest part of each resource that it can use.
     pub(super) caps: Amounts,
@@ -301,7 +301,7 @@ impl Fleet {
         true
     }
 
-    /// The edge's best item at these prices; `likely` is looked at first.
+    /// The edge's best item at these prices, if any is in time; `likely` is looked at first.
     pub(super) fn best(
         &self,
         part: &Part,
@@ -310,10 +310,10 @@ impl Fleet {
         prices: &Prices,
         likely: usize,
     ) -> Option<Answer> {
-        let likely = if part.items.contains(&likely) { likely } else { part.items.start };
+        let likely = part.items.contains(&likely).then_some(likely);
         let mut best: Option<Answer> = None;
         let mut least = f64::INFINITY;
-        for item in std::iter::once(likely).chain(part.items.clone()) {
+        for item in likely.into_iter().chain(part.items.clone()) {
             if let Some(answer) = self.items[item].answer(&part.caps, goal, seconds, prices, least) {
                 least = answer.value;
                 best = Some(Answer { item, ..answer });

@@ -101,9 +101,11 @@ impl<'a> Narrowed<'a> {
             values.extend(all.iter().map(|item| item.least_value(near.goal, near.seconds.1, &low)));
             // Whichever seems best is nearly the best at the other end, too.
             let least = values.iter().enumerate().min_by(|one, other| one.1.total_cmp(other.1));
-            let likely = part.items.start + least.map_or(0, |(index, _)| index);
-            let alone = Part { items: likely..likely + 1, caps: part.caps };
-            let worst = self.whole.best(&alone, near.goal, near.seconds.0, &high, likely);
+            let worst = least.and_then(|(index, _)| {
+                let likely = part.items.start + index;
+                let alone = Part { items: likely..likely + 1, caps: part.caps };
+                self.whole.best(&alone, near.goal, near.seconds.0, &high, likely)
+            });
             let enough = worst.map_or(f64::INFINITY, |answer| answer.value);
             for (index, value) in values.iter().enumerate() {
                 if *value <= enough {
@@ -111,8 +113,10 @@ impl<'a> Narrowed<'a> {
                     origins.push(part.items.start + index);
                 }
             }
-            if items.len() == start {
-                items.push(self.whole.items[part.items.start].clone());
+            if items.len() == start
+                && let Some(first) = all.first()
+            {
+                items.push(first.clone());
                 origins.push(part.items.start);
             }
             parts.push(Part { items: start..items.len(), caps: part.caps });

@@ -38,9 +38,8 @@ fn small_fleet(seed: u64) -> PlanInput {
         (0..layers).map(|_| pace * decades(&mut draw, 1.0, 0.7)).collect()
     };
     let (forward, backward) = (device(5e-4), device(1e-3));
-    let devices: Vec<DeviceInput> = (0..edges)
-        .map(|_| DeviceInput { forward_s: device(1e-3), backward_s: device(2e-3), tail_s: 0.0 })
-        .collect();
+    let devices: Vec<DeviceInput> =
+        (0..edges).map(|_| DeviceInput::of_layers(&device(1e-3), &device(2e-3), 0.0)).collect();
     let bytes = |draw: &mut dyn FnMut() -> f64| -> Vec<u64> {
         (0..=layers).map(|_| decades(draw, 1e4, 1.5) as u64).collect()
     };
@@ -50,6 +49,8 @@ fn small_fleet(seed: u64) -> PlanInput {
             device: index,
             forward_factor: decades(&mut draw, 0.5, 0.6),
             backward_factor: decades(&mut draw, 0.5, 0.6),
+            forward_call_s: 1e-3 * draw(),
+            backward_call_s: 1e-3 * draw(),
             margin: 0.3 * draw(),
             up_bytes_per_s: decades(&mut draw, 3e5, 1.5),
             down_bytes_per_s: decades(&mut draw, 3e5, 1.5),
@@ -63,8 +64,7 @@ fn small_fleet(seed: u64) -> PlanInput {
     let links: f64 = edges.iter().map(|edge| edge.up_bytes_per_s.max(edge.down_bytes_per_s)).sum();
     PlanInput {
         cloud: CloudInput {
-            forward_s: forward,
-            backward_s: backward,
+            service_s: CloudInput::service_of_layers(&forward, &backward),
             flops: (0..layers).map(|_| decades(&mut draw, 1e6, 1.0)).collect(),
             workers,
             capacity_bytes_per_s: capacity_part.map(|part| part * links),
@@ -88,8 +88,11 @@ fn small_fleet(seed: u64) -> PlanInput {
 fn ask(input: &PlanInput, edge: usize, cut: usize) -> Ask {
     let (at, layers) = (&input.edges[edge], input.layers());
     let device = &input.devices[at.device];
-    let compute = at.forward_factor * device.forward_s[..cut].iter().sum::<f64>()
-        + at.backward_factor * device.backward_s[..cut].iter().sum::<f64>();
+    let of = |factor: f64, table: &[f64], call: f64| {
+        if table[cut] > 0.0 { factor * (table[cut] + call) } else { 0.0 }
+    };
+    let compute = of(at.forward_factor, &device.forward_s, at.forward_call_s)
+        + of(at.backward_factor, &device.backward_s, at.backward_call_s);
     let weights = input.state_bytes[cut] as f64 / input.steps_between_aggregations as f64;
     let (mut up, mut down) = (weights, weights);
     if let (Some(steps), Some(now)) = (input.steps_between_moves, at.current_cut) {
@@ -102,7 +105,7 @@ fn ask(input: &PlanInput, edge: usize, cut: usize) -> Ask {
         down += input.cut_bytes_down[cut] as f64;
         fixed += at.rtt_s + at.latency_overhead_s;
     }
-    let service: f64 = input.cloud.forward_s[cut..].iter().chain(&input.cloud.backward_s[cut..]).sum();
+    let service = input.cloud.service_s[cut];
     let factor = 1.0 + at.margin;
     Ask {
         fixed: factor * fixed,

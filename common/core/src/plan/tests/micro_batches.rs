@@ -16,14 +16,14 @@ fn charged(input: &PlanInput, edge: usize, cut: usize, share: f64) -> f64 {
 fn charged_at(input: &PlanInput, edge: usize, cut: usize, [up_rate, down_rate, share]: [f64; 3]) -> f64 {
     let (layers, at) = (input.layers(), &input.edges[edge]);
     let device = &input.devices[at.device];
-    let forward = at.forward_factor * device.forward_s[..cut].iter().sum::<f64>();
-    let backward = at.backward_factor * (device.backward_s[..cut].iter().sum::<f64>() + device.tail_s);
+    let forward = at.forward_factor * device.forward_s[cut];
+    let backward = at.backward_factor * device.backward_s[cut];
     let both = 1.0 / up_rate + 1.0 / down_rate;
     let weights = input.state_bytes[cut] as f64 * both / input.steps_between_aggregations as f64;
     if cut == layers {
         return (1.0 + at.margin) * (forward + backward + weights);
     }
-    let service: f64 = input.cloud.forward_s[cut..].iter().chain(&input.cloud.backward_s[cut..]).sum();
+    let service = input.cloud.service_s[cut];
     let one_way = f64::midpoint(at.rtt_s, at.latency_overhead_s);
     let k = f64::from(input.micro_batches);
     let (up, down) = (input.cut_bytes_up[cut] as f64, input.cut_bytes_down[cut] as f64);

@@ -20,10 +20,9 @@ pub(crate) fn fleet(seed: u64, edges: usize, layers: usize) -> PlanInput {
     };
     PlanInput {
         devices: (0..edges)
-            .map(|index| DeviceInput {
-                forward_s: device(&mut decades, 1e-3),
-                backward_s: device(&mut decades, 2e-3),
-                tail_s: [0.0, 2e-3][index % 2],
+            .map(|index| {
+                let forward_s = device(&mut decades, 1e-3);
+                DeviceInput::of_layers(&forward_s, &device(&mut decades, 2e-3), [0.0, 2e-3][index % 2])
             })
             .collect(),
         edges: (0..edges)
@@ -32,6 +31,8 @@ pub(crate) fn fleet(seed: u64, edges: usize, layers: usize) -> PlanInput {
                 device: index,
                 forward_factor: 1.0,
                 backward_factor: 1.0,
+                forward_call_s: 0.0,
+                backward_call_s: 0.0,
                 margin: 0.1,
                 up_bytes_per_s: decades(1e6, 1.5),
                 down_bytes_per_s: decades(1e6, 1.5),
@@ -43,8 +44,10 @@ pub(crate) fn fleet(seed: u64, edges: usize, layers: usize) -> PlanInput {
             })
             .collect(),
         cloud: CloudInput {
-            forward_s: device(&mut decades, 5e-4),
-            backward_s: device(&mut decades, 1e-3),
+            service_s: {
+                let forward_s = device(&mut decades, 5e-4);
+                CloudInput::service_of_layers(&forward_s, &device(&mut decades, 1e-3))
+            },
             flops: (0..layers).map(|_| decades(1e6, 1.0)).collect(),
             workers: 1 + (decades(1.0, 0.47) - 0.01) as usize % 3,
             capacity_bytes_per_s: None,
@@ -67,10 +70,8 @@ pub(crate) fn fleet(seed: u64, edges: usize, layers: usize) -> PlanInput {
 pub(crate) fn seconds(input: &PlanInput, edge: usize, cut: usize) -> (f64, f64) {
     let (layers, at) = (input.layers(), &input.edges[edge]);
     let device = &input.devices[at.device];
-    let forward: f64 = device.forward_s[..cut].iter().sum();
-    let backward: f64 = device.backward_s[..cut].iter().sum::<f64>() + device.tail_s;
-    let compute = at.forward_factor * forward + at.backward_factor * backward;
-    let service: f64 = input.cloud.forward_s[cut..].iter().chain(&input.cloud.backward_s[cut..]).sum();
+    let compute = at.forward_factor * device.forward_s[cut] + at.backward_factor * device.backward_s[cut];
+    let service = input.cloud.service_s[cut];
     let both = 1.0 / at.up_bytes_per_s + 1.0 / at.down_bytes_per_s;
     let weights = input.state_bytes[cut] as f64 * both / input.steps_between_aggregations as f64;
     let transfer = input.cut_bytes_up[cut] as f64 / at.up_bytes_per_s
@@ -216,7 +217,7 @@ proptest! {
     ) {
         let mut input = PlanInput { objective: Objective::Fastest, ..fleet(seed, edges, layers) };
         // One slow edge sets the deadline and leaves the others room to choose.
-        input.devices[0].forward_s[0] += delay;
+        input.devices[0].forward_s[1..].iter_mut().for_each(|seconds| *seconds += delay);
         input.edges[0].rtt_s += delay;
         let plan = planned(&input);
         check_plan(&input, &plan);
