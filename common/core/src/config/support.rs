@@ -33,6 +33,9 @@ pub(super) fn refusals(config: &Config) -> Faults {
     let split = wire.in_flight.get() > 1 && passes_twice;
     all.refuse(split, "wire.in_flight", &wire.in_flight, "1 with `training.labels = \"edge\"`");
 
+    let alone = "false with `clock = \"virtual\"`, which has links and no connections";
+    all.refuse(is_virtual && wire.data_connection, "wire.data_connection", &wire.data_connection, alone);
+
     all.refuse(is_virtual && cloud.device != DeviceKind::Cpu, "cloud.device", &cloud.device, cpu);
     all.refuse(is_virtual && cloud.cpus.is_some(), "cloud.cpus", &cloud.cpus, unpinned);
 
