@@ -304,13 +304,3 @@ fn what_is_not_built_yet_is_refused() {
         assert_eq!(found.lines().count(), 1, "{found}");
     }
 }
-
-#[test]
-fn micro_batches_and_labels_on_the_edge_are_not_built_together_yet() {
-    let found = messages(SMALL, &["training.labels=edge", "wire.in_flight=2"]);
-    let expected = "--set wire.in_flight=2: `wire.in_flight = 2` is not available in this version; \
-                    allowed now: 1 with `training.labels = \"edge\"`";
-    assert_eq!(found.lines().next(), Some(expected), "{found}");
-    let fedavg = ["training.algorithm=fedavg", "training.labels=edge", "wire.in_flight=2"];
-    assert_eq!(small(&fedavg).wire.in_flight.get(), 2);
-}
