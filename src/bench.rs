@@ -1,11 +1,14 @@
 //! `partway bench`: what this machine makes of it, as ratios in one run.
 
 mod fleet;
+mod step;
+mod threads;
 mod transport;
 
 use clap::{Args, ValueEnum};
 
 pub(crate) use self::fleet::{BenchEdgesArgs, BenchFleetArgs, bench_edges, bench_fleet};
+pub(crate) use self::threads::{BenchThreadsArgs, bench_threads};
 use crate::failure::Failure;
 
 /// What to measure.
@@ -28,6 +31,10 @@ enum Name {
     Transport,
     /// What a coordinator takes beside tensor arithmetic, by the number of its edges
     Fleet,
+    /// Where the time of a step goes, beside the layers
+    Step,
+    /// Replicas in the cloud, by workers, threads and the processors that they are pinned to
+    Threads,
 }
 
 fn sizes(text: &str) -> Result<usize, String> {
@@ -45,6 +52,12 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<(), Failure> {
     }
     if runs(Name::Fleet) {
         fleet::fleet(&args.edges)?;
+    }
+    if runs(Name::Step) {
+        step::step()?;
+    }
+    if runs(Name::Threads) {
+        threads::threads()?;
     }
     Ok(())
 }

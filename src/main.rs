@@ -60,6 +60,8 @@ enum Command {
     #[command(hide = true)]
     BenchEdges(bench::BenchEdgesArgs),
     #[command(hide = true)]
+    BenchThreads(bench::BenchThreadsArgs),
+    #[command(hide = true)]
     RunProcess(run::processes::RunProcessArgs),
     #[command(hide = true)]
     CloudProcess(run::processes::CloudArgs),
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::compare(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::BenchFleet(args) => bench::bench_fleet(&args),
+        Command::BenchThreads(args) => bench::bench_threads(&args),
         Command::BenchEdges(args) => bench::bench_edges(&args),
         Command::RunProcess(args) => run::processes::run(&args),
         Command::CloudProcess(args) => run::processes::cloud(&args),

@@ -82,7 +82,8 @@ pub(crate) fn run(
     for warning in &warnings {
         recorder.display.say(&format!("warning: {warning}"));
     }
-    let listening = Event { at: 0.0, kind: EventKind::Listening { address: "virtual".into() } };
+    let listening =
+        Event { at: 0.0, kind: EventKind::Listening { address: "virtual".into(), data_address: None } };
     recorder.event(&listening).map_err(Failure::failed)?;
     let (settings, given) = (setup.settings.clone(), init);
     let given = given.map(|weights| {

@@ -2,7 +2,7 @@
 //! and keeps the run's record.
 //!
 //! [`serve`] is the event loop, [`record`] what a run leaves behind. Apart from it stand the parts that a
-//! virtual clock drives as well: [`replica`] and [`global_model`] compute, [`outputs`] writes.
+//! virtual clock drives as well: [`replica`] and [`global_model`] compute, [`outputs`] writes. [`workers`] are the threads that train replicas.
 
 mod atomic_file;
 pub mod checkpoint;
@@ -13,7 +13,7 @@ pub mod record;
 pub mod replica;
 mod serve;
 pub mod state_folder;
-mod workers;
+pub mod workers;
 
 pub use outputs::Ended;
 pub use serve::{ServeError, ServeOptions, serve};

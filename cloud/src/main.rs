@@ -52,6 +52,10 @@ struct Serve {
     /// Where to listen, as HOST:PORT; 0.0.0.0 and [::] are all of this machine's addresses.
     #[arg(long, value_name = "HOST:PORT")]
     listen: Listen,
+    /// Where to listen for data connections, as HOST:PORT, on another port or interface: edges that are told this address
+    /// (`--data-address`) send and receive tensors there. Required by `wire.data_connection = true`.
+    #[arg(long, value_name = "HOST:PORT")]
+    listen_data: Option<Listen>,
     /// A host name or address that edges connect to, beside the one of --listen; may be repeated.
     #[arg(long = "name", value_name = "HOST")]
     names: Vec<String>,
@@ -113,7 +117,14 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
     let file = arguments.config.display().to_string();
     let text = fs::read_to_string(&arguments.config)
         .map_err(|error| wrong(format!("cannot read {file}: {error}")))?;
-    let config = Config::parse(&text, &file, &arguments.sets).map_err(wrong)?;
+    let mut config = Config::parse(&text, &file, &arguments.sets).map_err(wrong)?;
+    let listen_data = arguments.listen_data.as_ref().map(|listen| listen.address);
+    if config.wire.data_connection && listen_data.is_none() {
+        return Err(wrong(format!(
+            "{file}: `wire.data_connection = true` needs an address: give it with --listen-data HOST:PORT"
+        )));
+    }
+    config.wire.data_connection = listen_data.is_some();
     if let Some(cpus) = &config.cloud.cpus {
         // Before there are other threads, which are pinned with this one.
         pin_to(cpus).map_err(|error| wrong(config.refuse_cpus("cloud.cpus", cpus, error.to_string())))?;
@@ -149,6 +160,7 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
         test: test_set,
         profile,
         listen: arguments.listen.address,
+        listen_data,
         identity,
         out: arguments.state.clone(),
         resume: arguments.resume,
@@ -239,8 +251,10 @@ fn calibrate(spec: &ModelSpec, config: &Config, compute: &Compute) -> Result<Dev
 /// Tells the operator what happens, a line each; steps are in the record.
 fn report(event: &Event, ca: &Path, awaited: &str) {
     match &event.kind {
-        EventKind::Listening { address } => {
-            println!("listening on {address}; edges need the CA file {}\n{awaited}", ca.display());
+        EventKind::Listening { address, data_address } => {
+            let data =
+                data_address.as_ref().map_or(String::new(), |data| format!(", and on {data} for their data"));
+            println!("listening on {address}{data}; edges need the CA file {}\n{awaited}", ca.display());
         }
         EventKind::EdgeJoined { edge, samples, held_out: 0, .. } => {
             println!("{edge} joined with {samples} samples");

@@ -1,5 +1,6 @@
 //! What one replica computes: its layers, made, trained and copied.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -30,8 +31,8 @@ pub struct Blueprint {
 #[derive(Debug)]
 pub struct Placed {
     half: Half,
-    /// A step on its way through these layers to the edge's last ones, and back.
-    passed: Option<Passed>,
+    /// The micro-batches of a step that are on their way through these layers to the edge's last ones, and back.
+    passed: BTreeMap<u32, Passed>,
 }
 
 #[derive(Debug)]
@@ -84,7 +85,7 @@ fn place(
 ) -> (Option<Placed>, Option<Computed>) {
     let own = state.slice(&blueprint.spec, layers);
     match Half::from_state(&blueprint.spec, blueprint.optimizer, own, compute) {
-        Ok(half) => (Some(Placed { half, passed: None }), None),
+        Ok(half) => (Some(Placed { half, passed: BTreeMap::new() }), None),
         Err(error) => (None, Some(Computed::Failed { reason: error.to_string() })),
     }
 }
@@ -101,7 +102,7 @@ impl Placed {
     /// trained.
     #[must_use]
     pub fn twin(&self) -> Self {
-        Self { half: self.half.clone(), passed: None }
+        Self { half: self.half.clone(), passed: BTreeMap::new() }
     }
 
     fn step(&mut self, blueprint: &Blueprint, compute: &Compute, job: StepJob) -> Computed {
@@ -148,7 +149,7 @@ impl Placed {
                 Computed::Stepped { edge, round, attempt, step, micro_batch, reply, loss, correct, seconds }
             }
             Ok(Answer { reply, scored: None }) => {
-                Computed::Passed { edge, round, attempt, step, reply, seconds }
+                Computed::Passed { edge, round, attempt, step, micro_batch, reply, seconds }
             }
             Err(reason) => Computed::Rejected { edge, round, attempt, reason },
         }
@@ -175,14 +176,16 @@ impl Placed {
         codec: ActivationCodec,
         context: &StepContext,
     ) -> Result<Answer, String> {
-        let shape = BatchShape::of(context.batch, self.half.input_shape());
+        let samples = context.samples();
+        let shape = BatchShape::of(samples, self.half.input_shape());
         let Activations { values, selection: at_cut, .. } =
             decode_activations(tensor, shape).map_err(|error| error.to_string())?;
         let (pending, values) = self.half.forward(values, context).map_err(|error| error.to_string())?;
-        let shape = BatchShape::of(context.batch, self.half.output_shape());
-        let draws = &mut TopK::tail_draws(context.seed, context.edge, context.step);
+        let shape = BatchShape::of(samples, self.half.output_shape());
+        let part = context.micro_batch.index;
+        let draws = &mut TopK::tail_draws(context.seed, context.edge, context.step, part);
         let (reply, at_tail) = encode_activations(answer, codec, values, shape, &[], draws);
-        self.passed = Some(Passed { step: answer.step, pending, at_cut, at_tail });
+        self.passed.insert(part, Passed { step: answer.step, pending, at_cut, at_tail });
         Ok(Answer { reply, scored: None })
     }
 
@@ -192,13 +195,16 @@ impl Placed {
         answer: TensorHeader,
         context: &StepContext,
     ) -> Result<Answer, String> {
-        let Passed { pending, at_cut, at_tail, .. } =
-            self.passed.take().filter(|passed| passed.step == answer.step).ok_or_else(|| {
+        let Passed { pending, at_cut, at_tail, .. } = self
+            .passed
+            .remove(&context.micro_batch.index)
+            .filter(|passed| passed.step == answer.step)
+            .ok_or_else(|| {
                 format!("the gradient of step {} has no forward pass in the cloud", answer.step + 1)
             })?;
         let gradient = decode_gradient(tensor, at_tail.as_ref()).map_err(|error| error.to_string())?;
         let values = self.half.backward(pending, gradient, context).map_err(|error| error.to_string())?;
-        let shape = BatchShape::of(context.batch, self.half.input_shape());
+        let shape = BatchShape::of(context.samples(), self.half.input_shape());
         let reply = encode_gradient(answer, values, shape, at_cut.as_ref());
         Ok(Answer { reply, scored: None })
     }

@@ -1,38 +1,37 @@
 //! The daemon's event loop: the coordinator's state machine, driven by QUIC, workers and the clock.
 
+mod options;
+mod pairing;
 mod peers;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use partway_core::classes::fingerprint;
-use partway_core::config::{CloudConfig, Config, ConfigError};
+use partway_core::config::CloudConfig;
 use partway_core::coordinator::{
     Action, Checkpoint, Computed, ConnectionId, Coordinator, Job, Outcome, Received, Settings,
 };
 use partway_core::event::{Event, EventKind};
 use partway_core::model::{LayerState, ModelSpec};
-use partway_core::profile::DeviceProfile;
 use partway_core::standardize::Standardizer;
-use partway_core::wire::{EdgeMessage, MessageError, message};
+use partway_core::wire::{EdgeMessage, message};
 use partway_core::workload;
-use partway_datasets::Samples;
-use partway_model::{Compute, ComputeError};
+use partway_model::Compute;
 use partway_net::peer::{BodyLimit, Peer, PeerEvent};
 use partway_net::timer::expired;
-use partway_net::{AcceptError, BindError, Connection, Listener, ServerIdentity, TransportOptions};
-use thiserror::Error;
+use partway_net::{AcceptError, Connection, DataListener, Listener, TransportOptions, Unpaired};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::global_model::{self, Evaluator};
-use crate::outputs::{Begun, Ended, Outputs, OutputsError};
+use crate::outputs::{Begun, Ended, Outputs};
 use crate::replica::Blueprint;
 use crate::workers::{Done, Workers};
+pub use options::{ServeError, ServeOptions};
+use pairing::Pairing;
 use peers::{FAREWELL, listen_for_edges, say_goodbye};
 
 /// Events that may wait for the loop.
@@ -41,52 +40,12 @@ const QUEUE: usize = 1024;
 /// Largest tensor of a connection that has not asked to take part, in bytes.
 const FIRST_LIMIT: usize = 64 << 10;
 
-/// What a coordinator needs.
-#[derive(Debug)]
-pub struct ServeOptions {
-    /// The experiment.
-    pub config: Config,
-    /// The model.
-    pub spec: ModelSpec,
-    /// The weights to start from, if not random ones. A checkpoint takes their place.
-    pub init: Option<LayerState>,
-    /// What accuracy is measured on; none if the edges measure it, on what they hold out.
-    pub test: Option<Samples>,
-    /// Seconds per layer kind of one worker.
-    pub profile: DeviceProfile,
-    /// Where to listen; port 0 lets the system choose.
-    pub listen: SocketAddr,
-    /// Certificate and key.
-    pub identity: ServerIdentity,
-    /// The folder for everything that the run leaves behind.
-    pub out: PathBuf,
-    /// Whether to continue from the newest checkpoint in `out`.
-    pub resume: bool,
-}
-
-/// The coordinator could not start, or lost its own disk or threads.
-#[derive(Debug, Error)]
-pub enum ServeError {
-    /// The configuration does not fit the model.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// It cannot listen.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// The workers cannot be started.
-    #[error(transparent)]
-    Compute(#[from] ComputeError),
-    /// The run's outputs cannot be read or written.
-    #[error(transparent)]
-    Outputs(#[from] OutputsError),
-    /// What is to be said does not fit a control message.
-    #[error("a message to an edge cannot be sent: {0}")]
-    Message(#[from] MessageError),
-}
-
 /// What the loop waits for, beside its peers.
 enum Input {
     Connected(Connection),
+    Data(Unpaired),
+    /// A data connection that nobody came for.
+    Expired(Connection),
     Turned(AcceptError),
     Global(Computed),
 }
@@ -107,12 +66,20 @@ pub async fn serve(
     let idle_timeout = options.config.fleet.idle_timeout;
     let transport =
         TransportOptions { idle_timeout, keep_alive: idle_timeout / 3, ..TransportOptions::default() };
-    let listener = Listener::bind(options.listen, &options.identity, transport)?;
+    let listener = Listener::bind(options.listen, &options.identity, transport.clone())?;
+    let data_listener = match options.listen_data {
+        Some(listen) => Some(DataListener::bind(listen, &options.identity, transport)?),
+        None => None,
+    };
     let address = listener.local_addr().to_string();
+    let data_address = data_listener.as_ref().map(|listener| listener.local_addr().to_string());
     let mut driver = Driver::new(options, on_event, inputs.clone(), &done)?;
-    driver.record(&Event { at: driver.now().as_secs_f64(), kind: EventKind::Listening { address } })?;
+    driver.record(&Event {
+        at: driver.now().as_secs_f64(),
+        kind: EventKind::Listening { address, data_address },
+    })?;
     let (stop_listening, stopped) = tokio::sync::oneshot::channel();
-    let listening = tokio::spawn(listen_for_edges(listener, inputs, stopped));
+    let listening = tokio::spawn(listen_for_edges(listener, data_listener, inputs, stopped));
 
     tokio::pin!(interrupt);
     let outcome = loop {
@@ -127,6 +94,12 @@ pub async fn serve(
             Some((number, event)) = from_peers.recv() => driver.handle_peer(number, event),
             Some(arrived) = input.recv() => match arrived {
                 Input::Connected(connection) => driver.handle_connection(connection, &peer_events),
+                Input::Data(data) => driver.handle_data_connection(data, &peer_events),
+                Input::Expired(data) => if let Some(error) = driver.expire(&data)
+                    && let Err(error) = driver.handle_turned(&error)
+                {
+                    break Err(error);
+                },
                 Input::Turned(error) => if let Err(error) = driver.handle_turned(&error) {
                     break Err(error);
                 },
@@ -154,6 +127,8 @@ struct Driver<E> {
     connections: u64,
     /// Connections that have not asked to take part, with what they may send until then.
     limits: BTreeMap<u64, BodyLimit>,
+    /// If there are data connections.
+    pairing: Option<Pairing>,
     body_limit: usize,
     workers: Workers,
     /// None if the edges evaluate.
@@ -173,7 +148,7 @@ impl<E: FnMut(&Event)> Driver<E> {
         inputs: mpsc::Sender<Input>,
         done: &mpsc::Sender<Done>,
     ) -> Result<Self, ServeError> {
-        let ServeOptions { config, spec, init, test, profile, out, resume, .. } = options;
+        let ServeOptions { config, spec, init, test, profile, listen_data, out, resume, .. } = options;
         let mut settings = Settings::from_config(&config, spec, session_id(), profile)?;
         if let Some(test) = &test {
             settings.class_names = fingerprint(test.class_names());
@@ -210,6 +185,7 @@ impl<E: FnMut(&Event)> Driver<E> {
             peers: BTreeMap::new(),
             connections: 0,
             limits: BTreeMap::new(),
+            pairing: listen_data.map(|_| Pairing::default()),
             body_limit,
             workers,
             evaluator,
@@ -338,9 +314,10 @@ impl<E: FnMut(&Event)> Driver<E> {
         self.connections += 1;
         let number = self.connections;
         let limit = BodyLimit::new(FIRST_LIMIT);
-        let peer = Peer::start(number, connection, limit.clone(), events.clone());
+        let peer = Peer::start(number, connection.clone(), limit.clone(), events.clone());
         self.peers.insert(number, peer);
         self.limits.insert(number, limit);
+        self.expect_data(number, &connection, events);
         self.coordinator.handle_connected(self.now(), ConnectionId(number));
     }
 
@@ -356,6 +333,7 @@ impl<E: FnMut(&Event)> Driver<E> {
                 // Whoever was turned away has no connection any more; the others may send more now.
                 if let Some(limit) = self.limits.remove(&number) {
                     limit.set(self.body_limit);
+                    self.pairing.iter_mut().for_each(|pairing| pairing.forget(number));
                 }
                 self.coordinator.handle_message(now, from, message);
             }
@@ -366,6 +344,7 @@ impl<E: FnMut(&Event)> Driver<E> {
             PeerEvent::Closed(_) => {
                 self.peers.remove(&number);
                 self.limits.remove(&number);
+                self.pairing.iter_mut().for_each(|pairing| pairing.forget(number));
                 self.coordinator.handle_disconnect(now, from);
             }
         }

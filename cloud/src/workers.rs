@@ -16,7 +16,7 @@ use crate::replica::{Blueprint, Placed, train};
 
 /// A replica's job, done.
 #[derive(Debug)]
-pub(crate) struct Done {
+pub struct Done {
     worker: usize,
     replica: Replica,
     placed: Option<Placed>,
@@ -38,7 +38,7 @@ struct Slot {
 }
 
 /// The replicas and the threads that train them.
-pub(crate) struct Workers {
+pub struct Workers {
     threads: Vec<SyncSender<Assigned>>,
     idle: Vec<usize>,
     slots: BTreeMap<Replica, Slot>,
@@ -49,7 +49,10 @@ pub(crate) struct Workers {
 impl Workers {
     /// Starts `workers` workers on a device of this kind, of `threads` threads each; they report to
     /// `done`.
-    pub(crate) fn start(
+    ///
+    /// # Errors
+    /// If the system refuses the threads, or the device.
+    pub fn start(
         device: DeviceKind,
         workers: usize,
         threads: usize,
@@ -90,14 +93,14 @@ impl Workers {
     }
 
     /// Queues a job of a replica.
-    pub(crate) fn submit(&mut self, replica: Replica, job: Job) {
+    pub fn submit(&mut self, replica: Replica, job: Job) {
         self.slots.entry(replica.clone()).or_default().jobs.push_back(job);
         self.waiting.push_back(replica);
         self.dispatch();
     }
 
     /// Takes back a replica from the worker that had it; returns what that computed.
-    pub(crate) fn take_back(&mut self, done: Done) -> Option<Computed> {
+    pub fn take_back(&mut self, done: Done) -> Option<Computed> {
         let slot = self.slots.entry(done.replica).or_default();
         slot.placed = done.placed;
         slot.busy = false;

@@ -47,6 +47,10 @@ enum Command {
 struct Join {
     /// Where the coordinator listens, as HOST:PORT.
     address: String,
+    /// Where it listens for data connections (its --listen-data), as HOST:PORT: tensors then travel over a connection of
+    /// their own, through the interface that leads there [default: over the first connection]
+    #[arg(long, value_name = "HOST:PORT")]
+    data_address: Option<String>,
     /// The coordinator's CA certificate, a PEM file.
     #[arg(long)]
     ca: PathBuf,
@@ -159,6 +163,11 @@ fn run_join(arguments: Join) -> ExitCode {
         Ok(resolved) => resolved,
         Err(reason) => return fail(&reason, 2),
     };
+    let data_address = match arguments.data_address.as_deref().map(resolve).transpose() {
+        // Its certificate is the coordinator's, under the name that is known already.
+        Ok(resolved) => resolved.map(|(address, _)| address),
+        Err(reason) => return fail(&format!("--data-address: {reason}"), 2),
+    };
     // What is quickly seen to be wrong is said before the calibration.
     if let Err(error) = TrustedAuthority::from_pem_file(&arguments.ca) {
         return fail(&error.to_string(), 2);
@@ -184,6 +193,7 @@ fn run_join(arguments: Join) -> ExitCode {
     };
     let options = JoinOptions {
         address,
+        data_address,
         server_name,
         ca: arguments.ca,
         data: arguments.data,

@@ -20,6 +20,7 @@ use partway_net::peer::{BodyLimit, Peer, PeerEvent};
 use partway_net::timer::expired;
 use partway_net::{
     ConnectError, Connection, EmulatedLink, ProfileError, TlsError, TransportOptions, TrustedAuthority,
+    connect_data,
 };
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -50,6 +51,8 @@ const FAREWELL: Duration = Duration::from_secs(3);
 pub struct JoinOptions {
     /// Where the coordinator listens.
     pub address: SocketAddr,
+    /// Where it listens for data connections, if tensors are to travel over one of their own.
+    pub data_address: Option<SocketAddr>,
     /// The name or address in the coordinator's certificate.
     pub server_name: String,
     /// The certificate of the authority that issued it.
@@ -110,9 +113,31 @@ pub enum JoinError {
     Thread(String),
 }
 
+/// The connections to the coordinator.
+struct Connected {
+    control: Connection,
+    /// For tensors, if they have one of their own.
+    data: Option<Connection>,
+}
+
+impl Connected {
+    fn start(
+        self,
+        number: u64,
+        limit: &BodyLimit,
+        events: &mpsc::Sender<(u64, PeerEvent<CloudMessage>)>,
+    ) -> Peer {
+        let mut peer = Peer::start(number, self.control, limit.clone(), events.clone());
+        if let Some(data) = self.data {
+            peer.move_tensors(number, data, limit.clone(), events.clone());
+        }
+        peer
+    }
+}
+
 /// What the loop waits for.
 enum Input {
-    Connected(Result<Connection, ConnectError>),
+    Connected(Result<Connected, ConnectError>),
     Computed(Computed),
 }
 
@@ -191,9 +216,9 @@ pub async fn join(
             }
             Some(arrived) = input.recv() => match arrived {
                 Input::Computed(computed) => participant.handle_computed(now(), computed),
-                Input::Connected(Ok(connection)) => {
+                Input::Connected(Ok(connected)) => {
                     connection_number += 1;
-                    peer = Some(Peer::start(connection_number, connection, limit.clone(), peer_events.clone()));
+                    peer = Some(connected.start(connection_number, &limit, &peer_events));
                     participant.handle_connected(now());
                 }
                 Input::Connected(Err(error)) => {
@@ -280,7 +305,8 @@ fn connect(
     link: Option<&EmulatedLink>,
     inputs: mpsc::Sender<Input>,
 ) {
-    let (address, server_name) = (options.address, options.server_name.clone());
+    let JoinOptions { address, data_address, .. } = *options;
+    let server_name = options.server_name.clone();
     let (authority, link) = (authority.clone(), link.cloned());
     let transport = TransportOptions {
         idle_timeout: options.idle_timeout,
@@ -291,8 +317,19 @@ fn connect(
     let handshake_timeout = transport.handshake_timeout.min(options.patience.max(LEAST_HANDSHAKE));
     let transport = TransportOptions { handshake_timeout, ..transport };
     tokio::spawn(async move {
-        let connected =
-            partway_net::connect(address, &server_name, &authority, &transport, link.as_ref()).await;
+        let (transport, link) = (&transport, link.as_ref());
+        let connected = async {
+            let control = partway_net::connect(address, &server_name, &authority, transport, link).await?;
+            let data = match data_address {
+                // Over the same emulated link: both connections share its rate and its queue.
+                Some(address) => {
+                    Some(connect_data(&control, address, &server_name, &authority, transport, link).await?)
+                }
+                None => None,
+            };
+            Ok(Connected { control, data })
+        };
+        let connected = connected.await;
         // The loop is gone when the worker has ended.
         let _ = inputs.send(Input::Connected(connected)).await;
     });
@@ -300,6 +337,7 @@ fn connect(
 
 /// Whether trying again cannot help.
 fn is_final(error: &ConnectError) -> bool {
+    let error = if let ConnectError::Data(error) = error { error } else { error };
     matches!(
         error,
         ConnectError::Certificate { .. }

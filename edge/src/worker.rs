@@ -79,7 +79,9 @@ impl Worker {
             Job::Prepare { assignment, standardizer } => self.prepare(assignment, standardizer),
             Job::Begin { plan, blocks, rolled_back } => self.begin(plan, blocks, rolled_back),
             Job::Forward { plan, step, micro_batch } => self.forward(plan, step, micro_batch),
-            Job::Tail { plan, step, activations } => self.tail(plan, step, activations),
+            Job::Tail { plan, step, micro_batch, activations } => {
+                self.tail(plan, step, micro_batch, activations)
+            }
             Job::Backward { plan, step, micro_batch, gradient } => {
                 self.backward(plan, step, micro_batch, gradient)
             }
@@ -237,16 +239,22 @@ impl Worker {
     }
 
     /// All that the last layers do, with the labels that never left.
-    fn tail(&mut self, plan: RoundPlan, step: u32, activations: TensorMessage) -> Result<Computed, String> {
+    fn tail(
+        &mut self,
+        plan: RoundPlan,
+        step: u32,
+        micro_batch: MicroBatch,
+        activations: TensorMessage,
+    ) -> Result<Computed, String> {
         let RoundPlan { round, attempt, .. } = plan;
         let ((gradient, loss, correct), seconds) = self.emulated(|name, _, training| {
-            let context = training.context(name, &plan, step, MicroBatch::WHOLE);
-            let labels = match training.waiting.get(&0) {
+            let context = training.context(name, &plan, step, micro_batch);
+            let labels = match training.waiting.get(&micro_batch.index) {
                 Some(at) if at.step == step => &at.labels,
                 _ => return Err(format!("the activations of step {} have no forward pass", step + 1)),
             };
             let tail = training.tail.as_mut().ok_or("activations came for layers that are not here")?;
-            let shape = BatchShape::of(context.batch, tail.input_shape());
+            let shape = BatchShape::of(context.samples(), tail.input_shape());
             let Activations { values, selection, .. } =
                 decode_activations(activations, shape).map_err(|error| error.to_string())?;
             let outcome = tail.finish_step(values, labels, &context).map_err(|error| error.to_string())?;
@@ -254,12 +262,13 @@ impl Worker {
                 round,
                 attempt,
                 step,
+                micro_batch: micro_batch.index as u16,
                 ..TensorHeader::new(TensorKind::TailGradient, plan.gradients)
             };
             let gradient = encode_gradient(header, outcome.gradient, shape, selection.as_ref());
             Ok((gradient, outcome.loss, outcome.correct as u32))
         })?;
-        Ok(Computed::TailStepped { round, attempt, step, gradient, loss, correct, seconds })
+        Ok(Computed::TailStepped { round, attempt, step, micro_batch, gradient, loss, correct, seconds })
     }
 
     fn backward(

@@ -5,7 +5,7 @@
 
 mod edges;
 mod light_edge;
-mod usage;
+pub(super) mod usage;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -135,6 +135,7 @@ fn measure_in(folder: &Path, edges: usize) -> Result<Measured, Failure> {
         test: Some(test.map_err(Failure::failed)?),
         profile: DeviceProfile::default(),
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
+        listen_data: None,
         identity: authority.issue(&[SERVER_NAME.to_owned()]).map_err(Failure::failed)?,
         out: folder.join("out"),
         resume: false,
@@ -194,7 +195,7 @@ async fn watch(
     loop {
         let (kind, own) = happened.recv().await.ok_or_else(closed)?;
         match kind {
-            EventKind::Listening { address } => {
+            EventKind::Listening { address, .. } => {
                 begun = Instant::now();
                 child = Some(start(&address, &ca, edges)?);
             }

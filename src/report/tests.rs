@@ -61,7 +61,7 @@ fn step(round: u32, edge: &str, latency_ms: f64) -> EventKind {
 
 /// Some rounds of these edges, with everything that can happen to the last of them.
 fn events(edges: &[String], rounds: u32, latency_ms: f64) -> Vec<Event> {
-    let mut kinds = vec![EventKind::Listening { address: "127.0.0.1:1".to_owned() }];
+    let mut kinds = vec![EventKind::Listening { address: "127.0.0.1:1".to_owned(), data_address: None }];
     kinds.extend(edges.iter().map(|edge| EventKind::EdgeJoined {
         edge: edge.clone(),
         samples: 3000,
@@ -281,7 +281,8 @@ fn what_is_no_run_is_refused() {
 fn a_run_of_which_nothing_is_known_yet_has_a_report() {
     let folder = Folder::with(&[]);
     check(&folder.report().0);
-    let listening = Event { at: 0.0, kind: EventKind::Listening { address: String::new() } };
+    let listening =
+        Event { at: 0.0, kind: EventKind::Listening { address: String::new(), data_address: None } };
     check(&Folder::with(&[listening]).report().0);
 }
 

@@ -69,6 +69,9 @@ pub(crate) struct EdgeArgs {
     /// Where the coordinator listens.
     #[arg(long)]
     pub(crate) address: SocketAddr,
+    /// Where it listens for data connections.
+    #[arg(long)]
+    pub(crate) data_address: Option<SocketAddr>,
     /// When the run started, in milliseconds of Unix time.
     #[arg(long)]
     pub(crate) started_ms: u64,
@@ -100,14 +103,16 @@ impl RunProcessArgs {
 impl EdgeArgs {
     /// As a command line.
     pub(crate) fn to_command_line(&self) -> Vec<OsString> {
-        vec![
+        let mut line = vec![
             "edge-process".into(),
             option("parent", self.parent),
             option("name", &self.name),
             option("address", self.address),
             option("started-ms", self.started_ms),
             out(&self.out),
-        ]
+        ];
+        line.extend(self.data_address.map(|address| option("data-address", address)));
+        line
     }
 }
 
@@ -155,13 +160,15 @@ pub(crate) fn cloud(args: &CloudArgs) -> Result<(), Failure> {
         }
         _ => None,
     };
+    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let options = ServeOptions {
+        listen_data: config.wire.data_connection.then_some(any_port),
         spec,
         init,
         config,
         test,
         profile,
-        listen: (Ipv4Addr::LOCALHOST, 0).into(),
+        listen: any_port,
         identity: ServerIdentity::load(&layout.certificate(), &layout.key()).map_err(Failure::failed)?,
         out: args.out.clone(),
         resume: args.resume,
@@ -206,6 +213,7 @@ pub(crate) fn edge(args: &EdgeArgs) -> Result<(), Failure> {
     let elapsed = Duration::from_millis(unix_ms().saturating_sub(args.started_ms));
     let options = JoinOptions {
         address: args.address,
+        data_address: args.data_address,
         server_name: SERVER_NAMES[0].to_owned(),
         ca: layout.authority(),
         data: layout.shard(&args.name),
@@ -276,11 +284,13 @@ mod tests {
         assert_eq!((read.out, read.parent, read.resume), (cloud.out, 7, true));
 
         let address = SocketAddr::from(([127, 0, 0, 1], 4433));
-        let edge =
-            EdgeArgs { out: "runs/a".into(), parent: 7, name: "-edge".into(), address, started_ms: 123 };
+        let data_address = Some(SocketAddr::from(([127, 0, 0, 1], 4434)));
+        let name = "-edge".to_owned();
+        let edge = EdgeArgs { out: "runs/a".into(), parent: 7, name, address, data_address, started_ms: 123 };
         let line = std::iter::once("partway".into()).chain(edge.to_command_line());
         let Command::EdgeProcess(read) = Cli::parse_from(line).command else { panic!("another command") };
         assert_eq!((read.name.as_str(), read.address, read.started_ms), ("-edge", address, 123));
+        assert_eq!(read.data_address, data_address);
 
         let experiment = ExperimentArgs { config: "-x.toml".into(), sets: vec!["-a=b c".into()] };
         let run = RunArgs { experiment, out: Some("--runs/a b".into()), resume: true, threads: Some(2) };
@@ -301,6 +311,7 @@ mod tests {
             parent: own,
             name: "a".into(),
             address: SocketAddr::from(([127, 0, 0, 1], 1)),
+            data_address: None,
             started_ms: 0,
         };
         let failure = edge(&args).expect_err("it is not its own parent");

@@ -150,11 +150,13 @@ impl Supervisor {
                 return;
             }
         };
-        if let EventKind::Listening { address } = &event.kind {
-            if let Ok(address) = address.parse() {
-                self.start_edges(address);
+        if let EventKind::Listening { address, data_address } = &event.kind {
+            let data = data_address.as_ref().map(|data| data.parse()).transpose();
+            if let (Ok(address), Ok(data)) = (address.parse(), data) {
+                self.start_edges(address, data);
             } else {
-                self.display.say(&format!("the coordinator listens at {address}, which is no address"));
+                let addresses = format!("{address} {}", data_address.as_deref().unwrap_or_default());
+                self.display.say(&format!("the coordinator listens at {addresses}, which is no address"));
             }
         }
         let said = self.tracker.observe(&event);
@@ -178,13 +180,14 @@ impl Supervisor {
         }
     }
 
-    fn start_edges(&mut self, address: SocketAddr) {
+    fn start_edges(&mut self, address: SocketAddr, data_address: Option<SocketAddr>) {
         for name in std::mem::take(&mut self.edges) {
             let arguments = EdgeArgs {
                 out: self.layout.root().to_owned(),
                 parent: own_pid(),
                 name: name.clone(),
                 address,
+                data_address,
                 started_ms: self.started_ms,
             };
             let start = Start {

@@ -115,12 +115,12 @@ impl Computing {
     /// How long a job that starts now takes. Statistics, copies and encodings of states are not modelled.
     fn duration(&mut self, now: Duration, job: &Job) -> Duration {
         let (device, layers) = (&self.device, self.spec.len());
-        let tail_s = self.tail.map_or(0.0, |tail| device.whole_s(tail..layers));
+        let whole_tail_s = || self.tail.map_or(0.0, |tail| device.whole_s(tail..layers));
         let seconds = match job {
             Job::Forward { plan, .. } => device.forward_s(0..plan.cut as usize),
             Job::Backward { plan, .. } => device.backward_s(0..plan.cut as usize),
-            Job::LocalStep { plan, .. } => device.whole_s(0..plan.cut as usize) + tail_s,
-            Job::Tail { .. } => tail_s,
+            Job::LocalStep { plan, .. } => device.whole_s(0..plan.cut as usize) + whole_tail_s(),
+            Job::Tail { .. } => self.tail.map_or(0.0, |tail| device.both_s(tail..layers)),
             Job::Evaluate { .. } => device.evaluation_s(&self.spec, self.held_out, self.batch),
             Job::Statistics { .. }
             | Job::Prepare { .. }

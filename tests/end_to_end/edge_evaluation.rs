@@ -183,6 +183,7 @@ async fn train(sets: &[&str], shards: &[(&str, Samples)], test: Option<Samples>)
         test,
         profile: DeviceProfile::default(),
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
+        listen_data: None,
         identity: authority.issue(&["localhost".to_owned()]).expect("issued"),
         out: folder.path().join("out"),
         resume: false,
@@ -191,7 +192,7 @@ async fn train(sets: &[&str], shards: &[(&str, Samples)], test: Option<Samples>)
     let mut listening = Some(listening);
     let serving = tokio::spawn(async move {
         let on_event = |event: &partway_core::event::Event| {
-            if let EventKind::Listening { address } = &event.kind
+            if let EventKind::Listening { address, .. } = &event.kind
                 && let Some(listening) = listening.take()
             {
                 listening.send(address.clone()).expect("the test waits for it");
@@ -205,6 +206,7 @@ async fn train(sets: &[&str], shards: &[(&str, Samples)], test: Option<Samples>)
         shard::write(&folder.path().join(name), samples).expect("written");
         let options = JoinOptions {
             address,
+            data_address: None,
             server_name: "localhost".to_owned(),
             ca: folder.path().join("ca.pem"),
             data: folder.path().join(name),

@@ -2,7 +2,7 @@
 
 use partway_core::event::EventKind;
 
-use crate::experiment::{Experiment, SMALL};
+use crate::experiment::{Experiment, Record, SMALL};
 
 fn every_cut_learns_the_same(optimizer: &str) {
     let optimizer = format!("training.optimizer={optimizer}");
@@ -35,4 +35,21 @@ fn every_cut_learns_the_same_with_momentum() {
 #[test]
 fn every_cut_learns_the_same_with_adam() {
     every_cut_learns_the_same("{ kind = \"adam\", lr = 0.002 }");
+}
+
+#[test]
+fn tensors_on_a_connection_of_their_own_change_nothing() {
+    let run = |sets: &[&str]| Experiment::new(SMALL).run(&[&["plan.fixed_cut=random"], sets].concat());
+    let one = run(&[]);
+    // An emulated link carries both connections.
+    let two = run(&["wire.data_connection=true", "edge.gateway.rtt=4ms", "edge.gateway.uplink_mbps=100"]);
+    assert_eq!(two.weights(), one.weights());
+    let addresses = |record: &Record| match &record.events[0].kind {
+        EventKind::Listening { address, data_address } => (address.clone(), data_address.clone()),
+        other => panic!("the coordinator does not listen: {other:?}"),
+    };
+    assert_eq!(addresses(&one).1, None);
+    let (control, data) = addresses(&two);
+    assert!(data.is_some_and(|data| data != control));
+    assert!(two.number("bytes_up") > 0 && two.number("bytes_up") == one.number("bytes_up"));
 }

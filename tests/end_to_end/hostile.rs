@@ -1,5 +1,6 @@
 //! Edges that break the rules are turned away with a reason; the others train as if they had never come.
 
+mod data_connection;
 mod fleet;
 mod raw_edge;
 

@@ -108,3 +108,26 @@ fn an_edge_that_is_killed_selects_the_same_values_again_with_the_labels_on_the_e
     let plain = Experiment::new(SMALL).run(&[STAY, "plan.fixed_cut=random"]);
     assert!(bytes(&undisturbed) < bytes(&plain) / 2, "{} of {}", bytes(&undisturbed), bytes(&plain));
 }
+
+/// Micro-batches add up in their order on every layer, so that it is the same numbers again wherever the labels are.
+#[test]
+fn micro_batches_learn_the_same_with_the_labels_on_the_edge() {
+    let parts = "wire.in_flight=4";
+    let in_the_cloud = Experiment::new(SMALL).run(&[parts, "plan.fixed_cut=3"]).weights();
+    for cut in ["plan.fixed_cut=1", "plan.fixed_cut=10", "plan.fixed_cut=random"] {
+        let record = Experiment::new(SMALL).run(&[STAY, parts, cut]);
+        assert_nothing_is_known_of_labels(&record);
+        assert_eq!(record.weights(), in_the_cloud, "{cut}");
+    }
+    assert_ne!(in_the_cloud, unsplit(), "parts are summed otherwise than whole batches");
+    let experiment = Experiment::new(SMALL);
+    let mut run = experiment.start(&[STAY, parts, "edge.gateway.speed=0.02", "plan.fixed_cut=random"]);
+    for round in ["round 2:", "round 4:"] {
+        run.wait_for(round);
+        run.kill_edge("gateway");
+        run.wait_for("edge gateway: back");
+    }
+    let record = run.finish();
+    assert!(record.recoveries("gateway").contains(&Recovery::RolledBack));
+    assert_eq!(record.weights(), in_the_cloud);
+}

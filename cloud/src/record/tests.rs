@@ -41,7 +41,7 @@ fn step(at: f64, round: u32) -> Event {
 
 fn listening(at: f64) -> Vec<Event> {
     vec![
-        event(at, EventKind::Listening { address: "127.0.0.1:1".into() }),
+        event(at, EventKind::Listening { address: "127.0.0.1:1".into(), data_address: None }),
         event(
             at,
             EventKind::EdgeJoined { edge: "camera".into(), samples: 3000, held_out: 0, labels: vec![3000] },

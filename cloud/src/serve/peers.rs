@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use partway_net::Listener;
 use partway_net::peer::Peer;
+use partway_net::{AcceptError, DataListener, Listener, Unpaired};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -33,22 +33,39 @@ pub(super) async fn say_goodbye(peers: &BTreeMap<u64, Peer>, resumable: bool) {
 /// Accepts connections until the loop ends.
 pub(super) async fn listen_for_edges(
     mut listener: Listener,
+    mut data: Option<DataListener>,
     inputs: mpsc::Sender<Input>,
     mut stopped: tokio::sync::oneshot::Receiver<()>,
 ) {
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = &mut stopped => None,
-        };
-        let input = match accepted {
-            Some(Ok(connection)) => Input::Connected(connection),
-            Some(Err(error)) => Input::Turned(error),
-            None => break,
+        let input = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Some(Ok(connection)) => Input::Connected(connection),
+                Some(Err(error)) => Input::Turned(error),
+                None => break,
+            },
+            accepted = next_of(&mut data) => match accepted {
+                Some(Ok(unpaired)) => Input::Data(unpaired),
+                Some(Err(error)) => Input::Turned(error),
+                None => break,
+            },
+            _ = &mut stopped => break,
         };
         if inputs.send(input).await.is_err() {
             break;
         }
     }
-    listener.shutdown(0, "the run is over").await;
+    let over = "the run is over";
+    listener.shutdown(0, over).await;
+    if let Some(data) = data {
+        data.shutdown(0, over).await;
+    }
+}
+
+/// The next data connection, which never comes where there are none.
+async fn next_of(data: &mut Option<DataListener>) -> Option<Result<Unpaired, AcceptError>> {
+    match data {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
 }

@@ -270,9 +270,9 @@ impl Coordinator {
                     self.handle_stepped(now, &edge, (step, micro_batch), reply, (loss, correct), seconds);
                 }
             }
-            Computed::Passed { edge, round, attempt, step, reply, seconds } => {
+            Computed::Passed { edge, round, attempt, step, micro_batch, reply, seconds } => {
                 if self.is_current(&edge, round, attempt) {
-                    self.handle_passed(now, &edge, step, reply, seconds);
+                    self.handle_passed(now, &edge, (step, micro_batch), reply, seconds);
                 }
             }
             Computed::Rejected { edge, round, attempt, reason } => {

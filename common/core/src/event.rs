@@ -68,6 +68,9 @@ pub enum EventKind {
     Listening {
         /// Where.
         address: String,
+        /// Where for data connections, if tensors may have some of their own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        data_address: Option<String>,
     },
     /// An edge asked to take part and was accepted.
     EdgeJoined {

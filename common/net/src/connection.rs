@@ -8,7 +8,7 @@ pub mod tensor;
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -110,6 +110,8 @@ struct Shared {
     control_limit: usize,
     control_taken: AtomicBool,
     pacer: Pacer,
+    /// Why this side closed it.
+    own_reason: OnceLock<String>,
     /// A client's endpoint has this one connection; waiting for it delivers the farewell.
     endpoint: Option<quinn::Endpoint>,
 }
@@ -125,6 +127,7 @@ impl Connection {
             control_limit: options.control_limit,
             control_taken: AtomicBool::new(false),
             pacer: Pacer::new(None),
+            own_reason: OnceLock::new(),
             endpoint,
         };
         Self { quic, shared: Arc::new(shared) }
@@ -183,6 +186,7 @@ impl Connection {
 
     /// Ends the connection at once; what is on its way is lost. The peer gets code and reason.
     pub fn close(&self, code: u32, reason: &str) {
+        let _ = self.shared.own_reason.set(reason.to_owned());
         self.quic.close(VarInt::from_u32(code), reason.as_bytes());
     }
 
@@ -204,6 +208,11 @@ impl Connection {
     /// Why the connection ended; `None` while it lives.
     pub fn close_reason(&self) -> Option<CloseReason> {
         self.quic.close_reason().map(CloseReason::from)
+    }
+
+    /// Why this side closed it, if it did: the reason that the peer got.
+    pub fn own_reason(&self) -> Option<&str> {
+        self.shared.own_reason.get().map(String::as_str)
     }
 
     /// QUIC's estimate of the round-trip time.

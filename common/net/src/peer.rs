@@ -75,6 +75,8 @@ enum Outbound {
 #[derive(Debug)]
 pub struct Peer {
     connection: Connection,
+    /// What tensors are sent over: the same, or one of their own.
+    data: Connection,
     outbound: mpsc::Sender<Outbound>,
     /// Tensors of a step, each sent after the one before.
     in_order: mpsc::Sender<Outgoing>,
@@ -99,7 +101,26 @@ impl Peer {
         tokio::spawn(tensors(key, connection.clone(), limit, events));
         let (in_order, tensor_queue) = mpsc::channel(TENSOR_QUEUE);
         tokio::spawn(send_in_order(connection.clone(), tensor_queue));
-        Self { connection, outbound, in_order }
+        Self { data: connection.clone(), connection, outbound, in_order }
+    }
+
+    /// Sends tensors over `data` from now on, which belongs to the same peer, and receives what it sends there, as of
+    /// this connection. The end of one is the end of both.
+    pub fn move_tensors<K, M>(
+        &mut self,
+        key: K,
+        data: Connection,
+        limit: BodyLimit,
+        events: mpsc::Sender<(K, PeerEvent<M>)>,
+    ) where
+        K: Copy + Send + 'static,
+        M: DeserializeOwned + Send + 'static,
+    {
+        tokio::spawn(tensors(key, data.clone(), limit, events));
+        tokio::spawn(end_together(self.connection.clone(), data.clone()));
+        let (in_order, tensor_queue) = mpsc::channel(TENSOR_QUEUE);
+        tokio::spawn(send_in_order(data.clone(), tensor_queue));
+        (self.data, self.in_order) = (data, in_order);
     }
 
     /// Queues a control message. A peer that does not read them is disconnected.
@@ -132,7 +153,7 @@ impl Peer {
         } else {
             outgoing
         };
-        let connection = self.connection.clone();
+        let connection = self.data.clone();
         // A tensor that cannot be sent is sent again when the peer is back; its loss is the connection's.
         tokio::spawn(async move { connection.send_tensor(outgoing).await.map(drop) });
     }
@@ -144,9 +165,17 @@ impl Peer {
         }
     }
 
-    /// The connection.
+    /// The connection of its control messages.
     pub fn connection(&self) -> &Connection {
         &self.connection
+    }
+}
+
+/// One connection without the other is of no use.
+async fn end_together(control: Connection, data: Connection) {
+    tokio::select! {
+        reason = data.closed() => control.close(1, &format!("the data connection has ended: {reason}")),
+        _ = control.closed() => data.close(0, "the control connection has ended"),
     }
 }
 
@@ -186,6 +215,7 @@ async fn control<K: Copy, M: DeserializeOwned>(
         }
         Err(error) => error.to_string(),
     };
+    let reason = connection.own_reason().map_or(reason, str::to_owned);
     // The receiver is gone when the driver has ended.
     let _ = events.send((key, PeerEvent::Closed(reason))).await;
 }

@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 
 /// CPU time of a process so far.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub(super) struct CpuTime {
+pub(in crate::bench) struct CpuTime {
     /// Of threads that compute tensors.
-    pub(super) tensors: Duration,
+    pub(in crate::bench) tensors: Duration,
     /// Of all others.
-    pub(super) rest: Duration,
+    pub(in crate::bench) rest: Duration,
 }
 
 impl CpuTime {
     /// What has been used since `before`.
-    pub(super) fn since(self, before: Self) -> Self {
+    pub(in crate::bench) fn since(self, before: Self) -> Self {
         let Self { tensors, rest } = before;
         Self { tensors: self.tensors.saturating_sub(tensors), rest: self.rest.saturating_sub(rest) }
     }
@@ -28,7 +28,7 @@ fn folder(process: Option<u32>) -> PathBuf {
 }
 
 /// CPU time of a process, or of this one; none where the system does not say.
-pub(super) fn cpu_time(process: Option<u32>) -> Option<CpuTime> {
+pub(in crate::bench) fn cpu_time(process: Option<u32>) -> Option<CpuTime> {
     let mut total = CpuTime::default();
     for task in fs::read_dir(folder(process).join("task")).ok()?.flatten() {
         // A thread may have ended by now.
@@ -42,6 +42,18 @@ pub(super) fn cpu_time(process: Option<u32>) -> Option<CpuTime> {
         }
     }
     Some(total)
+}
+
+/// How often threads of this process have had to make room for others, which were there to run; none where the system
+/// does not say.
+pub(in crate::bench) fn preemptions() -> Option<u64> {
+    let of_thread = |task: fs::DirEntry| {
+        let status = fs::read_to_string(task.path().join("status")).ok()?;
+        let count = status.lines().find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"))?;
+        count.trim().parse::<u64>().ok()
+    };
+    let tasks = fs::read_dir(folder(None).join("task")).ok()?;
+    Some(tasks.flatten().filter_map(of_thread).sum())
 }
 
 /// Memory that this process holds now, in bytes; none where the system does not say.
@@ -71,6 +83,20 @@ mod tests {
         drop(done);
         thread.expect("a thread").join().expect("no panic");
         assert!(spent.tensors > Duration::from_millis(1), "{spent:?}");
+    }
+
+    #[test]
+    fn threads_that_share_a_processor_make_room_for_each_other() {
+        let begun = std::time::Instant::now();
+        let spin = || while begun.elapsed() < Duration::from_millis(200) {};
+        let more = 2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let before = preemptions().expect("Linux says so");
+        std::thread::scope(|scope| {
+            let spinning: Vec<_> = (0..more).map(|_| scope.spawn(spin)).collect();
+            std::thread::sleep(Duration::from_millis(150));
+            assert!(preemptions().expect("Linux says so") > before, "{more} threads");
+            drop(spinning);
+        });
     }
 
     #[test]

@@ -76,7 +76,7 @@ fn rounds_that_a_restarted_coordinator_repeats_replace_what_was() {
         planned(2, &[("a", 4)]),
         step(2, 0, "a", 60.0),
         done(2),
-        EventKind::Listening { address: "127.0.0.1:1".to_owned() },
+        EventKind::Listening { address: "127.0.0.1:1".to_owned(), data_address: None },
         planned(2, &[("a", 5)]),
         step(2, 0, "a", 70.0),
     ]);

@@ -45,6 +45,8 @@ const EVENTS: usize = 4096;
 
 pub(super) struct Fleet {
     pub(super) address: SocketAddr,
+    /// With `wire.data_connection`.
+    pub(super) data_address: Option<SocketAddr>,
     pub(super) authority: Authority,
     folder: TempDir,
     config: Config,
@@ -59,6 +61,8 @@ pub(super) struct Trained {
     pub(super) refused: Vec<(String, String)>,
     /// Who was left out, in name order.
     pub(super) dropped: Vec<String>,
+    /// Who came back after its connection was lost.
+    pub(super) returned: Vec<String>,
 }
 
 impl Fleet {
@@ -92,6 +96,7 @@ impl Fleet {
             test: dataset.test,
             profile: DeviceProfile::default(),
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            listen_data: config.wire.data_connection.then_some((Ipv4Addr::LOCALHOST, 0).into()),
             identity: authority.issue(&["localhost".to_owned()]).expect("issued"),
             out: folder.path().join("out"),
             resume: false,
@@ -102,22 +107,35 @@ impl Fleet {
             serve(options, on_event, std::future::pending()).await.expect("it can start")
         });
         let first = events.recv().await.map(|event| event.kind);
-        let Some(EventKind::Listening { address }) = first else { panic!("it does not listen: {first:?}") };
+        let Some(EventKind::Listening { address, data_address }) = first else {
+            panic!("it does not listen: {first:?}")
+        };
         let address = address.parse().expect("an address");
-        Self { address, authority, folder, config, serving, events }
+        let data_address = data_address.map(|address| address.parse().expect("an address"));
+        Self { address, data_address, authority, folder, config, serving, events }
     }
 
     /// A real edge.
     pub(super) fn join(&self, name: &str) -> JoinHandle<Outcome> {
-        self.join_trusting(name, "ca.pem")
+        self.join_as(name, "ca.pem", self.data_address)
+    }
+
+    /// A real edge that is told this address for data.
+    pub(super) fn join_at(&self, name: &str, data_address: Option<SocketAddr>) -> JoinHandle<Outcome> {
+        self.join_as(name, "ca.pem", data_address)
     }
 
     /// A real edge that trusts the authority in this file of the folder.
     pub(super) fn join_trusting(&self, name: &str, ca: &str) -> JoinHandle<Outcome> {
+        self.join_as(name, ca, self.data_address)
+    }
+
+    fn join_as(&self, name: &str, ca: &str, data_address: Option<SocketAddr>) -> JoinHandle<Outcome> {
         let folder = self.folder.path();
         let options = JoinOptions {
             device: DeviceKind::Cpu,
             address: self.address,
+            data_address,
             server_name: "localhost".to_owned(),
             ca: folder.join(ca),
             data: folder.join(name),
@@ -149,15 +167,16 @@ impl Fleet {
     pub(super) async fn end(mut self) -> Trained {
         let ended = self.serving.await.expect("no panic");
         let Ended::Finished(summary) = ended else { panic!("it did not finish: {ended:?}") };
-        let (mut refused, mut dropped) = (Vec::new(), Vec::new());
+        let (mut refused, mut dropped, mut returned) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(Event { kind, .. }) = self.events.recv().await {
             match kind {
                 EventKind::EdgeRefused { edge, reason } => refused.push((edge, reason)),
                 EventKind::EdgeDropped { edge, .. } => dropped.push(edge),
+                EventKind::EdgeResumed { edge, .. } => returned.push(edge),
                 _ => {}
             }
         }
         dropped.sort();
-        Trained { summary: *summary, refused, dropped }
+        Trained { summary: *summary, refused, dropped, returned }
     }
 }

@@ -34,14 +34,18 @@ impl TopK {
 
     /// The draws of one micro-batch of one edge's step, counted over the whole run.
     pub fn draws(seed: u64, edge: &str, step: u64, micro_batch: u32) -> ChaCha12Rng {
-        let (step, part) = (step.to_string(), micro_batch.to_string());
-        let purpose = ["top-k", edge, &step, &part];
-        stream(seed, if micro_batch == 0 { &purpose[..3] } else { &purpose })
+        Self::drawn_for("top-k", seed, edge, step, micro_batch)
     }
 
     /// Likewise for the activations that the cloud sends back, where the labels stay on the edge.
-    pub fn tail_draws(seed: u64, edge: &str, step: u64) -> ChaCha12Rng {
-        stream(seed, &["top-k tail", edge, &step.to_string()])
+    pub fn tail_draws(seed: u64, edge: &str, step: u64, micro_batch: u32) -> ChaCha12Rng {
+        Self::drawn_for("top-k tail", seed, edge, step, micro_batch)
+    }
+
+    fn drawn_for(purpose: &str, seed: u64, edge: &str, step: u64, micro_batch: u32) -> ChaCha12Rng {
+        let (step, part) = (step.to_string(), micro_batch.to_string());
+        let purpose = [purpose, edge, &step, &part];
+        stream(seed, if micro_batch == 0 { &purpose[..3] } else { &purpose })
     }
 
     /// Selects from the values of a batch. Of equal magnitudes the first count as the larger; NaN and

@@ -6,7 +6,6 @@ use super::{
     Clock, Config, DeviceKind,
     error::Fault,
     setting::{Faults, Setting, shown},
-    training::{Algorithm, LabelsAt},
 };
 
 /// Collects refusals.
@@ -23,15 +22,14 @@ impl Refusals {
 
 /// Every value of `config` that this version cannot do, in the order of the keys.
 pub(super) fn refusals(config: &Config) -> Faults {
-    let Config { clock, training, wire, cloud, edge, .. } = config;
+    let Config { clock, wire, cloud, edge, .. } = config;
     let unpinned = "leave it out with `clock = \"virtual\"`";
     let mut all = Refusals(Faults::new());
 
     let (is_virtual, cpu) = (*clock == Clock::Virtual, "\"cpu\" with `clock = \"virtual\"`");
 
-    let passes_twice = training.labels == LabelsAt::Edge && training.algorithm != Algorithm::FedAvg;
-    let split = wire.in_flight.get() > 1 && passes_twice;
-    all.refuse(split, "wire.in_flight", &wire.in_flight, "1 with `training.labels = \"edge\"`");
+    let alone = "false with `clock = \"virtual\"`, which has links and no connections";
+    all.refuse(is_virtual && wire.data_connection, "wire.data_connection", &wire.data_connection, alone);
 
     all.refuse(is_virtual && cloud.device != DeviceKind::Cpu, "cloud.device", &cloud.device, cpu);
     all.refuse(is_virtual && cloud.cpus.is_some(), "cloud.cpus", &cloud.cpus, unpinned);

@@ -26,5 +26,10 @@ section! {
         /// with batch norm, whose layers see the whole batch. A step that does not cross the wire (`fedavg`, cut L) is
         /// not split. Default 1. Example: `in_flight = 2`.
         pub in_flight: Whole<1, 1024> = literal(Whole::new(1)),
+        /// Whether tensors travel over a QUIC connection of their own, beside that of the control messages, under the
+        /// wall clock. `partway run` opens both on the loopback interface, and an emulated link carries both, with
+        /// one rate and one queue. `partway-cloud serve` needs `--listen-data`, where each edge that is given
+        /// `--data-address` opens its second connection. Default false. Example: `data_connection = true`.
+        pub data_connection: bool = false,
     }
 }

@@ -178,7 +178,7 @@ pub enum Computed {
         /// Time of the computation alone, in seconds.
         seconds: f64,
     },
-    /// A step has gone forward or back through layers between the edge's.
+    /// A micro-batch has gone forward or back through layers between the edge's.
     Passed {
         /// Whose batch.
         edge: String,
@@ -188,6 +188,8 @@ pub enum Computed {
         attempt: u32,
         /// The step in the round.
         step: u32,
+        /// Which of its micro-batches.
+        micro_batch: MicroBatch,
         /// The activations before the edge's last layers, or the cut gradient; to be sent.
         reply: TensorMessage,
         /// Time of the computation alone, in seconds.

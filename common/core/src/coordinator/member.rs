@@ -139,12 +139,13 @@ pub(super) struct MemberRound {
     /// The first step that the cloud has not trained, and the first of its micro-batches.
     pub(super) next_step: u32,
     pub(super) next_micro_batch: u32,
-    /// Labels on the edge: whether that step has gone forward and waits for the gradient.
+    /// Labels on the edge: whether all micro-batches of that step have gone forward; that one is the first that has not
+    /// come back then.
     pub(super) passed: bool,
     pub(super) in_service: Option<InService>,
-    /// What waits to be served, by micro-batch.
-    pub(super) arrived: BTreeMap<u32, Arrived>,
-    /// The answers to the last step's micro-batches, until one to another step.
+    /// What waits to be served, by whether it goes back, and by micro-batch.
+    pub(super) arrived: BTreeMap<(bool, u32), Arrived>,
+    /// The answers to the last step's micro-batches, until one to another step, or what follows them.
     pub(super) replies: Vec<TensorMessage>,
     /// When the last one was given.
     pub(super) replied_at: Duration,
@@ -206,12 +207,19 @@ impl MemberRound {
 
     /// Keeps an answer for replays, with the others to the same step.
     pub(super) fn keep_reply(&mut self, now: Duration, reply: TensorMessage) {
-        let of_it = |other: &TensorMessage| {
-            (other.header.step, other.header.kind) == (reply.header.step, reply.header.kind)
-        };
-        self.replies.retain(of_it);
+        let (step, micro_batch) = (reply.header.step, reply.header.micro_batch);
+        // The edge has had a micro-batch's activations when it sends their gradient.
+        self.replies.retain(|other| {
+            let follows = other.header.micro_batch == micro_batch && other.header.kind != reply.header.kind;
+            other.header.step == step && !follows
+        });
         self.replies.push(reply);
         self.replied_at = now;
+    }
+
+    /// Whether a micro-batch of the step has gone forward, so that its gradient can be on its way back.
+    pub(super) fn has_passed(&self, micro_batch: u32) -> bool {
+        self.passed || micro_batch < self.next_micro_batch
     }
 
     pub(super) fn cut(&self) -> usize {

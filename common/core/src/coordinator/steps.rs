@@ -51,7 +51,8 @@ impl Coordinator {
                 self.send_tensor(edge, reply);
             }
         } else if round.is_trained(end)
-            || (place.0, place.1) > (next.0, next.1)
+            || header.step > round.next_step
+            || (part == StepPart::Backward && !round.has_passed(micro_batch))
             || micro_batch >= round.plan.in_flight
         {
             let reason = format!(
@@ -65,7 +66,8 @@ impl Coordinator {
             self.refuse_edge(now, edge, &reason);
         } else if place > next || round.in_service.is_none() {
             // A copy of one that waits does not take its place.
-            round.arrived.entry(micro_batch).or_insert(Arrived { part, tensor, at: now, received });
+            let place = (place.1, micro_batch);
+            round.arrived.entry(place).or_insert(Arrived { part, tensor, at: now, received });
             self.serve(now, edge);
         }
     }
@@ -94,10 +96,12 @@ impl Coordinator {
             return;
         }
         let (step, index) = (round.next_step, round.next_micro_batch);
-        let Some(Arrived { part, tensor, at, received }) = round.arrived.remove(&index) else { return };
+        let arrived = round.arrived.remove(&(round.passed, index));
+        let Some(Arrived { part, tensor, at, received }) = arrived else { return };
         let micro_batch = MicroBatch { index, of: round.plan.in_flight };
         // What waits behind the edge's own micro-batches waits for neither a turn nor a worker.
-        let free_at = if index == 0 { at } else { at.max(round.replied_at) };
+        let is_first = index == 0 && !round.passed;
+        let free_at = if is_first { at } else { at.max(round.replied_at) };
         let turn_s = if shared { now.saturating_sub(free_at).as_secs_f64() } else { 0.0 };
         let since = if shared { now } else { free_at };
         round.in_service = Some(InService { since, turn_s, received, bytes_up: tensor.wire_bytes() });
@@ -164,31 +168,34 @@ impl Coordinator {
         self.end_member_round(now, edge);
     }
 
-    /// A step has gone forward or back through the layers between the edge's.
+    /// A micro-batch of a step has gone forward or back through the layers between the edge's.
     pub(super) fn handle_passed(
         &mut self,
         now: Duration,
         edge: &str,
-        step: u32,
+        (step, micro_batch): (u32, MicroBatch),
         reply: TensorMessage,
         seconds: f64,
     ) {
         let Some(round) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) else { return };
         let is_back = reply.header.kind == TensorKind::CutGradient;
-        if (step, is_back) != (round.next_step, round.passed) || !served(round, now, &reply, seconds) {
+        let place = (round.next_step, round.passed, round.next_micro_batch);
+        if (step, is_back, micro_batch.index) != place || !served(round, now, &reply, seconds) {
             return;
         }
-        round.passed = !is_back;
-        round.next_step += u32::from(is_back);
+        let is_done = is_back && micro_batch.is_last();
+        // All go forward before the first goes back, as the edge sends them.
+        round.passed = (is_back || micro_batch.is_last()) && !is_done;
+        round.next_micro_batch = if micro_batch.is_last() { 0 } else { micro_batch.index + 1 };
+        round.next_step += u32::from(is_done);
         let (predicted, service_s) = (round.prediction.cloud, round.served[step as usize].service_s);
         let is_cold = round.is_cold(step);
         self.send_tensor(edge, reply);
-        if is_back {
-            if !is_cold {
-                self.forecast.observe_cloud(predicted, service_s);
-            }
-            self.end_member_round(now, edge);
+        if is_done && !is_cold {
+            self.forecast.observe_cloud(predicted, service_s);
         }
+        self.serve(now, edge);
+        self.end_member_round(now, edge);
     }
 
     /// A step's activations cannot be trained on.
@@ -251,7 +258,9 @@ impl Coordinator {
         let (uplink, downlink) = if plan.in_flight > 1 {
             // They overlap everything else: no rest of the latency is theirs.
             let down_s = report.downlink.map_or(0.0, |transfer| transfer.seconds);
-            ((served.uplink_s + served.rtt_s / 2.0) * 1e3, (down_s + served.rtt_s / 2.0) * 1e3)
+            let round_trips = if self.settings.tail.is_some() { 2.0 } else { 1.0 };
+            let way_s = round_trips * served.rtt_s / 2.0;
+            ((served.uplink_s + way_s) * 1e3, (down_s + way_s) * 1e3)
         } else {
             let network_ms =
                 (latency_s - report.forward_s - report.backward_s - served.residence_s).max(0.0) * 1e3;

@@ -70,12 +70,14 @@ pub enum Job {
         /// Which of its micro-batches.
         micro_batch: MicroBatch,
     },
-    /// Labels on the edge: all that its last layers do in a step. Answered by [`Computed::TailStepped`].
+    /// Labels on the edge: all that its last layers do for a micro-batch. Answered by [`Computed::TailStepped`].
     Tail {
         /// The round's plan.
         plan: RoundPlan,
         /// The step in the round.
         step: u32,
+        /// Which of its micro-batches, each after the one before.
+        micro_batch: MicroBatch,
         /// The activations before them.
         activations: TensorMessage,
     },
@@ -152,7 +154,7 @@ pub enum Computed {
         /// How long it took.
         seconds: f64,
     },
-    /// The edge's last layers are done with a step.
+    /// The edge's last layers are done with a micro-batch.
     TailStepped {
         /// The round.
         round: u32,
@@ -160,6 +162,8 @@ pub enum Computed {
         attempt: u32,
         /// The step in the round.
         step: u32,
+        /// Which of its micro-batches.
+        micro_batch: MicroBatch,
         /// The gradient of the activations before them.
         gradient: TensorMessage,
         /// Mean loss.

@@ -3,7 +3,8 @@
 //! All of them go forward before the first comes back. So the wire has work as early as it can, and with equal
 //! micro-batches a step takes no longer than the sum of its parts for one of them and, for each of the others, the
 //! slowest resource. They go back in their order, whatever the order in which the gradients come: the sum of their
-//! gradients is the same in every run.
+//! gradients is the same in every run. Where the labels stay on the edge they pass its last layers in that order, too,
+//! and before others go back, since the cloud waits for them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,21 +14,23 @@ use super::action::{Action, Job};
 use super::stepping::Stage;
 use crate::link::Transfer;
 use crate::micro_batch::MicroBatch;
-use crate::wire::{RoundPlan, StepReport, TensorMessage};
+use crate::wire::{RoundPlan, StepReport, TensorKind, TensorMessage};
 
 /// How far the micro-batches of one step are.
 #[derive(Debug)]
 pub(super) struct MicroBatches {
     of: u32,
-    /// How many have gone forward, and how many back.
+    /// How many have gone forward, through the edge's last layers if the labels stay here, and back.
     forwarded: u32,
+    pub(super) tailed: u32,
     backwarded: u32,
     forward_s: f64,
     backward_s: f64,
     downlink: Option<Transfer>,
     /// What the cloud has not answered yet, for a replay.
     unanswered: BTreeMap<u32, TensorMessage>,
-    /// Gradients that wait for those before them, or for the edge.
+    /// Activations before the last layers, and gradients, that wait for those before them, or for the edge.
+    pub(super) activations: BTreeMap<u32, TensorMessage>,
     gradients: BTreeMap<u32, TensorMessage>,
 }
 
@@ -37,17 +40,23 @@ impl MicroBatches {
         Self {
             of: plan.in_flight,
             forwarded: 0,
+            tailed: 0,
             backwarded: 0,
             forward_s: 0.0,
             backward_s: 0.0,
             downlink: None,
             unanswered: BTreeMap::new(),
+            activations: BTreeMap::new(),
             gradients: BTreeMap::new(),
         }
     }
 
     pub(super) fn next_forward(&self) -> MicroBatch {
         MicroBatch { index: self.forwarded, of: self.of }
+    }
+
+    pub(super) fn next_tail(&self) -> MicroBatch {
+        MicroBatch { index: self.tailed, of: self.of }
     }
 
     fn next_backward(&self) -> MicroBatch {
@@ -59,11 +68,13 @@ impl MicroBatches {
         self.unanswered.insert(tensor.header.micro_batch.into(), tensor);
     }
 
-    /// An answer came; false if it answers nothing that was sent, or not for the first time.
-    pub(super) fn answered(&mut self, answer: &TensorMessage, transfer: Transfer) -> bool {
-        if self.unanswered.remove(&answer.header.micro_batch.into()).is_none() {
+    /// An answer to a tensor of kind `to` came; false if none such was sent, or it was answered before.
+    pub(super) fn answered(&mut self, to: TensorKind, answer: &TensorMessage, transfer: Transfer) -> bool {
+        let part = answer.header.micro_batch.into();
+        if self.unanswered.get(&part).is_none_or(|sent| sent.header.kind != to) {
             return false;
         }
+        self.unanswered.remove(&part);
         self.downlink = Some(match self.downlink {
             Some(before) if self.of > 1 => Transfer {
                 bytes: before.bytes.saturating_add(transfer.bytes),
@@ -92,7 +103,6 @@ impl Participant {
         activations: TensorMessage,
         seconds: f64,
     ) {
-        let after_the_last = self.stage_after_forward();
         let Some(at) = self.round.as_mut().filter(|at| at.step == step) else { return };
         let (plan, parts) = (at.plan, &mut at.micro_batches);
         if micro_batch != parts.next_forward() {
@@ -104,10 +114,7 @@ impl Participant {
         let next = parts.next_forward();
         self.push(Action::SendTensor { tensor: activations, pace: plan.pace });
         if micro_batch.is_last() {
-            if let Some(at) = self.round.as_mut() {
-                at.stage = after_the_last;
-            }
-            self.take_back();
+            self.go_on();
         } else {
             self.push(Action::Compute(Job::Forward { plan, step, micro_batch: next }));
         }
@@ -116,31 +123,40 @@ impl Participant {
     /// The gradient at the cut of a micro-batch came, perhaps while another is being computed.
     pub(super) fn handle_gradient(&mut self, gradient: TensorMessage, transfer: Transfer) {
         let header = gradient.header;
-        let has_tail = self.assignment.as_ref().is_some_and(|assignment| assignment.tail.is_some());
-        let Some(at) = self.round.as_mut() else { return };
-        let is_due = match at.stage {
-            Stage::AwaitGradient => true,
-            Stage::Forward | Stage::Backward => !has_tail,
-            _ => false,
-        };
-        let is_of_it =
-            (header.round, header.attempt, header.step) == (at.plan.round, at.plan.attempt, at.step);
-        if !is_due || !is_of_it || !at.micro_batches.answered(&gradient, transfer) {
+        let to = if self.has_tail() { TensorKind::TailGradient } else { TensorKind::Activations };
+        let Some(at) = self.round.as_mut().filter(|at| at.is_at_step(&header)) else { return };
+        if !at.micro_batches.answered(to, &gradient, transfer) {
             return;
         }
         at.moved = None;
         at.micro_batches.gradients.insert(header.micro_batch.into(), gradient);
-        self.take_back();
+        self.take_next();
     }
 
-    /// Takes the next micro-batch back, if all are forwarded, its gradient is there and no other is on its way.
-    fn take_back(&mut self) {
-        let Some(at) = self.round.as_mut().filter(|at| at.stage == Stage::AwaitGradient) else { return };
-        let (plan, step, micro_batch) = (at.plan, at.step, at.micro_batches.next_backward());
-        if let Some(gradient) = at.micro_batches.gradients.remove(&micro_batch.index) {
-            at.stage = Stage::Backward;
-            self.push(Action::Compute(Job::Backward { plan, step, micro_batch, gradient }));
+    /// The edge is done with a micro-batch, all of which have gone forward.
+    pub(super) fn go_on(&mut self) {
+        if let Some(at) = self.round.as_mut() {
+            at.stage = Stage::Await;
         }
+        self.take_next();
+    }
+
+    /// Takes the next micro-batch through the last layers or back, if all are forwarded, what it waits for is there and
+    /// no other is being computed.
+    pub(super) fn take_next(&mut self) {
+        let Some(at) = self.round.as_mut().filter(|at| at.stage == Stage::Await) else { return };
+        let (plan, step, parts) = (at.plan, at.step, &mut at.micro_batches);
+        let (tail, back) = (parts.next_tail(), parts.next_backward());
+        let job = if let Some(activations) = parts.activations.remove(&tail.index) {
+            at.stage = Stage::Tail;
+            Job::Tail { plan, step, micro_batch: tail, activations }
+        } else if let Some(gradient) = parts.gradients.remove(&back.index) {
+            at.stage = Stage::Backward;
+            Job::Backward { plan, step, micro_batch: back, gradient }
+        } else {
+            return;
+        };
+        self.push(Action::Compute(job));
     }
 
     /// A micro-batch has gone back; after the last one the step is done.
@@ -159,8 +175,7 @@ impl Participant {
         parts.backwarded += 1;
         parts.backward_s += seconds;
         if !micro_batch.is_last() {
-            at.stage = Stage::AwaitGradient;
-            self.take_back();
+            self.go_on();
             return;
         }
         let MicroBatches { forward_s, backward_s, downlink, .. } = *parts;

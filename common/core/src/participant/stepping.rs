@@ -7,7 +7,7 @@ use super::action::{Action, Completed, Computed, Job, Progress};
 use super::micro_batches::MicroBatches;
 use crate::link::Transfer;
 use crate::model::ModelCost;
-use crate::wire::{EdgeMessage, RoundPlan, StartFrom, StepReport, TensorMessage};
+use crate::wire::{EdgeMessage, RoundPlan, StartFrom, StepReport, TensorHeader, TensorMessage};
 
 /// Where an edge is in a round.
 #[derive(Debug)]
@@ -21,11 +21,18 @@ pub(super) struct InRound {
     pub(super) moved: Option<TensorMessage>,
     /// A local step: the transfer of a probe that came since the last report.
     pub(super) probe: Option<Transfer>,
-    /// What the last layers took in this step, and their loss and correct predictions.
+    /// What the last layers took in this step so far, and their loss and correct predictions.
     pub(super) tail: Option<(f64, f32, u32)>,
     uploads: Vec<TensorMessage>,
     reports: Vec<StepReport>,
     peak_rss_bytes: u64,
+}
+
+impl InRound {
+    /// Whether a tensor is of the step that it is at.
+    pub(super) fn is_at_step(&self, header: &TensorHeader) -> bool {
+        (header.round, header.attempt, header.step) == (self.plan.round, self.plan.attempt, self.step)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +42,10 @@ pub(super) enum Stage {
     Begin,
     /// A micro-batch is being forwarded, and others may follow.
     Forward,
-    /// Labels on the edge: the activations before its last layers are still to come.
-    AwaitActivations,
+    /// All are forwarded, and what the next one waits for is still to come.
+    Await,
+    /// Labels on the edge: a micro-batch is in its last layers.
     Tail,
-    /// All are forwarded; the gradient of the next that goes back is still to come.
-    AwaitGradient,
     Backward,
     LocalStep,
     End,
@@ -53,8 +59,6 @@ impl Participant {
             return;
         };
         let splits = plan.in_flight > 0 && assignment.batch_size.is_multiple_of(plan.in_flight);
-        // The way through the cloud and back is one of whole batches where the labels stay here.
-        let splits = splits && (assignment.tail.is_none() || plan.in_flight == 1);
         if plan.cut as usize > assignment.cloud_end() || plan.steps == 0 || !splits {
             self.fail("the coordinator sent a plan that does not fit the model");
             return;
@@ -104,10 +108,9 @@ impl Participant {
 
     /// How many state tensors the cloud sends at the start of a round with this plan.
     fn awaited_blocks(&self, plan: &RoundPlan) -> usize {
-        let has_tail = self.assignment.as_ref().is_some_and(|assignment| assignment.tail.is_some());
         match plan.start {
             StartFrom::Initial => 0,
-            StartFrom::Cloud => usize::from(plan.cut > 0) + usize::from(has_tail),
+            StartFrom::Cloud => usize::from(plan.cut > 0) + usize::from(self.has_tail()),
             StartFrom::Own { .. } => {
                 usize::from(self.completed.is_some_and(|completed| plan.cut > completed.cut))
             }
@@ -176,10 +179,10 @@ impl Participant {
             {
                 self.handle_forwarded(step, micro_batch, activations, seconds);
             }
-            Computed::TailStepped { round, attempt, step, gradient, loss, correct, seconds }
+            Computed::TailStepped { round, attempt, step, micro_batch, gradient, loss, correct, seconds }
                 if self.is_at(round, attempt, Stage::Tail) =>
             {
-                self.handle_tail_stepped(step, gradient, (seconds, loss, correct));
+                self.handle_tail_stepped(step, micro_batch, gradient, (seconds, loss, correct));
             }
             Computed::Backwarded { round, attempt, step, micro_batch, seconds }
                 if self.is_at(round, attempt, Stage::Backward) =>
@@ -215,6 +218,7 @@ impl Participant {
         round.step = step;
         round.started_at = now;
         round.micro_batches = MicroBatches::of(&round.plan);
+        round.tail = None;
         let plan = round.plan;
         let job = if step == plan.steps {
             round.stage = Stage::End;

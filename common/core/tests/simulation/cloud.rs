@@ -32,8 +32,8 @@ pub(crate) struct Workers {
 #[derive(Debug, Default)]
 struct Slot {
     half: Option<LayerState>,
-    /// A step on its way through these layers to the edge's last ones, and back.
-    passed: Option<(u32, Tape)>,
+    /// The micro-batches of a step on their way through these layers to the edge's last ones, and back.
+    passed: BTreeMap<u32, (u32, Tape)>,
     /// The micro-batches of a step so far.
     accumulated: Accumulated,
     jobs: VecDeque<Job>,
@@ -92,18 +92,18 @@ impl Workers {
         match job {
             Job::Place { state, layers, .. } => {
                 slot.half = Some(state.slice(&model.spec, layers));
-                (slot.passed, slot.accumulated) = (None, Accumulated::default());
+                (slot.passed, slot.accumulated) = (BTreeMap::new(), Accumulated::default());
                 None
             }
             Job::Discard { .. } => {
-                (slot.half, slot.passed) = (None, None);
+                (slot.half, slot.passed) = (None, BTreeMap::new());
                 None
             }
             Job::Step(step) => Some(match &mut slot.half {
                 Some(half) if step.part == StepPart::Whole => {
                     finish_step(model, ledger, half, &mut slot.accumulated, step)
                 }
-                Some(half) => pass(model, ledger, half, &mut slot.passed, step),
+                Some(half) => pass(model, ledger, half, (&mut slot.passed, &mut slot.accumulated), step),
                 None => unplaced("a step"),
             }),
             Job::Export { replica, round, attempt } => Some(match slot.half.clone() {
@@ -163,19 +163,18 @@ fn finish_step(
     Computed::Stepped { edge, round, attempt, step, micro_batch, reply, loss: 1.0, correct: 1, seconds: 0.01 }
 }
 
-/// One direction of a step through layers between the edge's.
+/// One direction of a micro-batch through layers between the edge's.
 fn pass(
     model: &FakeModel,
     ledger: &mut Ledger,
     half: &mut LayerState,
-    passed: &mut Option<(u32, Tape)>,
+    (passed, accumulated): (&mut BTreeMap<u32, (u32, Tape)>, &mut Accumulated),
     job: StepJob,
 ) -> Computed {
     let StepJob {
         part, edge, round, attempt, step, micro_batch, global_step, optimizer_step, tensor, ..
     } = job;
     let context = Context { edge: &edge, step: global_step, optimizer_step, micro_batch };
-    let accumulated = &mut Accumulated::default();
     let decoded = tensor.decode().map_err(|error| error.to_string());
     let hash = match decoded.and_then(|(values, _)| from_values(&values)) {
         Ok(hash) => hash,
@@ -184,10 +183,10 @@ fn pass(
     let (kind, codec, answer) = if part == StepPart::Forward {
         let tape = model.forward(half, hash, &context, ledger);
         let output = tape.output;
-        *passed = Some((step, tape));
+        passed.insert(micro_batch.index, (step, tape));
         (TensorKind::TailActivations, job.activations.values, output)
     } else {
-        let Some((_, tape)) = passed.take().filter(|(at, _)| *at == step) else {
+        let Some((_, tape)) = passed.remove(&micro_batch.index).filter(|(at, _)| *at == step) else {
             let reason = "the gradient has no forward pass".into();
             return Computed::Rejected { edge, round, attempt, reason };
         };
@@ -197,7 +196,8 @@ fn pass(
             model.backward(half, &tape, hash, &context, accumulated, ledger),
         )
     };
-    let header = TensorHeader { round, attempt, step, ..TensorHeader::new(kind, codec) };
+    let part = micro_batch.index as u16;
+    let header = TensorHeader { round, attempt, step, micro_batch: part, ..TensorHeader::new(kind, codec) };
     let reply = TensorMessage::encode(header, to_values(answer), &[]);
-    Computed::Passed { edge, round, attempt, step, reply, seconds: 0.01 }
+    Computed::Passed { edge, round, attempt, step, micro_batch, reply, seconds: 0.01 }
 }

@@ -114,6 +114,8 @@ struct Training {
     /// The micro-batches of a step that wait for the cloud, and what has come back of them.
     pending: BTreeMap<u32, (u32, Tape)>,
     accumulated: Accumulated,
+    /// Of the last layers, where the labels stay here.
+    tail_accumulated: Accumulated,
 }
 
 /// What a job may touch beside the worker's own memory.
@@ -158,13 +160,16 @@ impl Worker {
                     model: None,
                     pending: BTreeMap::new(),
                     accumulated: Accumulated::default(),
+                    tail_accumulated: Accumulated::default(),
                 });
                 Ok(Computed::Prepared)
             }
             Job::Evaluate { session, model } => self.evaluate(around, session, model),
             Job::Begin { plan, blocks, rolled_back } => self.begin(around, plan, blocks, rolled_back),
             Job::Forward { plan, step, micro_batch } => self.forward(around, plan, step, micro_batch),
-            Job::Tail { plan, step, activations } => self.tail(around, plan, step, activations),
+            Job::Tail { plan, step, micro_batch, activations } => {
+                self.tail(around, plan, step, micro_batch, activations)
+            }
             Job::Backward { plan, step, micro_batch, gradient } => {
                 self.backward(around, plan, step, micro_batch, gradient)
             }
@@ -234,7 +239,7 @@ impl Worker {
             .collect::<Result<_, _>>()?;
         let from_cloud = |at: usize| blocks.iter().position(|block| block.layers.start == at);
         training.pending.clear();
-        training.accumulated = Accumulated::default();
+        (training.accumulated, training.tail_accumulated) = (Accumulated::default(), Accumulated::default());
         let mut moved = None;
         let ClientModel { head, tail } = match plan.start {
             StartFrom::Initial => {
@@ -315,28 +320,31 @@ impl Worker {
         around: &mut Surroundings<'_>,
         plan: RoundPlan,
         step: u32,
+        micro_batch: MicroBatch,
         activations: TensorMessage,
     ) -> Result<Computed, String> {
         let training = self.training()?;
-        if training.pending.get(&0).is_none_or(|(at, _)| *at != step) {
+        if training.pending.get(&micro_batch.index).is_none_or(|(at, _)| *at != step) {
             return Err(format!("the activations of step {} have no forward pass", step + 1));
         }
         let (values, _) = activations.decode().map_err(|error| error.to_string())?;
-        let context = training.context(around.name, &plan, step, MicroBatch::WHOLE);
+        let context = training.context(around.name, &plan, step, micro_batch);
         let (_, labels) = batch(&context);
         let model = training.model.as_mut().ok_or("activations came before their round")?;
         let tail = model.tail.as_mut().ok_or("activations came for layers that are not here")?;
-        let (input, whole) = (from_values(&values)?, &mut Accumulated::default());
-        let gradient = around.model.finish(tail, input, &labels, &context, whole, around.ledger);
+        let (input, accumulated) = (from_values(&values)?, &mut training.tail_accumulated);
+        let gradient = around.model.finish(tail, input, &labels, &context, accumulated, around.ledger);
         let RoundPlan { round, attempt, .. } = plan;
         let header = TensorHeader {
             round,
             attempt,
             step,
+            micro_batch: micro_batch.index as u16,
             ..TensorHeader::new(TensorKind::TailGradient, plan.gradients)
         };
         let gradient = TensorMessage::encode(header, to_values(gradient), &[]);
-        Ok(Computed::TailStepped { round, attempt, step, gradient, loss: 1.0, correct: 1, seconds: 0.01 })
+        let (loss, correct, seconds) = (1.0, 1, 0.01);
+        Ok(Computed::TailStepped { round, attempt, step, micro_batch, gradient, loss, correct, seconds })
     }
 
     fn backward(

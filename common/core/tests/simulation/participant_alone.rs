@@ -58,7 +58,11 @@ pub(crate) fn assignment(session: u64, standardizer: Option<Standardizer>) -> Cl
 }
 
 /// With the labels on the edge, if there is a tail.
-fn assignment_with(session: u64, standardizer: Option<Standardizer>, tail: Option<u32>) -> CloudMessage {
+pub(crate) fn assignment_with(
+    session: u64,
+    standardizer: Option<Standardizer>,
+    tail: Option<u32>,
+) -> CloudMessage {
     let model = FakeModel::new();
     let settings = Scenario::new(1).settings(&model, 1);
     CloudMessage::Assignment(Box::new(Assignment {
@@ -334,10 +338,11 @@ fn answer(job: Job) -> Computed {
             let activations = part(TensorKind::Activations, (round, attempt, step), index);
             Computed::Forwarded { round, attempt, step, micro_batch, activations, seconds: 0.1 }
         }
-        Job::Tail { plan, step, .. } => {
-            let (round, attempt) = of(&plan);
-            let gradient = tensor(TensorKind::TailGradient, (round, attempt, step));
-            Computed::TailStepped { round, attempt, step, gradient, loss: 1.0, correct: 1, seconds: 0.1 }
+        Job::Tail { plan, step, micro_batch, .. } => {
+            let ((round, attempt), index) = (of(&plan), micro_batch.index as u16);
+            let gradient = part(TensorKind::TailGradient, (round, attempt, step), index);
+            let (loss, correct, seconds) = (1.0, 1, 0.1);
+            Computed::TailStepped { round, attempt, step, micro_batch, gradient, loss, correct, seconds }
         }
         Job::Backward { plan, step, micro_batch, .. } => {
             let (round, attempt) = of(&plan);

@@ -201,7 +201,7 @@ impl Scenario {
             Cuts::Fixed(cut) => Cuts::Fixed(cut.min(most)),
             cuts => cuts,
         };
-        Self { tail: Some(tail), in_flight: 1, cuts, depth: (*self.depth.start()).min(most)..=most, ..self }
+        Self { tail: Some(tail), cuts, depth: (*self.depth.start()).min(most)..=most, ..self }
     }
 
     pub(crate) fn fault(mut self, at: Duration, fault: Fault) -> Self {

@@ -20,7 +20,12 @@ const SIZE: usize = 12;
 
 /// One step in `of` parts, as edge and cloud take it: all parts go forward before the first comes back. Gives the mean
 /// loss and how many were right.
-fn split_step_in_parts(edge: &mut Half, cloud: &mut Half, step: &StepContext, of: u32) -> (f32, usize) {
+pub(crate) fn split_step_in_parts(
+    edge: &mut Half,
+    cloud: &mut Half,
+    step: &StepContext,
+    of: u32,
+) -> (f32, usize) {
     let (inputs, labels) = batch(edge.spec(), step);
     let len = inputs.len() / step.batch;
     let parts: Vec<StepContext> =
@@ -48,7 +53,7 @@ fn split_step_in_parts(edge: &mut Half, cloud: &mut Half, step: &StepContext, of
 
 /// The difference of two states, over each tensor and moment: the largest in units of its largest value, and the
 /// Euclidean norm in units of its norm.
-fn distances(actual: &LayerState, expected: &LayerState, spec: &ModelSpec) -> (f64, f64) {
+pub(crate) fn distances(actual: &LayerState, expected: &LayerState, spec: &ModelSpec) -> (f64, f64) {
     assert_eq!(actual.layers, expected.layers);
     let slots = slots(spec, expected.layers.clone(), expected.moments);
     let runs = slots.into_iter().flat_map(|slot| std::iter::once(slot.values).chain(slot.moments));

@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
+use partway_core::micro_batch::MicroBatch;
 use partway_core::model::{LayerState, ModelSpec};
 use partway_core::optimizer::Optimizer;
 use partway_core::random;
 use partway_model::{BatchError, Compute, Half, Outcome, StepContext};
 
-use crate::exactness::{assert_same_bits, unsplit};
+use crate::exactness::{assert_same_bits, joined, split_at, unsplit};
+use crate::micro_batches::{distances, split_step_in_parts};
 use crate::models::{
     ADAM, SEED, SGD, batch, frozen_model, half, initial, lenet5, one_thread, residual_net, step, vgg5,
 };
@@ -40,6 +42,38 @@ impl Parts {
             self.head.backward(pending, at_cut, step).expect("a good gradient");
         }
         outcome
+    }
+
+    /// A step in `of` parts, of which all go forward before the first passes the last layers, and all pass these before
+    /// the first comes back. Gives the mean loss and how many were right.
+    fn step_in_parts(&mut self, step: &StepContext, of: u32) -> (f32, usize) {
+        let (inputs, labels) = batch(self.head.spec(), step);
+        let len = inputs.len() / step.batch;
+        let parts: Vec<StepContext> =
+            (0..of).map(|index| StepContext { micro_batch: MicroBatch { index, of }, ..*step }).collect();
+        let mut on_their_way = Vec::new();
+        for part in &parts {
+            let samples = part.micro_batch.range(step.batch);
+            let inputs = inputs[len * samples.start..len * samples.end].to_vec();
+            let (pending, smashed) = self.head.forward(inputs, part).expect("good samples");
+            let (passed, activations) = self.cloud.forward(smashed, part).expect("good activations");
+            on_their_way.push((pending, passed, activations));
+        }
+        let (mut loss, mut correct, mut gradients) = (0.0, 0, Vec::new());
+        for (part, (pending, passed, activations)) in parts.iter().zip(on_their_way) {
+            let labels = &labels[part.micro_batch.range(step.batch)];
+            let outcome = self.tail.finish_step(activations, labels, part).expect("good activations");
+            loss += outcome.loss / of as f32;
+            correct += outcome.correct;
+            gradients.push((pending, passed, outcome.gradient));
+        }
+        for (part, (pending, passed, gradient)) in parts.iter().zip(gradients) {
+            let at_cut = self.cloud.backward(passed, gradient, part).expect("a good gradient");
+            if self.head.layers().end > 0 {
+                self.head.backward(pending, at_cut, part).expect("a good gradient");
+            }
+        }
+        (loss, correct)
     }
 
     fn into_state(self) -> LayerState {
@@ -142,4 +176,33 @@ fn the_layers_between_refuse_bad_gradients_and_are_as_they_were() {
         refuse(vec![f32::NAN; 4 * 84]),
         BatchError::NonFinite { what: "gradients", cut: 11, .. }
     ));
+}
+
+/// Parts add up in their order on every layer, wherever it is: to the bits of two halves, and to the batch's up to rounding.
+#[test]
+fn parts_of_a_batch_train_what_they_do_with_the_labels_in_the_cloud() {
+    let (size, compute) = (12, one_thread());
+    for (spec, tail) in [(lenet5(), 11), (vgg5(8), 11), (lenet5(), 4)] {
+        for (optimizer, of, cut) in [(SGD, 2, 1), (ADAM, 3, 2), (SGD, 12, 3), (SGD, 4, 0)] {
+            let start = || initial(&spec, optimizer, &compute).into_state();
+            let (mut edge, mut cloud) = split_at(&spec, optimizer, start(), cut, &compute);
+            let mut parts = Parts::of(&spec, optimizer, start(), [cut, tail]);
+            let whole = unsplit(&spec, optimizer, STEPS, size);
+            for n in 0..STEPS {
+                let expected = split_step_in_parts(&mut edge, &mut cloud, &step(n, size), of);
+                let actual = parts.step_in_parts(&step(n, size), of);
+                assert_eq!(
+                    actual.0.to_bits(),
+                    expected.0.to_bits(),
+                    "{of} parts, step {n}: the loss differs"
+                );
+                assert_eq!(actual.1, expected.1);
+            }
+            let what = format!("{optimizer:?}, {of} parts, cut {cut}, tail {tail}");
+            let state = parts.into_state();
+            assert_same_bits(&state, &joined(edge, cloud), &what);
+            let (_, norm) = distances(&state, &whole[whole.len() - 1].0, &spec);
+            assert!(norm <= 1e-6, "{what}: off by {norm:e}");
+        }
+    }
 }

@@ -103,6 +103,19 @@ pub enum ConnectError {
         /// The server's address.
         addr: SocketAddr,
     },
+    /// The second connection, for tensors, could not be made.
+    #[error("the data connection: {0}")]
+    Data(#[source] Box<ConnectError>),
+    /// The server does not know the connection that a data connection is to belong to.
+    #[error(
+        "the coordinator does not take the data connection to {addr}: {reason}; is this the data address of the same coordinator?"
+    )]
+    Unpaired {
+        /// The server's address for data.
+        addr: SocketAddr,
+        /// Why.
+        reason: String,
+    },
     /// The handshake failed otherwise.
     #[error("the handshake with {addr} failed: {reason}")]
     Handshake {
@@ -133,6 +146,12 @@ pub enum AcceptError {
     /// The client fell silent.
     #[error("{peer} began a handshake and did not finish it in time")]
     TimedOut {
+        /// The client's address.
+        peer: SocketAddr,
+    },
+    /// The client opened a data connection that belongs to no other.
+    #[error("{peer} opened a data connection without the key of a connection that waits for one")]
+    Unpaired {
         /// The client's address.
         peer: SocketAddr,
     },

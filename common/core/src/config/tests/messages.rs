@@ -226,7 +226,7 @@ fn an_unknown_key_names_the_nearest_or_all() {
     );
     assert_eq!(
         messages(&with("wire", "colour = 3"), &[]),
-        "x.toml:12: unknown key `wire.colour`; allowed there: activations, gradients, in_flight"
+        "x.toml:12: unknown key `wire.colour`; allowed there: activations, gradients, in_flight, data_connection"
     );
     assert_eq!(
         messages(&with("[edge]", "sped = 3"), &[]),
@@ -294,23 +294,13 @@ fn what_is_not_built_yet_is_refused() {
     let both = ["cloud.profile=a.toml", "edge.0.profile=a.toml", "edge.1.profile=a.toml"];
     for (set, message) in [
         ("cloud.cpus=\"0-1\"", "`cloud.cpus = \"0,1\"` is not available in this version"),
+        ("wire.data_connection=true", "`wire.data_connection = true` is not available in this version"),
         ("edge.1.cpus=\"1\"", "`edge[1].cpus = \"1\"` (edge `gateway`) is not available in this version"),
     ] {
-        // Processes can be pinned; virtual devices are none.
-        let clock = set.contains("cpus").then_some("clock=virtual");
-        let sets: Vec<&str> = both.into_iter().chain(clock).chain([set]).collect();
+        // Processes can be pinned, and have connections; virtual devices are none, and have none.
+        let sets: Vec<&str> = both.into_iter().chain(["clock=virtual", set]).collect();
         let found = messages(SMALL, &sets);
         assert!(found.starts_with(&format!("--set {set}: {message}")), "{found}");
         assert_eq!(found.lines().count(), 1, "{found}");
     }
-}
-
-#[test]
-fn micro_batches_and_labels_on_the_edge_are_not_built_together_yet() {
-    let found = messages(SMALL, &["training.labels=edge", "wire.in_flight=2"]);
-    let expected = "--set wire.in_flight=2: `wire.in_flight = 2` is not available in this version; \
-                    allowed now: 1 with `training.labels = \"edge\"`";
-    assert_eq!(found.lines().next(), Some(expected), "{found}");
-    let fedavg = ["training.algorithm=fedavg", "training.labels=edge", "wire.in_flight=2"];
-    assert_eq!(small(&fedavg).wire.in_flight.get(), 2);
 }

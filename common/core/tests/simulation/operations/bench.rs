@@ -227,10 +227,13 @@ impl Bench {
                     {
                         let header = tensor.header;
                         let parts = peer.plan.map_or(1, |plan| plan.in_flight);
-                        peer.passed = header.kind == TensorKind::TailActivations;
-                        let is_done = !peer.passed && u32::from(header.micro_batch) + 1 == parts;
-                        peer.step = header.step + u32::from(is_done);
-                        peer.sent *= u32::from(!is_done);
+                        let (is_last, forward) = (
+                            u32::from(header.micro_batch) + 1 == parts,
+                            header.kind == TensorKind::TailActivations,
+                        );
+                        peer.passed = if forward { peer.passed || is_last } else { peer.passed && !is_last };
+                        peer.step = header.step + u32::from(!forward && is_last);
+                        peer.sent *= u32::from(!is_last);
                     }
                 }
                 Action::Compute(Job::Place { replica, layers, .. }) => {
@@ -378,7 +381,7 @@ impl Bench {
                         seconds,
                     }
                 } else {
-                    Computed::Passed { edge, round, attempt, step, reply, seconds }
+                    Computed::Passed { edge, round, attempt, step, micro_batch, reply, seconds }
                 }
             }
             Job::Export { replica, round, attempt } => {

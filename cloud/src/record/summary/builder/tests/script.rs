@@ -39,7 +39,7 @@ impl Run {
     }
 
     pub(super) fn gather(&mut self, edges: &[&str]) {
-        self.then(EventKind::Listening { address: "127.0.0.1:1".into() });
+        self.then(EventKind::Listening { address: "127.0.0.1:1".into(), data_address: None });
         for edge in edges {
             self.join(edge);
         }
