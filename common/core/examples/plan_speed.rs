@@ -11,6 +11,10 @@ use partway_core::plan::{
 };
 use partway_core::random::{stream, unit_f64};
 
+/// As in the programs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const LAYERS: usize = 50;
 /// Kinds of devices: from a server core to a thirty-second of it.
 const KINDS: usize = 6;

@@ -27,8 +27,7 @@ impl Coordinator {
         let shared_end = self.shared_end.take().filter(|_| !fresh);
         // Between aggregations the client-side models differ: none of their layers fits the shared model.
         let held_cut = shared_end.as_ref().map(|end| end.layers.start);
-        let part = self.fleet.iter().filter(|(_, member)| member.takes_part());
-        let names: Vec<String> = part.map(|(name, _)| name.clone()).collect();
+        let names = self.those_who_take_part();
         let planned = match self.forecast.plan(&self.settings, &self.fleet, round, held_cut, fresh) {
             Ok(planned) => planned,
             Err(reason) => {
@@ -118,6 +117,11 @@ impl Coordinator {
         if turns {
             self.begin_turns(now, fresh);
         }
+    }
+
+    fn those_who_take_part(&self) -> Vec<String> {
+        let part = self.fleet.iter().filter(|(_, member)| member.takes_part());
+        part.map(|(name, _)| name.clone()).collect()
     }
 
     /// Optimizer steps behind the moments of what an edge trains alone, before its first of a round, if it was in

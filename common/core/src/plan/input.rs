@@ -59,7 +59,9 @@ impl DeviceInput {
     /// and `backward_s` have L entries; `tail_s` are those of the layers that stay behind them.
     pub fn of_layers(forward_s: &[f64], backward_s: &[f64], tail_s: f64) -> Self {
         let mut backward_s = prefix_sums(backward_s);
-        backward_s.iter_mut().for_each(|seconds| *seconds += tail_s);
+        for seconds in &mut backward_s {
+            *seconds += tail_s;
+        }
         Self { forward_s: prefix_sums(forward_s), backward_s }
     }
 }

@@ -30,6 +30,7 @@ pub(super) struct Workload {
     tail: Vec<LayerWork>,
     /// Likewise of a whole batch, which a step that does not cross the wire is trained with in one piece.
     whole: Vec<LayerWork>,
+    whole_tail: Vec<LayerWork>,
     /// Micro-batches of a step; works are of one of them, all else of a whole step.
     parts: u32,
     /// Round trips of a step.
@@ -48,8 +49,8 @@ impl Workload {
         let cost = ModelCost::of(spec);
         let mut works = workload::layer_works(spec, &cost, batch, moments);
         let mut whole_works = workload::layer_works(spec, &cost, whole, moments);
-        let tail = whole_works.split_off(settings.cloud_end());
-        works.truncate(settings.cloud_end());
+        let whole_tail = whole_works.split_off(settings.cloud_end());
+        let tail = works.split_off(settings.cloud_end());
         // The sum of the gradients so far beside those of a part.
         let copies = moments as u64 + u64::from(parts > 1);
         let memory = |cut| cost.edge_memory_bytes(cut, settings.tail, whole.into(), copies);
@@ -74,6 +75,7 @@ impl Workload {
             works,
             whole: whole_works,
             tail,
+            whole_tail,
             parts,
         }
     }
@@ -85,12 +87,15 @@ impl Workload {
 
     /// Forward and backward passes of an edge's step at a cut, by its profile.
     pub(super) fn on_edge(&self, profile: &DeviceProfile, cut: usize) -> (Pass, Pass) {
-        let (calls, works) =
-            if cut == self.local_cut() { (1.0, &self.whole) } else { (self.parts.into(), &self.works) };
+        let (calls, works, tail) = if cut == self.local_cut() {
+            (1.0, &self.whole, &self.whole_tail)
+        } else {
+            (f64::from(self.parts), &self.works, &self.tail)
+        };
         let (forward_s, backward_s) = seconds(profile, &works[..cut]);
-        let (tail_forward_s, tail_backward_s) = seconds(profile, &self.tail);
-        let pass = |seconds| Pass { cut, calls, seconds };
-        (pass(calls * forward_s), pass(calls * backward_s + tail_forward_s + tail_backward_s))
+        let (tail_forward_s, tail_backward_s) = seconds(profile, tail);
+        let pass = |seconds: f64| Pass { cut, calls, seconds: calls * seconds };
+        (pass(forward_s), pass(backward_s + tail_forward_s + tail_backward_s))
     }
 
     /// The passes for which a step at a cut keeps the cloud busy, by its profile.
@@ -120,7 +125,8 @@ impl Workload {
     }
 
     /// Plans all edges. `moves`: whether a new cut moves layers, which it does not where every edge gets
-    /// a global model. `service_s`: how long a step keeps the cloud busy at each cut. `capacity`: what the cloud's network carries for them, in bytes per second.
+    /// a global model. `service_s`: how long a step keeps the cloud busy at each cut. `capacity`: what the cloud's
+    /// network carries for them, in bytes per second.
     pub(super) fn plan(
         &self,
         settings: &Settings,
@@ -293,6 +299,12 @@ mod tests {
             close(local.edge_forward, 12.0);
             close(local.edge_backward, 12.0);
             close(local.cloud, 0.0);
+            // Where the labels stay, the last layer goes with them, both ways.
+            let sets = [&format!("wire.in_flight={parts}"), "training.labels=edge"];
+            let kept = planned_with(&sets, 3).1.edges.remove(0).terms;
+            close(kept.edge_forward, calls * 3.0);
+            close(kept.edge_backward, calls * 5.0);
+            close(kept.cloud, calls * 16.0);
         }
     }
 
