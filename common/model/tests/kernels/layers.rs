@@ -82,7 +82,13 @@ fn check(input: [usize; 3], ops: &[LayerOp], batch: usize, optimizer: Optimizer)
     let own = trained(&spec, optimizer, batch, 1, Kernels::Own);
     let burn = trained(&spec, optimizer, batch, 1, Kernels::Burn);
     for (own, burn) in own.iter().zip(&burn) {
-        assert!((own.0 - burn.0).abs() <= 1e-5 * burn.0.abs(), "loss of {ops:?}: {} {}", own.0, burn.0);
+        // A loss next to nothing depends on the last bits of scores that are far larger.
+        assert!(
+            (own.0 - burn.0).abs() <= 1e-5 * burn.0.abs().max(1.0),
+            "loss of {ops:?}: {} {}",
+            own.0,
+            burn.0
+        );
         assert_close(&own.1, &burn.1, &format!("gradient of {ops:?}"));
         assert_close(&own.2.values, &burn.2.values, &format!("state of {ops:?}"));
     }
