@@ -70,9 +70,13 @@ pub(super) fn columns_to_rows<'r>(values: &[f32], wide: usize, rows: impl Iterat
             transpose(&mut block, &mut spare);
             for (target, row) in group.iter_mut().zip(block.chunks_exact(SIDE)) {
                 if let Some(target) = target.get_mut(first..first + some) {
-                    match target.as_mut_array::<SIDE>() {
-                        Some(target) => target.copy_from_slice(row),
-                        None => target.copy_from_slice(&row[..some]),
+                    // Of lengths that the compiler knows it makes no call: a block's, and a usual kernel's.
+                    if let Some(target) = target.as_mut_array::<SIDE>() {
+                        target.copy_from_slice(row);
+                    } else if let Some(target) = target.as_mut_array::<9>() {
+                        target.copy_from_slice(&row[..9]);
+                    } else {
+                        target.copy_from_slice(&row[..some]);
                     }
                 }
             }

@@ -25,9 +25,13 @@ const PIECES: usize = 8;
 /// Weights whose sums are added up at once.
 const SUMMED: usize = 1 << 14;
 
-/// Whether the input channels fill vectors, or nearly.
+/// Products with each value of the input that repay transposing it.
+const PRODUCTS: usize = 64;
+
+/// Whether the input channels fill vectors, or nearly, and there is enough to multiply them with.
 pub(super) fn serves(shape: &Correlation) -> bool {
-    4 * shape.sources.next_multiple_of(SIDE) <= 5 * shape.sources
+    let filled = 4 * shape.sources.next_multiple_of(SIDE) <= 5 * shape.sources;
+    filled && shape.results * shape.taps.len() >= PRODUCTS
 }
 
 /// `[groups * results, depth]`; the division of the sums follows from the shape alone.

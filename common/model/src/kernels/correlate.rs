@@ -89,6 +89,15 @@ impl Correlate<'_> {
         for (nth, plane) in planes.enumerate() {
             let bias = self.bias.map_or(0.0, |bias| bias[row + nth]);
             let finished = |sum: f32| if self.rectify { rectified(sum + bias) } else { sum + bias };
+            if let (1, [(_, sums)]) = (spread, classes) {
+                let rows = plane[first * width..].chunks_exact_mut(width);
+                for (result, run) in rows.zip(runs) {
+                    for (result, sum) in result.iter_mut().zip(&sums[nth * stride + run.start..][..run.len]) {
+                        *result = finished(*sum);
+                    }
+                }
+                continue;
+            }
             for (y, run) in (first..).zip(runs) {
                 let start = nth * stride + run.start;
                 let mut rest = classes;
@@ -99,12 +108,6 @@ impl Correlate<'_> {
                     }
                     let result = &mut plane[(class.first[0] + y * spread) * width..][..width];
                     let own = &own[start..][..class.grid[1]];
-                    if spread == 1 {
-                        for (result, sum) in result.iter_mut().zip(own) {
-                            *result = finished(*sum);
-                        }
-                        continue;
-                    }
                     // Two classes that take turns make whole rows, which vector instructions can write.
                     if let ([(next, other), later @ ..], 2) = (later, spread)
                         && next.first[0] == class.first[0]

@@ -27,6 +27,8 @@ pub(super) struct Frame {
     /// First row of the (thinned out) source.
     top: isize,
     phases: Vec<[usize; 2]>,
+    /// Pixels in a row of each phase.
+    kept: Vec<usize>,
     /// Of each tap: from a place's position in the first channel.
     taps: Vec<usize>,
 }
@@ -63,7 +65,11 @@ impl Frame {
         });
         let taps = taps.collect();
         let top = rows.start as isize + least_y;
-        Self { pitch, plane, images, rows, width, margin, top, phases, taps }
+        let kept = phases
+            .iter()
+            .map(|phase| correlation.source[1].saturating_sub(phase[1]).div_ceil(correlation.stride));
+        let kept = kept.collect();
+        Self { pitch, plane, images, rows, width, margin, top, phases, kept, taps }
     }
 
     /// Values of one channel.
@@ -127,8 +133,18 @@ impl Frame {
         for phase in 0..self.phases.len() {
             values[place(phase)..][..self.margin].fill(0.0);
         }
-        for nth in 0..(self.plane - self.margin) / self.pitch {
-            for (phase, [first_row, first_column]) in self.phases.iter().enumerate() {
+        let rows = (self.plane - self.margin) / self.pitch;
+        if let (1, Ok(top)) = (stride, usize::try_from(self.top))
+            && self.pitch == width
+            && top + rows <= height
+        {
+            // Nothing comes between the rows.
+            let target = &mut values[place(0) + self.margin..][..rows * width];
+            target.copy_from_slice(&source[top * width..][..rows * width]);
+            return;
+        }
+        for nth in 0..rows {
+            for (phase, ([first_row, first_column], kept)) in self.phases.iter().zip(&self.kept).enumerate() {
                 let target = &mut values[place(phase) + self.margin + nth * self.pitch..][..self.pitch];
                 let row = usize::try_from(self.top + nth as isize).map(|row| row * stride + first_row);
                 let Some(row) = row.ok().filter(|row| *row < height) else {
@@ -136,7 +152,7 @@ impl Frame {
                     continue;
                 };
                 let source = source[row * width..][..width].get(*first_column..).unwrap_or_default();
-                let (target, gap) = target.split_at_mut(source.len().div_ceil(stride));
+                let (target, gap) = target.split_at_mut(*kept);
                 gap.fill(0.0);
                 thin_out(source, stride, target);
             }

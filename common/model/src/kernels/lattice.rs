@@ -48,12 +48,12 @@ impl<'a> Lattice<'a> {
             let pixel = (place * shape.stride) as isize + shape.taps[tap][axis] - first[axis] as isize;
             usize::try_from(pixel).ok().map(|pixel| pixel / step).filter(|number| *number < sides[axis])
         };
+        let columns: Vec<(usize, usize)> =
+            (0..shape.grid[1]).filter_map(|x| Some((x, number(1, x)?))).collect();
         for y in self.rows.clone() {
             let Some(row) = number(0, y) else { continue };
-            for x in 0..shape.grid[1] {
-                if let Some(column) = number(1, x) {
-                    met(y * shape.grid[1] + x, row * sides[1] + column);
-                }
+            for (x, column) in &columns {
+                met(y * shape.grid[1] + x, row * sides[1] + column);
             }
         }
     }
