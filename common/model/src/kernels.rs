@@ -11,8 +11,12 @@
 )]
 #![allow(clippy::cast_possible_wrap, reason = "sides of feature maps are far below the half of a word")]
 
+mod across_images;
+#[cfg(test)]
+mod archs;
 mod batch_norm;
 mod blocks;
+mod channel_panel;
 mod channels;
 mod conv2d;
 pub mod convolution;
@@ -23,8 +27,8 @@ mod flex;
 mod frame;
 mod geometry;
 mod lanes;
+mod lattice;
 mod linear;
-mod many_weights;
 mod max_pool;
 mod optimizer;
 mod panel;

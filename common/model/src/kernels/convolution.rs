@@ -6,6 +6,7 @@
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
+use super::across_images::{AcrossImages, Direction};
 use super::correlate::Correlate;
 use super::geometry::ConvShape;
 use super::lanes::Lanes;
@@ -31,8 +32,13 @@ pub(super) fn output_of(
     bias: Option<&[f32]>,
     rectify: bool,
 ) -> Vec<f32> {
+    if AcrossImages::serves(shape) {
+        let direction = Direction::Output;
+        return AcrossImages { shape, direction, source: input, weights, bias, rectify }.run(Arch::new());
+    }
     let mut output = vec![0.0; shape.lens()[2]];
-    Correlate { correlation: &shape.forward(), source: input, weights, bias, rectify }.run(&mut output);
+    let (correlation, weights) = (&shape.forward(), &[weights]);
+    Correlate { correlation, source: input, weights, bias, rectify }.run(&mut output);
     output
 }
 
@@ -43,12 +49,17 @@ pub(super) fn output_of(
 pub fn input_gradient(shape: &ConvShape, weights: &[f32], gradient: &[f32]) -> Vec<f32> {
     let [input_len, weight_len, _] = shape.lens();
     assert_eq!(weights.len(), weight_len, "the weights' length");
-    let mut result = vec![0.0; input_len];
-    for (correlation, taps) in shape.backward() {
-        let weights = &turned(shape, weights, &taps);
-        Correlate { correlation: &correlation, source: gradient, weights, bias: None, rectify: false }
-            .run(&mut result);
+    if AcrossImages::serves(shape) {
+        let direction = Direction::InputGradient;
+        return AcrossImages { shape, direction, source: gradient, weights, bias: None, rectify: false }
+            .run(Arch::new());
     }
+    let mut result = vec![0.0; input_len];
+    let (correlation, taps) = shape.backward();
+    let weights: Vec<Vec<f32>> = taps.iter().map(|taps| turned(shape, weights, taps)).collect();
+    let weights: Vec<&[f32]> = weights.iter().map(Vec::as_slice).collect();
+    let (correlation, weights) = (&correlation, weights.as_slice());
+    Correlate { correlation, source: gradient, weights, bias: None, rectify: false }.run(&mut result);
     result
 }
 

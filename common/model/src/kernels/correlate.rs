@@ -8,11 +8,11 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::frame::Frame;
-use super::geometry::Correlation;
+use super::geometry::{Class, Correlation};
 use super::panel::Panel;
 use super::relu::rectified;
 use super::scratch::Scratch;
-use super::tile::{Product, Run, SLACK, multiply, padded, tile_columns, tile_rows};
+use super::tile::{Product, Run, SLACK, Term, multiply, padded, tile_columns, tile_rows};
 
 /// Values of a frame that stay in the second-level cache beside everything else.
 const FRAME: usize = 96 << 10;
@@ -25,8 +25,8 @@ const PACKED: usize = 96 << 10;
 pub(super) struct Correlate<'a> {
     pub(super) correlation: &'a Correlation,
     pub(super) source: &'a [f32],
-    /// `[groups * results, depth]`
-    pub(super) weights: &'a [f32],
+    /// Of each class `[groups * results, sources, taps]`.
+    pub(super) weights: &'a [&'a [f32]],
     /// `[groups * results]`
     pub(super) bias: Option<&'a [f32]>,
     /// Whether results below zero become zero.
@@ -47,8 +47,14 @@ impl Correlate<'_> {
         let (rows, image) = (shape.groups * shape.results, shape.result_image());
         assert_eq!(self.source.len(), shape.batch * shape.source_image(), "the source's length");
         assert_eq!(result.len(), shape.batch * image, "the result's length");
-        assert_eq!(self.weights.len(), rows * shape.depth(), "the weights' length");
+        assert_eq!(self.weights.len(), shape.classes.len(), "weights of each class");
+        for (class, weights) in shape.classes.iter().zip(self.weights) {
+            assert_eq!(weights.len(), rows * shape.sources * class.taps.len(), "the weights' length");
+        }
         assert!(self.bias.is_none_or(|bias| bias.len() == rows), "the bias's length");
+        if shape.classes.is_empty() {
+            return;
+        }
         if reads_in_place(shape) {
             let strips = &strips(shape);
             result.par_chunks_mut(image).enumerate().for_each(|(image, result)| {
@@ -65,25 +71,58 @@ impl Correlate<'_> {
         }
     }
 
-    /// Adds the bias to sums `[rows][stride]`, of rows from `row` on, and puts them into one image of the
-    /// result; `runs` says where the rows of the grid from `first` on lie among the sums.
+    /// Adds the bias to the sums of some classes, each `[rows][stride]`, of rows from `row` on, and puts them
+    /// into one image of the result; `runs` says where the rows of the grid from `first` on lie among the sums.
     #[inline(always)]
-    fn place(&self, result: &mut [f32], [row, first]: [usize; 2], sums: &[f32], stride: usize, runs: &[Run]) {
+    fn place(
+        &self,
+        result: &mut [f32],
+        [row, first]: [usize; 2],
+        classes: &[(&Class, &[f32])],
+        stride: usize,
+        runs: &[Run],
+    ) {
         let shape = self.correlation;
         let (width, spread) = (shape.result[1], shape.spread);
-        let planes = result.chunks_exact_mut(shape.result_plane()).skip(row);
-        for ((row, plane), sums) in (row..).zip(planes).zip(sums.chunks(stride)) {
-            let bias = self.bias.map_or(0.0, |bias| bias[row]);
+        let rows = classes.first().map_or(0, |(_, sums)| sums.len() / stride);
+        let planes = result.chunks_exact_mut(shape.result_plane()).skip(row).take(rows);
+        for (nth, plane) in planes.enumerate() {
+            let bias = self.bias.map_or(0.0, |bias| bias[row + nth]);
             let finished = |sum: f32| if self.rectify { rectified(sum + bias) } else { sum + bias };
-            for (y, run) in (first..).zip(runs) {
-                let result = &mut plane[(shape.first[0] + y * spread) * width + shape.first[1]..];
-                let sums = &sums[run.start..][..run.len];
-                if spread == 1 {
-                    for (result, sum) in result[..run.len].iter_mut().zip(sums) {
+            if let (1, [(_, sums)]) = (spread, classes) {
+                let rows = plane[first * width..].chunks_exact_mut(width);
+                for (result, run) in rows.zip(runs) {
+                    for (result, sum) in result.iter_mut().zip(&sums[nth * stride + run.start..][..run.len]) {
                         *result = finished(*sum);
                     }
-                } else {
-                    for (result, sum) in result.iter_mut().step_by(spread).zip(sums) {
+                }
+                continue;
+            }
+            for (y, run) in (first..).zip(runs) {
+                let start = nth * stride + run.start;
+                let mut rest = classes;
+                while let [(class, own), later @ ..] = rest {
+                    rest = later;
+                    if y >= class.grid[0] {
+                        continue;
+                    }
+                    let result = &mut plane[(class.first[0] + y * spread) * width..][..width];
+                    let own = &own[start..][..class.grid[1]];
+                    // Two classes that take turns make whole rows, which vector instructions can write.
+                    if let ([(next, other), later @ ..], 2) = (later, spread)
+                        && next.first[0] == class.first[0]
+                    {
+                        rest = later;
+                        let (pairs, last) = result.as_chunks_mut::<2>();
+                        for (pair, (a, b)) in pairs.iter_mut().zip(own.iter().zip(&other[start..])) {
+                            *pair = [finished(*a), finished(*b)];
+                        }
+                        if let ([last], Some(sum)) = (last, own.last()) {
+                            *last = finished(*sum);
+                        }
+                        continue;
+                    }
+                    for (result, sum) in result[class.first[1]..].iter_mut().step_by(spread).zip(own) {
                         *result = finished(*sum);
                     }
                 }
@@ -105,7 +144,8 @@ fn reads_in_place(shape: &Correlation) -> bool {
 struct Strip {
     first: usize,
     frame: Frame,
-    taps: Vec<usize>,
+    /// Of each class.
+    terms: Vec<Vec<Term>>,
     runs: Vec<Run>,
 }
 
@@ -117,7 +157,11 @@ fn strips(shape: &Correlation) -> Vec<Strip> {
         let rows = strip * height / strips..(strip + 1) * height / strips;
         let first = rows.start;
         let frame = Frame::new(shape, 1, rows);
-        Strip { first, taps: frame.tap_starts(shape.sources), runs: frame.runs(), frame }
+        let terms = shape.classes.iter().map(|class| {
+            let starts = frame.tap_starts_of(class.taps.clone(), shape.sources);
+            starts.into_iter().enumerate().map(|(a, b)| Term { a, b }).collect()
+        });
+        Strip { first, terms: terms.collect(), runs: frame.runs(), frame }
     };
     (0..strips).map(strip).collect()
 }
@@ -137,10 +181,10 @@ impl WithSimd for InPlace<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { work, strips, image, result } = self;
         let shape = work.correlation;
-        let (depth, tall) = (shape.depth(), tile_rows::<S>());
-        for Strip { first, frame, taps, runs } in strips {
+        let tall = tile_rows::<S>();
+        for Strip { first, frame, terms, runs } in strips {
             let stride = padded::<S>(frame.span());
-            let lens = [frame.len(shape.sources), tall * stride, 0];
+            let lens = [frame.len(shape.sources), shape.classes.len() * tall * stride, 0];
             let mut scratch = Scratch::take(lens);
             let [values, sums, _] = scratch.buffers();
             for group in 0..shape.groups {
@@ -149,21 +193,27 @@ impl WithSimd for InPlace<'_> {
                 let end = (group + 1) * shape.results;
                 for row in (group * shape.results..end).step_by(tall) {
                     let rows = tall.min(end - row);
-                    let starts = std::array::from_fn::<_, 8, _>(|r| (row + r) * depth);
-                    let product = Product {
-                        a: work.weights,
-                        a_rows: &starts[..rows],
-                        runs: &[Run { start: 0, len: depth }],
-                        b: values,
-                        b_rows: taps,
-                        b_start: 0,
-                        accumulate: false,
-                    };
-                    for (column, vectors) in tile_columns::<S>(frame.span()) {
-                        let product = Product { b_start: column, ..product };
-                        multiply(simd, product, vectors, &mut sums[column..], stride);
+                    for ((weights, terms), sums) in
+                        work.weights.iter().zip(terms).zip(sums.chunks_mut(tall * stride))
+                    {
+                        let starts = std::array::from_fn::<_, 8, _>(|r| (row + r) * terms.len());
+                        let product = Product {
+                            a: weights,
+                            a_rows: &starts[..rows],
+                            a_len: terms.len(),
+                            b: values,
+                            b_start: 0,
+                            terms,
+                            accumulate: false,
+                        };
+                        for (column, vectors) in tile_columns::<S>(frame.span()) {
+                            let product = Product { b_start: column, ..product };
+                            multiply(simd, product, vectors, &mut sums[column..], stride);
+                        }
                     }
-                    work.place(result, [row, *first], &sums[..rows * stride], stride, runs);
+                    let sums = sums.chunks(tall * stride).map(|sums| &sums[..rows * stride]);
+                    let classes: Vec<(&Class, &[f32])> = shape.classes.iter().zip(sums).collect();
+                    work.place(result, [row, *first], &classes, stride, runs);
                 }
             }
         }
@@ -187,16 +237,15 @@ impl WithSimd for Packed<'_> {
         let images = result.len() / shape.result_image();
         let [height, width] = shape.grid;
         let frame = Frame::new(shape, images, 0..height);
-        let (taps, runs) = (frame.tap_starts(shape.sources), frame.runs());
+        let runs = frame.runs();
         let columns = images * shape.places();
-        let (depth, tall, stride) = (shape.depth(), tile_rows::<S>(), padded::<S>(columns));
-        let part = (PACKED / stride).clamp(64, 1024).min(depth);
+        let (tall, stride) = (tile_rows::<S>(), padded::<S>(columns));
+        let part = (PACKED / stride).clamp(64, 1024).min(shape.depth());
         // Of each tile: its first column, its vectors, its columns' sources, and its packed rows.
-        let tiles: Vec<(usize, usize, Panel, Vec<usize>)> = tile_columns::<S>(columns)
+        let tiles: Vec<(usize, usize, Panel, Vec<Term>)> = tile_columns::<S>(columns)
             .map(|(column, vectors)| {
                 let wide = vectors * S::F32_LANES;
-                let rows = (0..part).map(|k| column * part + k * wide).collect();
-                (column, vectors, Panel::new(&runs, column..column + wide), rows)
+                (column, vectors, Panel::new(&runs, column..column + wide), Term::packed(part, wide))
             })
             .collect();
         let lens = [frame.len(shape.sources), part * stride + SLACK, shape.results * stride];
@@ -205,46 +254,50 @@ impl WithSimd for Packed<'_> {
         for group in 0..shape.groups {
             let channels = group * shape.sources..(group + 1) * shape.sources;
             frame.fill(shape, work.source, first_image, channels, values);
-            for begin in (0..depth).step_by(part) {
-                let taps = &taps[begin..depth.min(begin + part)];
-                for (column, _, panel, _) in &tiles {
-                    panel.pack(values, taps, &mut packed[column * part..]);
-                }
-                for row in (0..shape.results).step_by(tall) {
-                    let rows = tall.min(shape.results - row);
-                    let first = group * shape.results + row;
-                    let starts = std::array::from_fn::<_, 8, _>(|r| (first + r) * depth + begin);
-                    for (column, vectors, _, packed_rows) in &tiles {
-                        let product = Product {
-                            a: work.weights,
-                            a_rows: &starts[..rows],
-                            runs: &[Run { start: 0, len: taps.len() }],
-                            b: packed,
-                            b_rows: &packed_rows[..taps.len()],
-                            b_start: 0,
-                            accumulate: begin > 0,
-                        };
-                        let sums = &mut sums[row * stride + column..];
-                        multiply(simd, product, *vectors, sums, stride);
+            for (class, weights) in shape.classes.iter().zip(work.weights) {
+                let taps = frame.tap_starts_of(class.taps.clone(), shape.sources);
+                for begin in (0..taps.len()).step_by(part) {
+                    let depth = taps.len();
+                    let taps = &taps[begin..depth.min(begin + part)];
+                    for (column, _, panel, _) in &tiles {
+                        panel.pack(values, taps, &mut packed[column * part..]);
+                    }
+                    for row in (0..shape.results).step_by(tall) {
+                        let rows = tall.min(shape.results - row);
+                        let first = group * shape.results + row;
+                        let starts = std::array::from_fn::<_, 8, _>(|r| (first + r) * depth + begin);
+                        for (column, vectors, _, terms) in &tiles {
+                            let product = Product {
+                                a: weights,
+                                a_rows: &starts[..rows],
+                                a_len: taps.len(),
+                                b: packed,
+                                b_start: column * part,
+                                terms: &terms[..taps.len()],
+                                accumulate: begin > 0,
+                            };
+                            let sums = &mut sums[row * stride + column..];
+                            multiply(simd, product, *vectors, sums, stride);
+                        }
                     }
                 }
-            }
-            for (image, result) in result.chunks_exact_mut(shape.result_image()).enumerate() {
-                // The sums have the runs of the frame without its gaps.
-                let dense = |row: usize| Run { start: (image * height + row) * width, len: width };
-                let runs: Vec<Run> = (0..height).map(dense).collect();
-                let first = [group * shape.results, 0];
-                work.place(result, first, &sums[..shape.results * stride], stride, &runs);
+                for (image, result) in result.chunks_exact_mut(shape.result_image()).enumerate() {
+                    // The sums have the runs of the frame without its gaps.
+                    let dense = |row: usize| Run { start: (image * height + row) * width, len: width };
+                    let runs: Vec<Run> = (0..height).map(dense).collect();
+                    let first = [group * shape.results, 0];
+                    let sums = &sums[..shape.results * stride];
+                    work.place(result, first, &[(class, sums)], stride, &runs);
+                }
             }
         }
     }
 }
 
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
 mod tests {
-    use pulp::x86::V3;
-
     use super::*;
+    use crate::kernels::archs;
     use crate::kernels::geometry::ConvShape;
 
     /// Instructions that this processor may not need, but others do.
@@ -266,9 +319,8 @@ mod tests {
             let (source, weights): (Vec<f32>, Vec<f32>) = (values(input), values(weights));
             let correlation = &shape.forward();
             let work =
-                Correlate { correlation, source: &source, weights: &weights, bias: None, rectify: false };
-            let archs = [Some(Arch::new()), V3::try_new().map(Arch::V3), Some(Arch::Scalar)];
-            let mut results = archs.into_iter().flatten().map(|arch| {
+                Correlate { correlation, source: &source, weights: &[&weights], bias: None, rectify: false };
+            let mut results = archs::available().into_iter().map(|arch| {
                 let mut result = vec![0.0; output];
                 work.run_on(arch, &mut result);
                 result

@@ -96,9 +96,8 @@ fn vectors<S: Simd, const N: usize>(rows: [&[f32]; N]) -> ([&[S::f32s]; N], [&[f
 
 #[cfg(test)]
 mod tests {
-    use pulp::Arch;
-
     use super::*;
+    use crate::kernels::archs;
 
     struct Add<'a>(Dots<'a>, &'a mut [f32], usize);
 
@@ -119,19 +118,21 @@ mod tests {
         for (rows, columns, len) in [(1, 1, 1), (4, 4, 16), (5, 7, 33), (9, 3, 60), (6, 11, 15)] {
             let a_rows: Vec<usize> = (0..rows).map(|row| 61 * row + 1).collect();
             let b_rows: Vec<usize> = (0..columns).map(|column| 67 * column).collect();
-            let mut results = vec![1.0; rows * (columns + 2)];
             let dots = Dots { a: &a, a_rows: &a_rows, b: &b, b_rows: &b_rows, len };
-            Arch::new().dispatch(Add(dots, &mut results, columns + 2));
-            for (row, a_row) in a_rows.iter().enumerate() {
-                for (column, b_row) in b_rows.iter().enumerate() {
-                    let expected: f32 = (0..len).map(|k| a[a_row + k] * b[b_row + k]).sum();
-                    let actual = results[row * (columns + 2) + column] - 1.0;
-                    assert!(
-                        (actual - expected).abs() < 1e-2,
-                        "{rows} by {columns} of {len}: {actual} {expected}"
-                    );
+            for arch in archs::available() {
+                let mut results = vec![1.0; rows * (columns + 2)];
+                arch.dispatch(Add(dots, &mut results, columns + 2));
+                for (row, a_row) in a_rows.iter().enumerate() {
+                    for (column, b_row) in b_rows.iter().enumerate() {
+                        let expected: f32 = (0..len).map(|k| a[a_row + k] * b[b_row + k]).sum();
+                        let actual = results[row * (columns + 2) + column] - 1.0;
+                        assert!(
+                            (actual - expected).abs() < 1e-2,
+                            "{rows} by {columns} of {len}: {actual} {expected}"
+                        );
+                    }
+                    assert!(results[row * (columns + 2) + columns..][..2].iter().all(|rest| *rest < 1.5));
                 }
-                assert!(results[row * (columns + 2) + columns..][..2].iter().all(|rest| *rest < 1.5));
             }
         }
     }

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::geometry::Correlation;
+use super::lattice::thin_out;
 use super::tile::{Run, SLACK};
 
 /// Where a place of the grid and a tap lie in a frame: at `position + tap`.
@@ -26,6 +27,8 @@ pub(super) struct Frame {
     /// First row of the (thinned out) source.
     top: isize,
     phases: Vec<[usize; 2]>,
+    /// Pixels in a row of each phase.
+    kept: Vec<usize>,
     /// Of each tap: from a place's position in the first channel.
     taps: Vec<usize>,
 }
@@ -62,7 +65,11 @@ impl Frame {
         });
         let taps = taps.collect();
         let top = rows.start as isize + least_y;
-        Self { pitch, plane, images, rows, width, margin, top, phases, taps }
+        let kept = phases
+            .iter()
+            .map(|phase| correlation.source[1].saturating_sub(phase[1]).div_ceil(correlation.stride));
+        let kept = kept.collect();
+        Self { pitch, plane, images, rows, width, margin, top, phases, kept, taps }
     }
 
     /// Values of one channel.
@@ -77,9 +84,13 @@ impl Frame {
 
     /// Of every channel and tap, in this order: the distance from a place's position.
     pub(super) fn tap_starts(&self, channels: usize) -> Vec<usize> {
-        (0..channels)
-            .flat_map(|channel| self.taps.iter().map(move |tap| channel * self.channel() + tap))
-            .collect()
+        self.tap_starts_of(0..self.taps.len(), channels)
+    }
+
+    /// As [`Frame::tap_starts`], of some of the taps.
+    pub(super) fn tap_starts_of(&self, taps: Range<usize>, channels: usize) -> Vec<usize> {
+        let taps = &self.taps[taps];
+        (0..channels).flat_map(|channel| taps.iter().map(move |tap| channel * self.channel() + tap)).collect()
     }
 
     /// From the first place's position to behind the last one's, of one image.
@@ -106,48 +117,44 @@ impl Frame {
         values: &mut [f32],
     ) {
         let (plane, all) = (correlation.source_plane(), correlation.groups * correlation.sources);
-        let mut planes = values.chunks_exact_mut(self.plane);
-        for channel in channels {
-            for phase in &self.phases {
-                for image in image..image + self.images {
-                    let Some(target) = planes.next() else { return };
-                    let source = &source[(image * all + channel) * plane..][..plane];
-                    self.fill_plane(correlation, source, *phase, target);
-                }
+        for (channel, values) in channels.zip(values.chunks_exact_mut(self.channel())) {
+            for (nth, image) in (image..image + self.images).enumerate() {
+                let source = &source[(image * all + channel) * plane..][..plane];
+                self.fill_planes(correlation, source, nth, values);
             }
         }
     }
 
+    /// Copies one image's plane into the phases of its channel: row by row, so that the source is read in order.
     #[inline(always)]
-    fn fill_plane(&self, correlation: &Correlation, source: &[f32], phase: [usize; 2], target: &mut [f32]) {
+    fn fill_planes(&self, correlation: &Correlation, source: &[f32], image: usize, values: &mut [f32]) {
         let ([height, width], stride) = (correlation.source, correlation.stride);
-        let columns = width.saturating_sub(phase[1]).div_ceil(stride);
-        let (margin, rows) = target.split_at_mut(self.margin);
-        margin.fill(0.0);
-        for (row, target) in rows.chunks_exact_mut(self.pitch).enumerate() {
-            let row = usize::try_from(self.top + row as isize).map(|row| row * stride + phase[0]);
-            let Some(row) = row.ok().filter(|row| *row < height) else {
-                target.fill(0.0);
-                continue;
-            };
-            let source = &source[row * width..][..width];
-            let (target, gap) = target.split_at_mut(columns);
-            gap.fill(0.0);
-            if stride == 1 {
-                target.copy_from_slice(source);
-            } else if stride == 2 {
-                let (pairs, last) = source[phase[1]..].as_chunks::<2>();
-                for (target, [value, _]) in target.iter_mut().zip(pairs) {
-                    *target = *value;
-                }
-                if let (Some(target), Some(value)) = (target.get_mut(pairs.len()), last.first()) {
-                    *target = *value;
-                }
-            } else {
-                let kept = source.iter().skip(phase[1]).step_by(stride);
-                for (target, value) in target.iter_mut().zip(kept) {
-                    *target = *value;
-                }
+        let place = |phase: usize| (phase * self.images + image) * self.plane;
+        for phase in 0..self.phases.len() {
+            values[place(phase)..][..self.margin].fill(0.0);
+        }
+        let rows = (self.plane - self.margin) / self.pitch;
+        if let (1, Ok(top)) = (stride, usize::try_from(self.top))
+            && self.pitch == width
+            && top + rows <= height
+        {
+            // Nothing comes between the rows.
+            let target = &mut values[place(0) + self.margin..][..rows * width];
+            target.copy_from_slice(&source[top * width..][..rows * width]);
+            return;
+        }
+        for nth in 0..rows {
+            for (phase, ([first_row, first_column], kept)) in self.phases.iter().zip(&self.kept).enumerate() {
+                let target = &mut values[place(phase) + self.margin + nth * self.pitch..][..self.pitch];
+                let row = usize::try_from(self.top + nth as isize).map(|row| row * stride + first_row);
+                let Some(row) = row.ok().filter(|row| *row < height) else {
+                    target.fill(0.0);
+                    continue;
+                };
+                let source = source[row * width..][..width].get(*first_column..).unwrap_or_default();
+                let (target, gap) = target.split_at_mut(*kept);
+                gap.fill(0.0);
+                thin_out(source, stride, target);
             }
         }
     }

@@ -1,6 +1,8 @@
 //! What a convolution reads where: the forward pass and the input gradient are the same kind of sum over
 //! displaced maps.
 
+use std::ops::Range;
+
 use thiserror::Error;
 
 /// Sizes of a convolution with a square kernel.
@@ -74,6 +76,21 @@ impl ConvShape {
         ]
     }
 
+    /// Every pixel of the output with each pixel of the input that it depends on.
+    pub(super) fn meetings(&self) -> impl Iterator<Item = Meeting> {
+        let (shape, [height, width]) = (*self, self.output());
+        (0..height * width * shape.taps()).filter_map(move |nth| {
+            let (output, tap) = (nth / shape.taps(), nth % shape.taps());
+            let along = |axis: usize, place: usize, tap: usize| {
+                let pixel = (place * shape.stride + tap).checked_sub(shape.padding)?;
+                (pixel < shape.input[axis]).then_some(pixel)
+            };
+            let row = along(0, output / width, tap / shape.kernel)?;
+            let column = along(1, output % width, tap % shape.kernel)?;
+            Some(Meeting { input: row * shape.input[1] + column, output, tap })
+        })
+    }
+
     /// The forward pass: input to output.
     pub(super) fn forward(&self) -> Correlation {
         let displacement = |tap: usize| tap as isize - self.padding as isize;
@@ -90,53 +107,66 @@ impl ConvShape {
                 .map(|tap| [displacement(tap / self.kernel), displacement(tap % self.kernel)])
                 .collect(),
             spread: 1,
-            first: [0, 0],
+            classes: vec![Class { first: [0, 0], grid: self.output(), taps: 0..self.taps() }],
         }
     }
 
     /// The input gradient: output's gradient to input's. With a stride, input pixels fall into
-    /// `stride * stride` classes, each of which meets taps of its own; each is returned with these.
-    pub(super) fn backward(&self) -> impl Iterator<Item = (Correlation, Vec<usize>)> {
-        let shape = *self;
-        (0..shape.stride * shape.stride).filter_map(move |class| {
-            let first = [class / shape.stride, class % shape.stride];
-            let grid =
-                [0, 1].map(|axis| shape.input[axis].saturating_sub(first[axis]).div_ceil(shape.stride));
+    /// `stride * stride` classes, each of which meets taps of its own. With each class's taps as they are
+    /// numbered in the kernel; no class at all if no pixel meets any.
+    pub(super) fn backward(&self) -> (Correlation, Vec<Vec<usize>>) {
+        let mut correlation = Correlation {
+            batch: self.batch,
+            groups: self.groups,
+            sources: self.out_channels / self.groups,
+            results: self.in_channels / self.groups,
+            source: self.output(),
+            result: self.input,
+            grid: [0, 0],
+            stride: 1,
+            taps: Vec::new(),
+            spread: self.stride,
+            classes: Vec::new(),
+        };
+        let mut indices = Vec::new();
+        for class in 0..self.stride * self.stride {
+            let first = [class / self.stride, class % self.stride];
+            let grid = [0, 1].map(|axis| self.input[axis].saturating_sub(first[axis]).div_ceil(self.stride));
             // Input pixel y meets output pixel (y + padding - tap) / stride, where that is whole.
             let displacement = |axis: usize, tap: usize| {
                 let (distance, stride) =
-                    ((first[axis] + shape.padding) as isize - tap as isize, shape.stride as isize);
+                    ((first[axis] + self.padding) as isize - tap as isize, self.stride as isize);
                 (distance.rem_euclid(stride) == 0).then(|| distance.div_euclid(stride))
             };
-            let met: Vec<(usize, [isize; 2])> = (0..shape.taps())
+            let met: Vec<(usize, [isize; 2])> = (0..self.taps())
                 .filter_map(|tap| {
-                    let [y, x] = [tap / shape.kernel, tap % shape.kernel];
+                    let [y, x] = [tap / self.kernel, tap % self.kernel];
                     Some((tap, [displacement(0, y)?, displacement(1, x)?]))
                 })
                 .collect();
             if grid.contains(&0) || met.is_empty() {
-                return None;
+                continue;
             }
-            let (indices, taps) = met.into_iter().unzip();
-            let correlation = Correlation {
-                batch: shape.batch,
-                groups: shape.groups,
-                sources: shape.out_channels / shape.groups,
-                results: shape.in_channels / shape.groups,
-                source: shape.output(),
-                result: shape.input,
-                grid,
-                stride: 1,
-                taps,
-                spread: shape.stride,
-                first,
-            };
-            Some((correlation, indices))
-        })
+            let begin = correlation.taps.len();
+            correlation.grid = [0, 1].map(|axis| correlation.grid[axis].max(grid[axis]));
+            correlation.taps.extend(met.iter().map(|(_, displacement)| displacement));
+            correlation.classes.push(Class { first, grid, taps: begin..correlation.taps.len() });
+            indices.push(met.into_iter().map(|(tap, _)| tap).collect());
+        }
+        (correlation, indices)
     }
 }
 
-/// For every group, image, result channel and place `(y, x)` of a grid:
+/// A pixel of the input, one of the output, each by its place in its plane, and the place in the kernel of the
+/// weights that they share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Meeting {
+    pub(super) input: usize,
+    pub(super) output: usize,
+    pub(super) tap: usize,
+}
+
+/// For every class, group, image, result channel and place `(y, x)` of the class's grid:
 ///
 /// ```text
 /// result[first + spread * (y, x)] = sum over channels, taps of weight * source[stride * (y, x) + tap]
@@ -155,21 +185,32 @@ pub(super) struct Correlation {
     pub(super) source: [usize; 2],
     /// Height and width of the result's planes.
     pub(super) result: [usize; 2],
-    /// Places to compute.
+    /// The largest of the classes' grids.
     pub(super) grid: [usize; 2],
     pub(super) stride: usize,
+    /// Of all classes, one after the other.
     pub(super) taps: Vec<[isize; 2]>,
     pub(super) spread: usize,
+    pub(super) classes: Vec<Class>,
+}
+
+/// Every `spread`-th pixel of the result in both directions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Class {
     pub(super) first: [usize; 2],
+    /// Places to compute.
+    pub(super) grid: [usize; 2],
+    /// Of the correlation's.
+    pub(super) taps: Range<usize>,
 }
 
 impl Correlation {
-    /// Factors of each sum.
+    /// Factors of each sum, of all classes.
     pub(super) fn depth(&self) -> usize {
         self.sources * self.taps.len()
     }
 
-    /// Places of the grid.
+    /// Places of the largest grid.
     pub(super) fn places(&self) -> usize {
         self.grid[0] * self.grid[1]
     }

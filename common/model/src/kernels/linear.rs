@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::dots::{Dots, add_dots};
 use super::flex::{Taped, Values, from_plain, from_taped, plain, register, taped, tensor};
 use super::scratch::Scratch;
-use super::tile::{MOST_COLUMNS, Product, Run, SLACK, multiply, tile_columns};
+use super::tile::{MOST_COLUMNS, Product, SLACK, Term, multiply, tile_columns};
 
 /// Sizes of a linear layer and a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,17 +188,16 @@ impl WithSimd for Rows<'_> {
         for (column, vectors) in tile_columns::<S>(columns) {
             let wide = vectors * S::F32_LANES;
             let used = wide.min(columns - column);
-            let b_rows: Vec<usize> = (0..depth).map(|k| k * wide).collect();
             for (packed, b) in packed.chunks_exact_mut(wide).zip(b.chunks_exact(columns)) {
                 packed[..used].copy_from_slice(&b[column..][..used]);
             }
             let product = Product {
                 a,
                 a_rows: &starts,
-                runs: &[Run { start: 0, len: depth }],
+                a_len: depth,
                 b: packed,
-                b_rows: &b_rows,
                 b_start: 0,
+                terms: &Term::packed(depth, wide),
                 accumulate: false,
             };
             multiply(simd, product, vectors, sums, wide);

@@ -13,26 +13,41 @@ pub(super) const MOST_COLUMNS: usize = 16 * VECTORS;
 /// Values that may be read behind the last that counts: a tile is as wide as whole vectors.
 pub(super) const SLACK: usize = MOST_COLUMNS;
 
-/// Some neighbouring factors of a sum over `k`: where they start in each row of `a`, and how many.
+/// Values that lie one after the other: where they start, and how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
     pub(super) start: usize,
     pub(super) len: usize,
 }
 
-/// `sum over k of a[row][k] * b[k][column]`, where both factors lie scattered: this is what lets a
-/// convolution read its maps in place.
+/// Where the factors of one term lie: that of `a` from the row's start, the columns of `b` from theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Term {
+    pub(super) a: usize,
+    pub(super) b: usize,
+}
+
+impl Term {
+    /// A row of `a` from its start, with packed columns of `b`, `wide` values each.
+    pub(super) fn packed(terms: usize, wide: usize) -> Vec<Self> {
+        (0..terms).map(|term| Self { a: term, b: term * wide }).collect()
+    }
+}
+
+/// `sum over terms of a[row][term] * b[term][column]`, where both factors lie scattered: this is what lets a
+/// convolution read its arguments in place.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Product<'a> {
     pub(super) a: &'a [f32],
     /// Where each row starts in `a`.
     pub(super) a_rows: &'a [usize],
-    /// Where each run of `k` lies, from the row's start.
-    pub(super) runs: &'a [Run],
+    /// How far a row reaches from its start.
+    pub(super) a_len: usize,
     pub(super) b: &'a [f32],
-    /// Where the columns of each `k` start in `b`, from `b_start`.
-    pub(super) b_rows: &'a [usize],
+    /// Where the columns of each term start, which is where terms count from.
     pub(super) b_start: usize,
+    /// In the order of summation.
+    pub(super) terms: &'a [Term],
     /// Whether to go on from what the results hold; else from zero.
     pub(super) accumulate: bool,
 }
@@ -58,7 +73,7 @@ pub(super) fn padded<S: Simd>(columns: usize) -> usize {
 }
 
 /// Computes any number of rows and up to three vectors of columns into `results`, whose rows are
-/// `stride` apart. Each result is summed in the order of `k`, whatever tile it falls into.
+/// `stride` apart. Each result is summed in the order of the terms, whatever tile it falls into.
 ///
 /// # Panics
 /// If a part of the product lies outside of its slice.
@@ -124,7 +139,7 @@ impl<const R: usize, const V: usize> WithSimd for Tile<'_, R, V> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { product: Product { a, a_rows, runs, b, b_rows, b_start, accumulate }, results, stride } =
+        let Self { product: Product { a, a_rows, a_len, b, b_start, terms, accumulate }, results, stride } =
             self;
         let width = V * S::F32_LANES;
         let mut sums = [[simd.splat_f32s(0.0); V]; R];
@@ -133,20 +148,16 @@ impl<const R: usize, const V: usize> WithSimd for Tile<'_, R, V> {
                 *sums = load::<S, V>(&results[r * stride..][..width]);
             }
         }
-        let mut b_rows = b_rows;
-        for run in runs {
-            let rows: [&[f32]; R] = from_fn(|r| &a[a_rows[r] + run.start..][..run.len]);
-            let (now, later) = b_rows.split_at(run.len);
-            for (k, start) in now.iter().enumerate() {
-                let columns = load::<S, V>(&b[b_start + start..][..width]);
-                for r in 0..R {
-                    let factor = simd.splat_f32s(rows[r][k]);
-                    for v in 0..V {
-                        sums[r][v] = simd.mul_add_e_f32s(factor, columns[v], sums[r][v]);
-                    }
+        let rows: [&[f32]; R] = from_fn(|r| &a[a_rows[r]..][..a_len]);
+        let b = &b[b_start..];
+        for term in terms {
+            let columns = load::<S, V>(&b[term.b..][..width]);
+            for r in 0..R {
+                let factor = simd.splat_f32s(rows[r][term.a]);
+                for v in 0..V {
+                    sums[r][v] = simd.mul_add_e_f32s(factor, columns[v], sums[r][v]);
                 }
             }
-            b_rows = later;
         }
         for (r, sums) in sums.iter().enumerate() {
             let (vectors, _) = S::as_mut_simd_f32s(&mut results[r * stride..][..width]);

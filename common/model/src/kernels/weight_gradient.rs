@@ -10,10 +10,10 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::blocks::{Block, SIDE, transpose};
+use super::channel_panel;
 use super::depthwise::Depthwise;
 use super::frame::Frame;
 use super::geometry::{ConvShape, Correlation};
-use super::many_weights;
 use super::tile::padded;
 use super::weight_part::{Arguments, PLACES, Part};
 
@@ -73,8 +73,8 @@ fn weight_gradient_on(arch: Arch, shape: &ConvShape, input: &[f32], gradient: &[
         return Depthwise { correlation, input, gradient }.weight_gradient();
     }
     let arguments = Arguments { shape: correlation, input, gradient };
-    if many_weights::serves(&arguments) {
-        return many_weights::weight_gradient(arguments, arch);
+    if channel_panel::serves(correlation) {
+        return channel_panel::weight_gradient(arguments, arch);
     }
     arch.dispatch(Whole { arguments, division: Division::of(correlation), len: weight_len })
 }
@@ -211,11 +211,10 @@ impl WithSimd for Piece<'_> {
     }
 }
 
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
 mod tests {
-    use pulp::x86::V3;
-
     use super::*;
+    use crate::kernels::archs;
 
     /// As for correlations: instructions that this processor may not need.
     #[test]
@@ -234,9 +233,9 @@ mod tests {
             let [input, _, output] = shape.lens();
             let values = |len: usize| (0..len).map(|at| (at * 37 % 101) as f32 / 50.0 - 1.0).collect();
             let (input, gradient): (Vec<f32>, Vec<f32>) = (values(input), values(output));
-            let archs = [Some(Arch::new()), V3::try_new().map(Arch::V3), Some(Arch::Scalar)];
-            let mut results =
-                archs.into_iter().flatten().map(|arch| weight_gradient_on(arch, &shape, &input, &gradient));
+            let mut results = archs::available()
+                .into_iter()
+                .map(|arch| weight_gradient_on(arch, &shape, &input, &gradient));
             let first = results.next().expect("one is there");
             for other in results {
                 let differing = first.iter().zip(&other).position(|(a, b)| (a - b).abs() > 1e-3);

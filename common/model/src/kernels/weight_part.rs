@@ -10,7 +10,7 @@ use super::frame::Frame;
 use super::geometry::Correlation;
 use super::panel::Panel;
 use super::scratch::Scratch;
-use super::tile::{MOST_COLUMNS, Product, Run, multiply, tile_columns, tile_rows};
+use super::tile::{MOST_COLUMNS, Product, Run, Term, multiply, tile_columns, tile_rows};
 
 /// Places of which the transposed gradient stays in the cache, a tile's columns wide.
 pub(super) const PLACES: usize = 768;
@@ -60,7 +60,6 @@ impl Part<'_> {
         let (taps, runs) = (frame.tap_starts(channels.len()), frame.runs());
         // Rows of the grid whose transposed gradient stays in the cache.
         let block = (PLACES / columns).clamp(1, runs.len());
-        let starts: Vec<usize> = (0..block * columns).collect();
         let lens = [frame.len(channels.len()), block * columns * MOST_COLUMNS, 0];
         let mut scratch = Scratch::take(lens);
         let [values, transposed, _] = scratch.buffers();
@@ -71,14 +70,13 @@ impl Part<'_> {
                 let wide = vectors * S::F32_LANES;
                 let panel = &mut transposed[..places * wide];
                 fill_panel(arguments, self.lines().skip(nth * block), column, wide, panel);
-                let b_rows: Vec<usize> = starts[..places].iter().map(|place| place * wide).collect();
                 let product = Product {
                     a: values,
                     a_rows: &taps,
-                    runs,
+                    a_len: reach(runs),
                     b: panel,
-                    b_rows: &b_rows,
                     b_start: 0,
+                    terms: &terms(runs, wide),
                     accumulate: true,
                 };
                 multiply(simd, product, vectors, &mut sums[column..], width);
@@ -107,24 +105,20 @@ impl Part<'_> {
                 let panel = &mut transposed[column * places..][..places * wide];
                 fill_panel(arguments, self.lines().skip(nth * block), *column, wide, panel);
             }
-            let b_rows: Vec<Vec<usize>> = tiles
-                .iter()
-                .map(|(column, vectors)| {
-                    (0..places).map(|place| column * places + place * vectors * S::F32_LANES).collect()
-                })
-                .collect();
+            let terms: Vec<Vec<Term>> =
+                tiles.iter().map(|(_, vectors)| Term::packed(places, vectors * S::F32_LANES)).collect();
             let seen = Panel::new(runs, 0..places);
             let starts: Vec<usize> = (0..tall).map(|row| row * places).collect();
             for (taps, sums) in taps.chunks(tall).zip(sums.chunks_mut(tall * width)) {
                 seen.pack(values, taps, packed);
-                for ((column, vectors), b_rows) in tiles.iter().zip(&b_rows) {
+                for ((column, vectors), terms) in tiles.iter().zip(&terms) {
                     let product = Product {
                         a: packed,
                         a_rows: &starts[..taps.len()],
-                        runs: &[Run { start: 0, len: places }],
+                        a_len: places,
                         b: transposed,
-                        b_rows,
-                        b_start: 0,
+                        b_start: column * places,
+                        terms,
                         accumulate: true,
                     };
                     multiply(simd, product, *vectors, &mut sums[*column..], width);
@@ -147,7 +141,7 @@ impl Part<'_> {
         } = self;
         let frame = Frame::new(shape, images, rows.clone());
         let (taps, runs) = (frame.tap_starts(channels.len()), frame.runs());
-        let len = runs.last().map_or(0, |run| run.start + run.len);
+        let len = reach(&runs);
         let mut scratch = Scratch::take([frame.len(channels.len()), shape.results * len, 0]);
         let [values, spaced, _] = scratch.buffers();
         frame.fill(shape, input, image, channels.clone(), values);
@@ -164,6 +158,17 @@ impl Part<'_> {
         let dots = Dots { a: values, a_rows: &taps, b: spaced, b_rows: &columns, len };
         add_dots(simd, dots, sums, width);
     }
+}
+
+/// How far the runs reach.
+fn reach(runs: &[Run]) -> usize {
+    runs.last().map_or(0, |run| run.start + run.len)
+}
+
+/// The places of the runs, with the rows of a panel `[place][wide]`.
+fn terms(runs: &[Run], wide: usize) -> Vec<Term> {
+    let places = runs.iter().flat_map(|run| run.start..run.start + run.len);
+    places.enumerate().map(|(place, a)| Term { a, b: place * wide }).collect()
 }
 
 /// Writes the gradient's channels from `channel` on into `panel` `[place][wide]`; `lines` are where rows of

@@ -23,23 +23,38 @@ pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_into_vec().expect("tensors are f32")
 }
 
+/// Norm below which a gradient counts as vanished: it comes from scores so far apart that the last bits of these
+/// decide more of it than is compared.
+const VANISHED: f64 = 1e-3;
+
 /// Checks that the difference's norm is at most `1e-5` of the expected one's.
 #[track_caller]
 pub(crate) fn assert_close(actual: &[f32], expected: &[f32], what: &str) {
-    assert_sums_close(actual, expected, 0, what);
+    assert_within(actual, expected, 0.0, what);
+}
+
+/// As [`assert_close`], for gradients of a loss.
+#[track_caller]
+pub(crate) fn assert_gradients_close(actual: &[f32], expected: &[f32], what: &str) {
+    assert_within(actual, expected, VANISHED, what);
 }
 
 /// As [`assert_close`], for sums of so many terms of either sign: where these cancel, what is rounded is as large as if
 /// they did not.
 #[track_caller]
 pub(crate) fn assert_sums_close(actual: &[f32], expected: &[f32], terms: usize, what: &str) {
+    // Products of two uniform values deviate by 1/3, and sums of them by as much as the root of their number.
+    assert_within(actual, expected, ((terms * expected.len()) as f64).sqrt() / 10.0, what);
+}
+
+/// Checks that the difference's norm is at most `1e-5` of the expected one's, or of `least`.
+#[track_caller]
+fn assert_within(actual: &[f32], expected: &[f32], least: f64, what: &str) {
     assert_eq!(actual.len(), expected.len(), "{what}");
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
     let pairs = actual.iter().zip(expected);
     let difference = norm(&mut pairs.map(|(a, e)| f64::from(*a) - f64::from(*e)));
-    let size = norm(&mut expected.iter().map(|value| f64::from(*value)));
-    // Products of two uniform values deviate by 1/3, and sums of them by as much as the root of their number.
-    let size = size.max(((terms * expected.len()) as f64).sqrt() / 10.0);
+    let size = norm(&mut expected.iter().map(|value| f64::from(*value))).max(least);
     assert!(difference <= 1e-5 * size, "{what}: off by {difference} of {size}");
 }
 

@@ -58,6 +58,8 @@ fn the_builtin_models_shapes() {
     }
     check(shape(5, [6, 16], [5, 1, 0], 1, [14, 14]));
     check(shape(33, [128, 256], [3, 1, 1], 1, [4, 4]));
+    check(shape(32, [128, 256], [3, 2, 1], 1, [8, 8]));
+    check(shape(48, [64, 128], [3, 2, 1], 1, [16, 16]));
     check(shape(32, [256, 256], [3, 1, 1], 1, [2, 2]));
     check(shape(33, [384, 330], [3, 1, 1], 1, [2, 2]));
     check(shape(19, [320, 384], [3, 2, 1], 1, [8, 7]));
@@ -84,6 +86,8 @@ fn any_number_of_threads_makes_the_same_bits() {
         shape(3, [24, 24], [3, 1, 1], 24, [10, 10]),
         shape(16, [300, 300], [3, 1, 1], 1, [3, 3]),
         shape(11, [336, 370], [3, 1, 1], 1, [3, 5]),
+        shape(32, [20, 70], [3, 1, 1], 1, [4, 4]),
+        shape(100, [33, 24], [3, 2, 1], 1, [7, 6]),
     ];
     for shape in shapes {
         let arguments = arguments(&shape);
@@ -178,6 +182,20 @@ proptest! {
         sides in (1..9usize, 1..9usize),
     ) {
         let shape = shape(batch, [channels.0, channels.1], window, 1, [sides.0, sides.1]);
+        if shape.checked().is_ok() {
+            check(shape);
+        }
+    }
+
+    #[test]
+    fn many_images_agree_with_burn(
+        batch in prop_oneof![15..34usize, 60..70usize, 95..101usize],
+        channels in (1..40usize, 1..40usize),
+        window in (1..5usize, 1..4usize, 0..3usize),
+        sides in (1..12usize, 1..12usize),
+    ) {
+        let (kernel, stride, padding) = window;
+        let shape = shape(batch, [channels.0, channels.1], [kernel, stride, padding], 1, [sides.0, sides.1]);
         if shape.checked().is_ok() {
             check(shape);
         }

@@ -13,7 +13,7 @@ use partway_model::kernels::Kernels;
 use partway_model::{Compute, Half, StepContext};
 use proptest::prelude::*;
 
-use crate::against_burn::{assert_close, uniform};
+use crate::against_burn::{assert_close, assert_gradients_close, uniform};
 
 const SGD: Optimizer = Optimizer::Sgd { lr: 0.1, momentum: 0.9, weight_decay: 1e-3 };
 const PLAIN: Optimizer = Optimizer::Sgd { lr: 0.1, momentum: 0.0, weight_decay: 0.0 };
@@ -82,8 +82,14 @@ fn check(input: [usize; 3], ops: &[LayerOp], batch: usize, optimizer: Optimizer)
     let own = trained(&spec, optimizer, batch, 1, Kernels::Own);
     let burn = trained(&spec, optimizer, batch, 1, Kernels::Burn);
     for (own, burn) in own.iter().zip(&burn) {
-        assert!((own.0 - burn.0).abs() <= 1e-5 * burn.0.abs(), "loss of {ops:?}: {} {}", own.0, burn.0);
-        assert_close(&own.1, &burn.1, &format!("gradient of {ops:?}"));
+        // A loss next to nothing depends on the last bits of scores that are far larger.
+        assert!(
+            (own.0 - burn.0).abs() <= 1e-5 * burn.0.abs().max(1.0),
+            "loss of {ops:?}: {} {}",
+            own.0,
+            burn.0
+        );
+        assert_gradients_close(&own.1, &burn.1, &format!("gradient of {ops:?}"));
         assert_close(&own.2.values, &burn.2.values, &format!("state of {ops:?}"));
     }
 }
@@ -134,7 +140,7 @@ fn frozen_layers() {
     for frozen in [0, 3, 5] {
         let spec = model([3, 6, 6], &ops, frozen).expect("the layers fit together");
         let [own, burn] = [Kernels::Own, Kernels::Burn].map(|kernels| trained(&spec, PLAIN, 5, 1, kernels));
-        assert_close(&own[1].1, &burn[1].1, "gradient");
+        assert_gradients_close(&own[1].1, &burn[1].1, "gradient");
         assert_close(&own[1].2.values, &burn[1].2.values, "state");
     }
 }
