@@ -266,7 +266,7 @@ async fn spawn_worker(
     inputs: mpsc::Sender<Input>,
 ) -> Result<thread_mpsc::SyncSender<Job>, JoinError> {
     let (jobs, queue) = thread_mpsc::sync_channel::<Job>(QUEUE);
-    let (ready, made) = oneshot::channel();
+    let (ready, told) = oneshot::channel();
     let work = move || {
         let mut worker = match make() {
             Ok(worker) => worker,
@@ -284,7 +284,7 @@ async fn spawn_worker(
     };
     let spawned = std::thread::Builder::new().name("compute-0".into()).spawn(work);
     spawned.map_err(|error| JoinError::Thread(format!("could not be started: {error}")))?;
-    made.await.map_err(|_| JoinError::Thread("has died".into()))??;
+    told.await.map_err(|_| JoinError::Thread("has died".into()))??;
     Ok(jobs)
 }
 
