@@ -154,12 +154,10 @@ pub async fn join(
         while let Some(action) = participant.poll_action() {
             match action {
                 Action::Connect => {
-                    let connecting = connecting::connect(&options, &authority, link.as_ref());
-                    let inputs = inputs.clone();
-                    tokio::spawn(async move {
-                        // The loop is gone when the worker has ended.
-                        let _ = inputs.send(Input::Connected(connecting.await)).await;
-                    });
+                    report_connection(
+                        connecting::connect(&options, &authority, link.as_ref()),
+                        inputs.clone(),
+                    );
                 }
                 Action::Send(message) => {
                     let bytes = message::encode(&message)?;
@@ -258,6 +256,17 @@ pub fn training_request(
         uplink_hint,
         resume: None,
     }
+}
+
+/// Connects beside the loop.
+fn report_connection(
+    connecting: impl Future<Output = Result<Connected, ConnectError>> + Send + 'static,
+    inputs: mpsc::Sender<Input>,
+) {
+    tokio::spawn(async move {
+        // The loop is gone when the worker has ended.
+        let _ = inputs.send(Input::Connected(connecting.await)).await;
+    });
 }
 
 /// The compute thread, the first of them: makes its worker, and takes jobs until the loop is gone.
