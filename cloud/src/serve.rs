@@ -93,7 +93,7 @@ pub async fn serve(
             Some(done) = trained.recv() => driver.take_back(done),
             Some((number, event)) = from_peers.recv() => driver.handle_peer(number, event),
             Some(arrived) = input.recv() => match arrived {
-                Input::Connected(connection) => driver.handle_connection(connection, &peer_events),
+                Input::Connected(connection) => driver.handle_connection(&connection, &peer_events),
                 Input::Data(data) => driver.handle_data_connection(data, &peer_events),
                 Input::Expired(data) => if let Some(error) = driver.expire(&data)
                     && let Err(error) = driver.handle_turned(&error)
@@ -308,7 +308,7 @@ impl<E: FnMut(&Event)> Driver<E> {
 
     fn handle_connection(
         &mut self,
-        connection: Connection,
+        connection: &Connection,
         events: &mpsc::Sender<(u64, PeerEvent<EdgeMessage>)>,
     ) {
         self.connections += 1;
@@ -317,7 +317,7 @@ impl<E: FnMut(&Event)> Driver<E> {
         let peer = Peer::start(number, connection.clone(), limit.clone(), events.clone());
         self.peers.insert(number, peer);
         self.limits.insert(number, limit);
-        self.expect_data(number, &connection, events);
+        self.expect_data(number, connection, events);
         self.coordinator.handle_connected(self.now(), ConnectionId(number));
     }
 

@@ -4,6 +4,7 @@
 //! to a free thread, and takes both back when the thread reports. Nothing is shared.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
@@ -61,10 +62,17 @@ impl Workers {
     ) -> Result<Self, ComputeError> {
         let mut senders = Vec::with_capacity(workers);
         for worker in 0..workers {
-            let compute = Compute::new(device, threads)?;
             let (sender, assigned) = sync_channel::<Assigned>(1);
+            let (ready, started) = sync_channel(1);
             let (blueprint, done) = (blueprint.clone(), done.clone());
             let run = move || {
+                // The thread is the first of its own compute threads: a job is handed over once.
+                let (compute, told) = match Compute::on_this_thread(device, threads) {
+                    Ok(compute) => (Some(compute), Ok(())),
+                    Err(error) => (None, Err(error)),
+                };
+                let _ = ready.send(told);
+                let Some(compute) = compute else { return };
                 while let Ok(Assigned { replica, placed, job }) = assigned.recv() {
                     let work = || train(&blueprint, &compute, placed, job);
                     let (placed, computed) = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
@@ -79,9 +87,11 @@ impl Workers {
                 }
             };
             std::thread::Builder::new()
-                .name(format!("worker-{worker}"))
+                .name(format!("compute-w{worker}"))
                 .spawn(run)
                 .map_err(|source| ComputeError::Thread { source })?;
+            let ended = |_| ComputeError::Thread { source: io::Error::other("it has ended at once") };
+            started.recv().map_err(ended)??;
             senders.push(sender);
         }
         Ok(Self {

@@ -4,6 +4,7 @@
 //! `state_folder` what it keeps across a crash. A virtual clock drives [`Worker::in_memory`].
 
 mod client_model;
+mod connecting;
 mod emulation;
 mod evaluation;
 pub mod profile;

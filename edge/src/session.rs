@@ -18,15 +18,13 @@ use partway_datasets::own::{EdgeDataError, Reading, load_for_edge};
 use partway_model::{Compute, ComputeError};
 use partway_net::peer::{BodyLimit, Peer, PeerEvent};
 use partway_net::timer::expired;
-use partway_net::{
-    ConnectError, Connection, EmulatedLink, ProfileError, TlsError, TransportOptions, TrustedAuthority,
-    connect_data,
-};
+use partway_net::{ConnectError, EmulatedLink, ProfileError, TlsError, TrustedAuthority};
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::Emulation;
+use crate::connecting::{self, Connected, is_final};
 use crate::emulation::Speed;
 use crate::state_folder::{FolderError, StateFolder};
 use crate::worker::Worker;
@@ -39,9 +37,6 @@ const FIRST_LIMIT: usize = 1 << 20;
 
 /// How long a state folder that is in use is waited for.
 const LETTING_GO: Duration = Duration::from_secs(2);
-
-/// A connection is tried for at least so long, however little patience there is.
-const LEAST_HANDSHAKE: Duration = Duration::from_secs(1);
 
 /// How long the coordinator may take to read this edge's last words.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -113,28 +108,6 @@ pub enum JoinError {
     Thread(String),
 }
 
-/// The connections to the coordinator.
-struct Connected {
-    control: Connection,
-    /// For tensors, if they have one of their own.
-    data: Option<Connection>,
-}
-
-impl Connected {
-    fn start(
-        self,
-        number: u64,
-        limit: &BodyLimit,
-        events: &mpsc::Sender<(u64, PeerEvent<CloudMessage>)>,
-    ) -> Peer {
-        let mut peer = Peer::start(number, self.control, limit.clone(), events.clone());
-        if let Some(data) = self.data {
-            peer.move_tensors(number, data, limit.clone(), events.clone());
-        }
-        peer
-    }
-}
-
 /// What the loop waits for.
 enum Input {
     Connected(Result<Connected, ConnectError>),
@@ -154,7 +127,6 @@ pub async fn join(
     let shard = Arc::new(load_for_edge(&options.data, &options.reading)?);
     let folder = open_folder(&options).await?;
     let authority = Arc::new(TrustedAuthority::from_pem_file(&options.ca)?);
-    let compute = Compute::new(options.device, options.threads)?;
     let link = match &options.emulation {
         Some(emulation) => Some(EmulatedLink::start(&emulation.link)?),
         None => None,
@@ -162,9 +134,10 @@ pub async fn join(
     let request = first_request(&options, &shard);
     let speed = options.emulation.as_ref().map(Speed::starting);
     let restored = folder.restore();
-    let worker = Worker::new(options.name.clone(), shard, folder, compute, speed);
+    let (device, threads, name) = (options.device, options.threads, options.name.clone());
+    let make = move || Ok(Worker::new(name, shard, folder, Compute::on_this_thread(device, threads)?, speed));
     let (inputs, mut input) = mpsc::channel(QUEUE);
-    let jobs = spawn_worker(worker, inputs.clone()).map_err(|error| JoinError::Thread(error.to_string()))?;
+    let jobs = spawn_worker(make, inputs.clone()).await?;
     let (peer_events, mut from_peer) = mpsc::channel::<(u64, PeerEvent<CloudMessage>)>(QUEUE);
 
     let begun = Instant::now();
@@ -180,7 +153,12 @@ pub async fn join(
     loop {
         while let Some(action) = participant.poll_action() {
             match action {
-                Action::Connect => connect(&options, &authority, link.as_ref(), inputs.clone()),
+                Action::Connect => {
+                    report_connection(
+                        connecting::connect(&options, &authority, link.as_ref()),
+                        inputs.clone(),
+                    );
+                }
                 Action::Send(message) => {
                     let bytes = message::encode(&message)?;
                     if let Some(peer) = &peer {
@@ -280,13 +258,30 @@ pub fn training_request(
     }
 }
 
-/// The compute thread: takes jobs until the loop is gone.
-fn spawn_worker(
-    mut worker: Worker,
+/// Connects beside the loop.
+fn report_connection(
+    connecting: impl Future<Output = Result<Connected, ConnectError>> + Send + 'static,
     inputs: mpsc::Sender<Input>,
-) -> std::io::Result<thread_mpsc::SyncSender<Job>> {
+) {
+    tokio::spawn(async move {
+        // The loop is gone when the worker has ended.
+        let _ = inputs.send(Input::Connected(connecting.await)).await;
+    });
+}
+
+/// The compute thread, the first of them: makes its worker, and takes jobs until the loop is gone.
+async fn spawn_worker(
+    make: impl FnOnce() -> Result<Worker, ComputeError> + Send + 'static,
+    inputs: mpsc::Sender<Input>,
+) -> Result<thread_mpsc::SyncSender<Job>, JoinError> {
     let (jobs, queue) = thread_mpsc::sync_channel::<Job>(QUEUE);
-    std::thread::Builder::new().name("jobs".into()).spawn(move || {
+    let (ready, told) = oneshot::channel();
+    let work = move || {
+        let mut worker = match make() {
+            Ok(worker) => worker,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        let _ = ready.send(Ok(()));
         while let Ok(job) = queue.recv() {
             let computed = catch_unwind(AssertUnwindSafe(|| worker.handle(job))).unwrap_or_else(|_| {
                 Computed::Failed { reason: "the compute thread panicked; the log says where".into() }
@@ -295,58 +290,11 @@ fn spawn_worker(
                 return;
             }
         }
-    })?;
-    Ok(jobs)
-}
-
-fn connect(
-    options: &JoinOptions,
-    authority: &Arc<TrustedAuthority>,
-    link: Option<&EmulatedLink>,
-    inputs: mpsc::Sender<Input>,
-) {
-    let JoinOptions { address, data_address, .. } = *options;
-    let server_name = options.server_name.clone();
-    let (authority, link) = (authority.clone(), link.cloned());
-    let transport = TransportOptions {
-        idle_timeout: options.idle_timeout,
-        keep_alive: options.idle_timeout / 3,
-        ..TransportOptions::default()
     };
-    // An attempt takes no longer than there is patience for.
-    let handshake_timeout = transport.handshake_timeout.min(options.patience.max(LEAST_HANDSHAKE));
-    let transport = TransportOptions { handshake_timeout, ..transport };
-    tokio::spawn(async move {
-        let (transport, link) = (&transport, link.as_ref());
-        let connected = async {
-            let control = partway_net::connect(address, &server_name, &authority, transport, link).await?;
-            let data = match data_address {
-                // Over the same emulated link: both connections share its rate and its queue.
-                Some(address) => {
-                    Some(connect_data(&control, address, &server_name, &authority, transport, link).await?)
-                }
-                None => None,
-            };
-            Ok(Connected { control, data })
-        };
-        let connected = connected.await;
-        // The loop is gone when the worker has ended.
-        let _ = inputs.send(Input::Connected(connected)).await;
-    });
-}
-
-/// Whether trying again cannot help.
-fn is_final(error: &ConnectError) -> bool {
-    let error = if let ConnectError::Data(error) = error { error } else { error };
-    matches!(
-        error,
-        ConnectError::Certificate { .. }
-            | ConnectError::ServerName { .. }
-            | ConnectError::InvalidName { .. }
-            | ConnectError::InvalidAddress { .. }
-            | ConnectError::Version { .. }
-            | ConnectError::Bind(_)
-    )
+    let spawned = std::thread::Builder::new().name("compute-0".into()).spawn(work);
+    spawned.map_err(|error| JoinError::Thread(format!("could not be started: {error}")))?;
+    told.await.map_err(|_| JoinError::Thread("has died".into()))??;
+    Ok(jobs)
 }
 
 /// Opens the state folder. A worker that has just ended may need a moment to let go of it.

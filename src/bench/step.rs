@@ -1,11 +1,15 @@
-//! Where the time of a step goes: `LeNet-5` at the quickstart's size, edge and cloud on one thread each, in turns and
-//! without a wire. The same step is taken twice, once by the jobs that the compute threads do, and once part by part.
+//! Where the CPU time of a step goes: `LeNet-5` at the quickstart's size, edge and cloud on one thread each, in turns and
+//! without a wire. The same steps are taken twice, once by the jobs that the compute threads do, where the CPU time of the
+//! whole process counts, and once part by part on one thread.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
-use partway_cloud::replica::{Blueprint, Placed, train};
+use partway_cloud::replica::Blueprint;
+use partway_cloud::workers::{Done, Workers};
 use partway_core::codec::{ActivationCodec, BatchShape, Codec, TopK};
+use partway_core::config::DeviceKind;
 use partway_core::coordinator::{Computed as Trained, Job as CloudJob, Replica, StepJob, StepPart};
 use partway_core::micro_batch::MicroBatch;
 use partway_core::model::{LayerState, ModelSpec, builtin::builtin};
@@ -19,6 +23,8 @@ use partway_core::wire::{
 use partway_datasets::{BatchOrder, Pixels, Samples};
 use partway_edge::{TapeBudget, Worker};
 use partway_model::{Compute, Half, StepContext};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::mpsc;
 
 use crate::failure::Failure;
 use crate::output;
@@ -30,13 +36,14 @@ const BATCH: usize = 64;
 const SAMPLES: usize = 3000;
 const SHAPE: [usize; 3] = [1, 28, 28];
 const OPTIMIZER: Optimizer = Optimizer::Sgd { lr: 0.05, momentum: 0.9, weight_decay: 0.0 };
-/// Steps that are measured, and those before them, in which the caches and the allocator come to know the work.
-const STEPS: u32 = 400;
-const BEFORE: u32 = 30;
+/// Steps that are measured together, by turns as jobs and in parts, and how often. The first time does not count: caches
+/// and the allocator come to know the work.
+const STEPS: u32 = 20;
+const TURNS: u32 = 21;
 /// Behind the first pool, where much crosses, and before the classifier.
 const CUTS: [usize; 2] = [3, 11];
 
-/// Microseconds of one step's parts, in their order.
+/// Microseconds of some steps' parts, in their order.
 #[derive(Clone, Copy, Debug, Default)]
 struct Parts {
     batch: f64,
@@ -51,6 +58,14 @@ impl Parts {
         self.layers() + self.batch + self.codecs
     }
 
+    fn add(&mut self, other: Self) {
+        self.batch += other.batch;
+        self.forward += other.forward;
+        self.codecs += other.codecs;
+        self.finish += other.finish;
+        self.backward += other.backward;
+    }
+
     fn layers(&self) -> f64 {
         self.forward + self.finish + self.backward
     }
@@ -59,7 +74,7 @@ impl Parts {
 /// Measures and prints.
 pub(super) fn step() -> Result<(), Failure> {
     output::print(&format!(
-        "step: LeNet-5, batch {BATCH}, one thread; us, medians of {STEPS}: what the jobs take, and what their parts do\n \
+        "step: LeNet-5, batch {BATCH}; us of CPU time: what a step's jobs take, and what their parts do\n \
          cut   jobs   layers: edge forward   cloud   edge backward   batch   codecs   hand-over and rest   beside layers"
     ));
     let spec = Arc::new(builtin("lenet5", SHAPE, 10).map_err(Failure::failed)?);
@@ -81,17 +96,25 @@ fn measure(spec: &Arc<ModelSpec>, cut: usize) -> Result<(f64, Parts), Failure> {
     let mut whole = Whole::new(spec, &shard, cut)?;
     let mut apart = Apart::new(spec, &shard, cut)?;
     let (mut jobs, mut parts) = (Vec::new(), Vec::new());
-    for step in 0..BEFORE + STEPS {
-        let begun = Instant::now();
-        whole.step(step)?;
-        let took = micros(begun);
-        let of_it = apart.step(step)?;
-        if step >= BEFORE {
+    for turn in 0..TURNS {
+        let steps = turn * STEPS..(turn + 1) * STEPS;
+        let begun = Spent::by(ClockId::ProcessCPUTime);
+        for step in steps.clone() {
+            whole.step(step)?;
+        }
+        let took = begun.micros() / f64::from(STEPS);
+        let mut sum = Parts::default();
+        for step in steps {
+            sum.add(apart.step(step)?);
+        }
+        if turn > 0 {
             jobs.push(took);
-            parts.push(of_it);
+            parts.push(sum);
         }
     }
-    let of = |part: fn(&Parts) -> f64| median(parts.iter().map(part)).unwrap_or(f64::NAN);
+    let of = |part: fn(&Parts) -> f64| {
+        median(parts.iter().map(|sum| part(sum) / f64::from(STEPS))).unwrap_or(f64::NAN)
+    };
     let parts = Parts {
         batch: of(|parts| parts.batch),
         forward: of(|parts| parts.forward),
@@ -102,8 +125,28 @@ fn measure(spec: &Arc<ModelSpec>, cut: usize) -> Result<(f64, Parts), Failure> {
     Ok((median(jobs).unwrap_or(f64::NAN), parts))
 }
 
-fn micros(since: Instant) -> f64 {
-    1e6 * since.elapsed().as_secs_f64()
+/// CPU time since it was made.
+struct Spent(ClockId, Duration);
+
+impl Spent {
+    fn by(clock: ClockId) -> Self {
+        Self(clock, cpu_time(clock))
+    }
+
+    /// Of this thread.
+    fn here() -> Self {
+        Self::by(ClockId::ThreadCPUTime)
+    }
+
+    fn micros(&self) -> f64 {
+        1e6 * cpu_time(self.0).saturating_sub(self.1).as_secs_f64()
+    }
+}
+
+fn cpu_time(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    // The kernel keeps both fields non-negative for a CPU-time clock.
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
 fn shard() -> Result<Samples, Failure> {
@@ -122,7 +165,7 @@ fn plan(cut: usize) -> RoundPlan {
         round: 0,
         attempt: 0,
         cut: cut as u32,
-        steps: BEFORE + STEPS,
+        steps: TURNS * STEPS,
         optimizer_steps: 0,
         start: StartFrom::Initial,
         aggregate: false,
@@ -135,24 +178,42 @@ fn plan(cut: usize) -> RoundPlan {
     }
 }
 
-fn blueprint(spec: &Arc<ModelSpec>) -> Blueprint {
-    Blueprint { spec: spec.clone(), optimizer: OPTIMIZER, seed: SEED, batch_size: BATCH }
+/// A compute thread as an edge has it: takes jobs until nobody asks any more.
+fn edge_thread(shard: Arc<Samples>) -> Result<(SyncSender<Job>, Receiver<Computed>), Failure> {
+    let (jobs, queue) = sync_channel::<Job>(4);
+    let (report, done) = sync_channel(4);
+    let work = move || {
+        let compute = match Compute::on_this_thread(DeviceKind::Cpu, 1) {
+            Ok(compute) => compute,
+            Err(error) => return drop(report.send(Computed::Failed { reason: error.to_string() })),
+        };
+        let mut worker = Worker::in_memory(EDGE.into(), shard, compute, TapeBudget::new(u64::MAX));
+        while let Ok(job) = queue.recv() {
+            if report.send(worker.handle(job)).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("compute-0".into()).spawn(work).map_err(Failure::failed)?;
+    Ok((jobs, done))
 }
 
-/// An edge's worker and a replica, which do whole jobs.
+/// An edge's compute thread and a coordinator's worker, which do whole jobs.
 struct Whole {
-    worker: Worker,
     plan: RoundPlan,
-    blueprint: Blueprint,
-    compute: Compute,
-    placed: Option<Placed>,
+    jobs: SyncSender<Job>,
+    done: Receiver<Computed>,
+    workers: Workers,
+    trained: mpsc::Receiver<Done>,
 }
 
 impl Whole {
     fn new(spec: &Arc<ModelSpec>, shard: &Arc<Samples>, cut: usize) -> Result<Self, Failure> {
-        let (own, compute) = (Compute::cpu(1), Compute::cpu(1));
-        let (own, compute) = (own.map_err(Failure::failed)?, compute.map_err(Failure::failed)?);
-        let mut worker = Worker::in_memory(EDGE.into(), shard.clone(), own, TapeBudget::new(u64::MAX));
+        let (jobs, done) = edge_thread(shard.clone())?;
+        let blueprint = Blueprint { spec: spec.clone(), optimizer: OPTIMIZER, seed: SEED, batch_size: BATCH };
+        let (report, trained) = mpsc::channel(4);
+        let workers = Workers::start(DeviceKind::Cpu, 1, 1, &blueprint, &report).map_err(Failure::failed)?;
+        let mut whole = Self { plan: plan(cut), jobs, done, workers, trained };
         let assignment = Assignment {
             session: 1,
             seed: SEED,
@@ -163,31 +224,43 @@ impl Whole {
             holdout: None,
             optimizer: OPTIMIZER,
             batch_size: BATCH as u32,
-            steps_per_round: BEFORE + STEPS,
+            steps_per_round: TURNS * STEPS,
             least_cut: 1,
             tail: None,
             probe_bytes: 0,
         };
-        let plan = plan(cut);
+        let plan = whole.plan;
         let prepare = Job::Prepare { assignment: Box::new(assignment), standardizer: standardizer() };
         let begin = Job::Begin { plan, blocks: Vec::new(), rolled_back: false };
         for job in [prepare, begin] {
-            if let Computed::Failed { reason } = worker.handle(job) {
+            if let Computed::Failed { reason } = whole.on_the_edge(job)? {
                 return Err(Failure::Failed(reason));
             }
         }
         let moments = OPTIMIZER.moments().len();
         let state = Arc::new(LayerState::initial(spec, 0..spec.len(), moments, SEED));
         let place = CloudJob::Place { replica: Replica::Of(EDGE.into()), state, layers: cut..spec.len() };
-        let blueprint = blueprint(spec);
-        let (placed, _) = train(&blueprint, &compute, None, place);
-        Ok(Self { worker, plan, blueprint, compute, placed })
+        whole.in_the_cloud(place)?;
+        Ok(whole)
+    }
+
+    fn on_the_edge(&self, job: Job) -> Result<Computed, Failure> {
+        let ended = || Failure::Failed("the edge's compute thread has ended".into());
+        self.jobs.send(job).map_err(|_| ended())?;
+        self.done.recv().map_err(|_| ended())
+    }
+
+    fn in_the_cloud(&mut self, job: CloudJob) -> Result<Option<Trained>, Failure> {
+        self.workers.submit(Replica::Of(EDGE.into()), job);
+        let done = self.trained.blocking_recv();
+        let done = done.ok_or_else(|| Failure::Failed("the coordinator's worker has ended".into()))?;
+        Ok(self.workers.take_back(done))
     }
 
     fn step(&mut self, step: u32) -> Result<(), Failure> {
         let (plan, micro_batch) = (self.plan, MicroBatch::WHOLE);
         let strange = |what: &dyn std::fmt::Debug| Failure::Failed(format!("a step came to {what:?}"));
-        let tensor = match self.worker.handle(Job::Forward { plan, step, micro_batch }) {
+        let tensor = match self.on_the_edge(Job::Forward { plan, step, micro_batch })? {
             Computed::Forwarded { activations, .. } => activations,
             other => return Err(strange(&other)),
         };
@@ -205,14 +278,11 @@ impl Whole {
             activations: plan.activations,
             gradients: plan.gradients,
         };
-        let (placed, computed) =
-            train(&self.blueprint, &self.compute, self.placed.take(), CloudJob::Step(job));
-        self.placed = placed;
-        let gradient = match computed {
+        let gradient = match self.in_the_cloud(CloudJob::Step(job))? {
             Some(Trained::Stepped { reply, .. }) => reply,
             other => return Err(strange(&other)),
         };
-        match self.worker.handle(Job::Backward { plan, step, micro_batch, gradient }) {
+        match self.on_the_edge(Job::Backward { plan, step, micro_batch, gradient })? {
             Computed::Backwarded { .. } => Ok(()),
             other => Err(strange(&other)),
         }
@@ -262,35 +332,35 @@ impl Apart {
         let header = |kind| TensorHeader { step, ..TensorHeader::new(kind, Codec::F32) };
         let shape = BatchShape::of(BATCH, self.cloud.input_shape());
 
-        let begun = Instant::now();
+        let begun = Spent::here();
         let indices = self.order.indices(step.into(), BATCH);
         let (values, labels) = self.shard.standardized(&indices, &self.standardizer).map_err(words)?;
-        parts.batch = micros(begun);
+        parts.batch = begun.micros();
 
-        let begun = Instant::now();
+        let begun = Spent::here();
         let (pending, values) = self.edge.forward(values, &context).map_err(words)?;
-        parts.forward = micros(begun);
+        parts.forward = begun.micros();
 
-        let begun = Instant::now();
+        let begun = Spent::here();
         let draws = &mut TopK::draws(SEED, EDGE, step.into(), 0);
         let codec = ActivationCodec::default();
         let (tensor, _): (TensorMessage, _) =
             encode_activations(header(TensorKind::Activations), codec, values, shape, &labels, draws);
         let Activations { values, labels, .. } = decode_activations(tensor, shape).map_err(words)?;
-        parts.codecs = micros(begun);
+        parts.codecs = begun.micros();
 
-        let begun = Instant::now();
+        let begun = Spent::here();
         let outcome = self.cloud.finish_step(values, &labels, &context).map_err(words)?;
-        parts.finish = micros(begun);
+        parts.finish = begun.micros();
 
-        let begun = Instant::now();
+        let begun = Spent::here();
         let tensor = encode_gradient(header(TensorKind::CutGradient), outcome.gradient, shape, None);
         let gradient = decode_gradient(tensor, None).map_err(words)?;
-        parts.codecs += micros(begun);
+        parts.codecs += begun.micros();
 
-        let begun = Instant::now();
+        let begun = Spent::here();
         self.edge.backward(pending, gradient, &context).map_err(words)?;
-        parts.backward = micros(begun);
+        parts.backward = begun.micros();
         Ok(parts)
     }
 }

@@ -61,22 +61,24 @@ struct Measured {
 /// Measures and prints every combination.
 pub(super) fn threads() -> Result<(), Failure> {
     output::print(&format!(
-        "threads: {REPLICAS} replicas of VGG-5 behind cut {CUT}, batch {BATCH}; ratio: to the first line; busy: CPU time by \
-         time, at most what the settings ask for\n workers   threads   cpus   steps/s   ratio   busy   most   preemptions per step"
+        "threads: {REPLICAS} replicas of VGG-5 behind cut {CUT}, batch {BATCH}; ratios to the first line; busy: CPU time by \
+         time, at most what the settings ask for\n workers   threads   cpus   steps/s   ratio   busy   most   steps per CPU s   \
+         ratio   preemptions per step"
     ));
     let mut first = None;
     for cpus in pinned_to() {
         for (workers, threads) in [(1, 1), (1, 2), (2, 1), (2, 2)] {
             let Measured { steps, clock_s, cpu_s, preempted } = apart(workers, threads, cpus.as_ref())?;
-            let rate = steps as f64 / clock_s;
-            let first = *first.get_or_insert(rate);
+            let (rate, efficiency) = (steps as f64 / clock_s, steps as f64 / cpu_s);
+            let (first_rate, first_efficiency) = *first.get_or_insert((rate, efficiency));
             let allowed = cpus.as_ref().map_or(usize::MAX, |cpus| cpus.iter().count());
             output::print(&format!(
-                "{workers:>8} {threads:>9} {:>6} {rate:>9.1} {:>7.2} {:>6.2} {:>6} {:>22}",
+                "{workers:>8} {threads:>9} {:>6} {rate:>9.1} {:>7.2} {:>6.2} {:>6} {efficiency:>17.1} {:>7.2} {:>22}",
                 cpus.as_ref().map_or("any".into(), ToString::to_string),
-                rate / first,
+                rate / first_rate,
                 cpu_s / clock_s,
                 (workers * threads).min(allowed),
+                efficiency / first_efficiency,
                 preempted.map_or("-".into(), |count| format!("{:.2}", count as f64 / steps.max(1) as f64)),
             ));
         }

@@ -2,6 +2,9 @@
 
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
+use crate::given_gradient::backward_from;
+use crate::kernels::Kernels;
+
 /// A batch between two layers. The spec's shapes, which are checked before a half is built, say which
 /// of the two a layer meets.
 #[derive(Clone, Debug)]
@@ -70,18 +73,21 @@ impl Activation {
 
     /// Runs the tape backwards from here with `gradient`, which has as many values as this.
     ///
-    /// burn has no backward pass with a given gradient: it starts with ones. The product's backward
-    /// turns them into exactly `gradient`, signed zeros included. (A sum would do so too, but flex adds
-    /// up large tensors in an order that depends on the threads, and it costs a pass.)
-    pub(crate) fn backward(self, gradient: Vec<f32>) -> Gradients {
-        fn inject<const D: usize>(x: Tensor<D>, gradient: Vec<f32>) -> Gradients {
+    /// burn has no backward pass with a given gradient: it starts with ones. Where this crate has no operation of its
+    /// own for that, the product's backward turns them into exactly `gradient`, signed zeros included. (A sum would do
+    /// so too, but its order may depend on the threads, and it costs a pass.)
+    pub(crate) fn backward(self, gradient: Vec<f32>, kernels: Kernels) -> Gradients {
+        fn inject<const D: usize>(x: Tensor<D>, gradient: Vec<f32>, kernels: Kernels) -> Gradients {
+            if kernels == Kernels::Own {
+                return backward_from(x, gradient);
+            }
             let data = TensorData::new(gradient, x.dims());
             let gradient = Tensor::<D>::from_data(data, &x.device().inner());
             (x * gradient).backward()
         }
         match self {
-            Self::Maps(x) => inject(x, gradient),
-            Self::Features(x) => inject(x, gradient),
+            Self::Maps(x) => inject(x, gradient, kernels),
+            Self::Features(x) => inject(x, gradient, kernels),
         }
     }
 

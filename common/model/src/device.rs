@@ -3,6 +3,7 @@
 mod graphics;
 
 use std::sync::Arc;
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
@@ -35,6 +36,8 @@ pub struct Compute {
     name: String,
     threads: usize,
     kernels: Kernels,
+    /// The one thread that may ask for work, if it is one of the workers.
+    home: Option<ThreadId>,
 }
 
 /// A device that could not be set up.
@@ -123,14 +126,24 @@ impl Compute {
 
     /// A device of this kind, with `threads` worker threads.
     pub fn new(kind: DeviceKind, threads: usize) -> Result<Self, ComputeError> {
+        Self::with_workers(kind, threads, false)
+    }
+
+    /// Likewise, with the calling thread as the first of the workers: work is not handed over to another thread, and
+    /// with `threads = 1` none is woken and none looks for more. From then on only this thread may ask for work, and it
+    /// can be a worker of one `Compute` only.
+    pub fn on_this_thread(kind: DeviceKind, threads: usize) -> Result<Self, ComputeError> {
+        Self::with_workers(kind, threads, true)
+    }
+
+    fn with_workers(kind: DeviceKind, threads: usize, on_this_thread: bool) -> Result<Self, ComputeError> {
         if threads == 0 || threads > MAX_THREADS {
             return Err(ComputeError::Threads { threads });
         }
-        let pool = ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|index| format!("compute-{index}"))
-            .build()
-            .map_err(|source| ComputeError::Pool { threads, source })?;
+        let builder =
+            ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("compute-{index}"));
+        let builder = if on_this_thread { builder.use_current_thread() } else { builder };
+        let pool = builder.build().map_err(|source| ComputeError::Pool { threads, source })?;
         let (device, name) = match kind {
             DeviceKind::Cpu if threads == 1 => (Device::flex(), "one CPU thread".to_owned()),
             DeviceKind::Cpu => (Device::flex(), format!("{threads} CPU threads")),
@@ -140,7 +153,8 @@ impl Compute {
             DeviceKind::Cpu => Kernels::Own,
             DeviceKind::Wgpu => Kernels::Burn,
         };
-        Ok(Self { pool: Arc::new(pool), device, kind, name, threads, kernels })
+        let home = on_this_thread.then(|| std::thread::current().id());
+        Ok(Self { pool: Arc::new(pool), device, kind, name, threads, kernels, home })
     }
 
     /// The same workers with these kernels, which makes a difference on the CPU only. Halves that are to
@@ -177,7 +191,8 @@ impl Compute {
     /// workers only.
     ///
     /// # Panics
-    /// If a graphics processor fails: nothing that it holds can be relied on any more.
+    /// If a graphics processor fails: nothing that it holds can be relied on any more. If another thread asks for work
+    /// than the one of [`Compute::on_this_thread`], which would wait forever.
     pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         self.timed(work).0
     }
@@ -187,6 +202,11 @@ impl Compute {
     /// # Panics
     /// As [`Compute::run`].
     pub fn timed<R: Send>(&self, work: impl FnOnce() -> R + Send) -> (R, Spent) {
+        let is_inside = || self.pool.current_thread_index().is_some();
+        assert!(
+            self.home.is_none_or(|home| home == std::thread::current().id() || is_inside()),
+            "work was asked for on another thread than the one that these workers belong to"
+        );
         self.pool.install(|| {
             let meter = Meter::start();
             let result = work();
@@ -221,6 +241,27 @@ mod tests {
         assert_eq!(compute.run(rayon::current_num_threads), 2);
         let name = compute.run(|| std::thread::current().name().map(str::to_owned));
         assert!(name.is_some_and(|name| name.starts_with("compute-")));
+    }
+
+    #[test]
+    fn a_thread_can_be_a_worker_itself() {
+        let aside = std::thread::spawn(|| {
+            let here = || std::thread::current().id();
+            let one = Compute::on_this_thread(DeviceKind::Cpu, 1).expect("one thread");
+            assert_eq!(one.run(here), here());
+            let second = Compute::on_this_thread(DeviceKind::Cpu, 1);
+            assert!(matches!(second, Err(ComputeError::Pool { .. })), "it is taken");
+            let elsewhere = one.clone();
+            let refused = std::thread::spawn(move || elsewhere.run(|| ())).join();
+            assert!(refused.is_err(), "nobody would do it");
+        });
+        aside.join().expect("no panic");
+        let three = std::thread::spawn(|| {
+            let three = Compute::on_this_thread(DeviceKind::Cpu, 3).expect("three threads");
+            let all = three.run(|| rayon::broadcast(|_| std::thread::current().id()));
+            (all.len(), all.contains(&std::thread::current().id()))
+        });
+        assert_eq!(three.join().expect("no panic"), (3, true));
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod batch;
 mod calibrate;
 mod device;
 mod evaluate;
+mod given_gradient;
 mod half;
 pub mod kernels;
 mod layers;

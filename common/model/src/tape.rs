@@ -79,7 +79,8 @@ impl Half {
         if !output.is_tracked() {
             return None;
         }
-        let mut gradients = output.backward(gradient);
+        let kernels = self.compute.kernels();
+        let mut gradients = output.backward(gradient, kernels);
         let at_input = input.and_then(|leaf| leaf.take_gradient(&mut gradients));
         // The leaves go before the optimizer steps: it then owns the weights alone and updates them
         // in place.
@@ -88,7 +89,6 @@ impl Half {
         let mut gradients = gradients.into_iter();
         let mut statistics = statistics.into_iter();
         let mut batch_variance = None;
-        let kernels = self.compute.kernels();
         self.tensors = std::mem::take(&mut self.tensors)
             .into_iter()
             .map(|HeldTensor { role, values, moments }| match role {

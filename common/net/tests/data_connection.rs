@@ -232,7 +232,7 @@ async fn nothing_can_be_sent_before_the_key_is_known() {
     let (stranger, _receiver) = stranger.await.expect("no panic");
     let outgoing = || Outgoing {
         header: Bytes::from_static(b"a header"),
-        body: Bytes::from_static(&[0; 100_000]),
+        body: Bytes::from(vec![0; 100_000]),
         priority: Priority::Activations,
         pace: None,
     };

@@ -35,16 +35,21 @@ impl Relay {
             let mut clients: BTreeMap<SocketAddr, Arc<UdpSocket>> = BTreeMap::new();
             let mut datagram = vec![0; 65_536];
             while let Ok((length, client)) = outside.recv_from(&mut datagram).await {
-                if !clients.contains_key(&client) {
-                    let inside = Arc::new(local().await.expect("a free port"));
-                    inside.connect(server).await.expect("it is there");
-                    clients.insert(client, inside.clone());
-                    tokio::spawn(bring_back(inside, outside.clone(), client, blocked.clone()));
-                }
+                let known = clients.get(&client).cloned();
+                let inside = match known {
+                    Some(inside) => inside,
+                    None => {
+                        let inside = Arc::new(local().await.expect("a free port"));
+                        inside.connect(server).await.expect("it is there");
+                        clients.insert(client, inside.clone());
+                        tokio::spawn(bring_back(inside.clone(), outside.clone(), client, blocked.clone()));
+                        inside
+                    }
+                };
                 if !blocked.load(Ordering::Relaxed) {
                     passed.fetch_add(1, Ordering::Relaxed);
                     // A server that is gone is noticed by its client.
-                    let _ = clients[&client].send(&datagram[..length]).await;
+                    let _ = inside.send(&datagram[..length]).await;
                 }
             }
         });

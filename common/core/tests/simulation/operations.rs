@@ -4,6 +4,7 @@
 
 mod behind;
 mod bench;
+mod stepped;
 
 use partway_core::codec::Codec;
 use partway_core::coordinator::Stragglers;

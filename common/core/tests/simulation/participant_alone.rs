@@ -58,11 +58,7 @@ pub(crate) fn assignment(session: u64, standardizer: Option<Standardizer>) -> Cl
 }
 
 /// With the labels on the edge, if there is a tail.
-pub(crate) fn assignment_with(
-    session: u64,
-    standardizer: Option<Standardizer>,
-    tail: Option<u32>,
-) -> CloudMessage {
+pub(crate) fn assignment_with(session: u64, known: Option<Standardizer>, tail: Option<u32>) -> CloudMessage {
     let model = FakeModel::new();
     let settings = Scenario::new(1).settings(&model, 1);
     CloudMessage::Assignment(Box::new(Assignment {
@@ -71,7 +67,7 @@ pub(crate) fn assignment_with(
         model: settings.spec,
         standardization: settings.standardization,
         measure: Transform::Identity,
-        standardizer,
+        standardizer: known,
         holdout: Some(0.1),
         optimizer: settings.optimizer,
         batch_size: 12,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use partway_core::codec::Codec;
 use partway_core::coordinator::{
-    Action, Computed, ConnectionId, Coordinator, Job, Received, Replica, Settings, StepJob, StepPart,
+    Action, Computed, ConnectionId, Coordinator, Job, Received, Replica, Settings,
 };
 use partway_core::event::EventKind;
 use partway_core::model::{LayerState, state::state_len};
@@ -17,6 +17,7 @@ use partway_core::wire::{
 };
 
 use super::request;
+use super::stepped::stepped;
 use crate::fake_model::{FakeModel, MOMENTS};
 use crate::scenario::{LAYERS, REJOIN_WINDOW};
 
@@ -349,41 +350,7 @@ impl Bench {
     fn compute(&self, job: Job) -> Option<Computed> {
         Some(match job {
             Job::Place { .. } | Job::Discard { .. } => return None,
-            Job::Step(StepJob {
-                part,
-                edge,
-                round,
-                attempt,
-                step,
-                micro_batch,
-                activations,
-                gradients,
-                ..
-            }) => {
-                let (kind, codec) = match part {
-                    StepPart::Forward => (TensorKind::TailActivations, activations.values),
-                    StepPart::Whole | StepPart::Backward => (TensorKind::CutGradient, gradients),
-                };
-                let ids = TensorHeader { round, attempt, step, ..TensorHeader::new(kind, codec) };
-                let header = TensorHeader { micro_batch: micro_batch.index as u16, ..ids };
-                let (reply, seconds) = (TensorMessage::encode(header, vec![1.0], &[]), 0.01);
-                if part == StepPart::Whole {
-                    let (loss, correct) = (1.0, 1);
-                    Computed::Stepped {
-                        edge,
-                        round,
-                        attempt,
-                        step,
-                        micro_batch,
-                        reply,
-                        loss,
-                        correct,
-                        seconds,
-                    }
-                } else {
-                    Computed::Passed { edge, round, attempt, step, micro_batch, reply, seconds }
-                }
-            }
+            Job::Step(job) => stepped(job),
             Job::Export { replica, round, attempt } => {
                 let layers = self.placed.get(&replica).expect("only placed replicas are exported").clone();
                 let values = vec![0.5; state_len(&self.model.spec, layers.clone(), MOMENTS)];
