@@ -132,12 +132,9 @@ pub async fn join(
         None => None,
     };
     let request = first_request(&options, &shard);
-    let speed = options.emulation.as_ref().map(Speed::starting);
     let restored = folder.restore();
-    let (device, threads, name) = (options.device, options.threads, options.name.clone());
-    let make = move || Ok(Worker::new(name, shard, folder, Compute::on_this_thread(device, threads)?, speed));
     let (inputs, mut input) = mpsc::channel(QUEUE);
-    let jobs = spawn_worker(make, inputs.clone()).await?;
+    let jobs = start_worker(&options, shard, folder, inputs.clone()).await?;
     let (peer_events, mut from_peer) = mpsc::channel::<(u64, PeerEvent<CloudMessage>)>(QUEUE);
 
     let begun = Instant::now();
@@ -154,10 +151,8 @@ pub async fn join(
         while let Some(action) = participant.poll_action() {
             match action {
                 Action::Connect => {
-                    report_connection(
-                        connecting::connect(&options, &authority, link.as_ref()),
-                        inputs.clone(),
-                    );
+                    let connecting = connecting::connect(&options, &authority, link.as_ref());
+                    report_connection(connecting, inputs.clone());
                 }
                 Action::Send(message) => {
                     let bytes = message::encode(&message)?;
@@ -267,6 +262,19 @@ fn report_connection(
         // The loop is gone when the worker has ended.
         let _ = inputs.send(Input::Connected(connecting.await)).await;
     });
+}
+
+/// Starts the compute thread with what `options` say of the device.
+async fn start_worker(
+    options: &JoinOptions,
+    shard: Arc<Samples>,
+    folder: StateFolder,
+    inputs: mpsc::Sender<Input>,
+) -> Result<thread_mpsc::SyncSender<Job>, JoinError> {
+    let speed = options.emulation.as_ref().map(Speed::starting);
+    let (device, threads, name) = (options.device, options.threads, options.name.clone());
+    let make = move || Ok(Worker::new(name, shard, folder, Compute::on_this_thread(device, threads)?, speed));
+    spawn_worker(make, inputs).await
 }
 
 /// The compute thread, the first of them: makes its worker, and takes jobs until the loop is gone.
