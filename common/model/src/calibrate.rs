@@ -4,7 +4,7 @@
 //! A rectification is done on the way out of a convolution or a batch norm, so that timed alone the two take longer than
 //! in a step; and a layer that runs over and over finds its weights and inputs nearer than one whose turn comes once
 //! in a step. So whole training steps are run, from run to run of layers, and each run is timed; and since a run alone
-//! has costs that it shares with the others in a step, steps in one piece are timed beside them.
+//! has costs that it shares with the others in a step, steps in one piece are timed beside them, with waits as in training.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -27,6 +27,9 @@ use crate::{Compute, Half, HalfError, Spent};
 const MAX_REPEATS: usize = 15;
 /// Repeats that there are in any case if there is any time, as the first steps are slow.
 const LEAST_REPEATS: usize = 3;
+/// Before each pass of a whole step: in training a device waits between its passes, for the link and the other side, and
+/// what has waited is slower at first (the processor's clock, its caches; by a third for steps of a millisecond).
+const WAIT: Duration = Duration::from_millis(20);
 /// What is left of a run's time at least when the cost of timing it alone is taken off.
 const LEAST_PART: f64 = 0.1;
 
@@ -153,8 +156,8 @@ fn time_model(
     let mut step = || {
         steps += 1;
         let begun = Instant::now();
-        let mut times = time_step(&mut halves, input.clone(), gradient.clone(), batch, steps);
-        times.extend(time_step(&mut whole, input.clone(), gradient.clone(), batch, steps));
+        let mut times = time_step(&mut halves, input.clone(), gradient.clone(), batch, steps, Duration::ZERO);
+        times.extend(time_step(&mut whole, input.clone(), gradient.clone(), batch, steps, WAIT));
         (times, begun.elapsed())
     };
     let (mut warm_up, mut took) = step();
@@ -198,13 +201,14 @@ fn time_model(
     Ok(timings)
 }
 
-/// One training step through all halves in a row: what each took forward and backward.
+/// One training step through all halves in a row, each pass after `wait`: what each took forward and backward.
 fn time_step(
     halves: &mut [Half],
     input: Vec<f32>,
     gradient: Vec<f32>,
     batch: usize,
     step: u64,
+    wait: Duration,
 ) -> Vec<(Spent, Spent)> {
     let context = StepContext {
         seed: 0,
@@ -219,6 +223,7 @@ fn time_step(
     for half in halves.iter() {
         let (input, input_gradient) = (std::mem::take(&mut values), half.is_trained_before());
         let compute = &half.compute;
+        std::thread::sleep(wait);
         let (tape, forward) = compute.timed(|| {
             let input = Activation::from_values(input, batch, half.input_shape(), compute.device());
             half.record(input, &context, input_gradient)
@@ -230,6 +235,7 @@ fn time_step(
     let mut times = Vec::with_capacity(halves.len());
     for (half, (tape, forward)) in halves.iter_mut().zip(passes).rev() {
         let compute = half.compute.clone();
+        std::thread::sleep(wait);
         let (at_input, backward) =
             compute.timed(|| half.apply(tape, std::mem::take(&mut gradient), &context));
         gradient = at_input.unwrap_or_default();
