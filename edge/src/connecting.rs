@@ -48,8 +48,9 @@ pub(crate) fn connect(
     let (authority, link) = (authority.clone(), link.cloned());
     let transport =
         TransportOptions { idle_timeout, keep_alive: idle_timeout / 3, ..TransportOptions::default() };
-    // An attempt takes no longer than there is patience for.
-    let handshake_timeout = transport.handshake_timeout.min(patience.max(LEAST_HANDSHAKE));
+    // An attempt takes no longer than there is patience for: one handshake, or two and an answer.
+    let waits = if data_address.is_some() { 3 } else { 1 };
+    let handshake_timeout = transport.handshake_timeout.min(patience.max(LEAST_HANDSHAKE) / waits);
     let transport = TransportOptions { handshake_timeout, ..transport };
     async move {
         let (name, link) = (server_name.as_str(), link.as_ref());

@@ -113,10 +113,7 @@ impl Coordinator {
                 accuracy: None,
             }));
         }
-        self.drop_the_stale(now);
-        if matches!(self.phase, Phase::Aggregate) {
-            self.evaluate_then_go_on(now);
-        }
+        self.evaluate_then_go_on(now);
     }
 
     /// Completes the average of client-side models with the shared server-side one. That has made as many

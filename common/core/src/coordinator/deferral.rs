@@ -157,8 +157,8 @@ impl Coordinator {
         }
     }
 
-    /// Drops the edges that are too far behind. A new global model is there, so that those that are still connected
-    /// take part again from the next round on.
+    /// Drops the edges that are too far behind, before a round from a new global model: those that are still connected
+    /// take part in it.
     pub(super) fn drop_the_stale(&mut self, now: Duration) {
         let is_stale = |member: &Member| matches!(member.deferral, Some(Deferral::Behind { missed }) if missed > MOST_MISSED);
         let stale = self.fleet.iter().filter(|(_, member)| is_stale(member));

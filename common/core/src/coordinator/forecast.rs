@@ -363,7 +363,7 @@ impl Forecast {
         let round_s = edge.step_s * f64::from(settings.steps_per_round);
         let probes = outlook.filter(|_| cut == self.workload.local_cut() && settings.probes_links());
         let probe_bytes = probes.map_or((0, 0), |outlook| {
-            (probe::bytes(outlook.up.rate(), round_s), probe::bytes(outlook.down.rate(), round_s))
+            (probe::bytes(&outlook.up, round_s), probe::bytes(&outlook.down, round_s))
         });
         Prediction {
             cut,

@@ -5,16 +5,13 @@ use std::time::Duration;
 use super::action::{Action, ConnectionId};
 use super::member::Member;
 use super::{Caller, Coordinator, Phase};
-use crate::codec::Codec;
 use crate::event::EventKind;
 use crate::link::Transfer;
 use crate::model::ModelCost;
+use crate::probe;
 use crate::standardize::{Fit, Standardizer, Transform};
 use crate::statistics::{self, ChannelStatistics};
-use crate::wire::{
-    Assignment, CloudMessage, PROTOCOL_VERSION, TensorHeader, TensorKind, TensorMessage, TrainingRequest,
-    message,
-};
+use crate::wire::{Assignment, CloudMessage, PROTOCOL_VERSION, TrainingRequest, message};
 
 /// Values of the probe that gives the first estimate of a link: enough to be limited by its rate,
 /// a fraction of a second on most.
@@ -225,8 +222,7 @@ impl Coordinator {
         self.emit(now, kind);
         self.standardizer = Some(standardizer.clone());
         let names: Vec<String> = self.fleet.keys().cloned().collect();
-        let header = TensorHeader::new(TensorKind::Probe, Codec::F32);
-        let probe = TensorMessage::encode(header, vec![0.0; PROBE_VALUES], &[]);
+        let probe = probe::first(PROBE_VALUES);
         for edge in names {
             self.send_tensor(&edge, probe.clone());
             self.send(&edge, CloudMessage::Standardize(standardizer.clone()));

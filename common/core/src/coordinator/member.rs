@@ -9,6 +9,7 @@ use super::Received;
 use super::action::{ConnectionId, StepPart};
 use super::deferral::{Deferral, LateModel};
 use super::forecast::Prediction;
+use super::settings::Settings;
 use crate::model::LayerState;
 use crate::statistics::ChannelStatistics;
 use crate::wire::{RoundPlan, StartFrom, TensorMessage, TrainingRequest};
@@ -190,6 +191,36 @@ impl MemberRound {
             export_asked: false,
             exported: None,
             handed_on: false,
+        }
+    }
+
+    /// Where the round's layers come from: what the edge `ended` the last one with, its cut and the cloud's half, or the
+    /// global model.
+    pub(super) fn lay_out(
+        &mut self,
+        settings: &Settings,
+        global: &Arc<LayerState>,
+        ended: Option<(usize, LayerState)>,
+    ) {
+        let (cut, end) = (self.cut(), settings.cloud_end());
+        match ended {
+            Some((old, exported)) => {
+                let state = Arc::new(exported);
+                if cut < old {
+                    self.moved = Some((cut..old, state));
+                } else {
+                    if cut > old {
+                        self.blocks = vec![Slice { state: state.clone(), layers: old..cut }];
+                    }
+                    self.start = Some(Slice { state, layers: cut..end });
+                }
+            }
+            None => {
+                if self.plan.start == StartFrom::Cloud {
+                    self.blocks = settings.edge_blocks(global, cut);
+                }
+                self.start = Some(Slice { state: global.clone(), layers: cut..end });
+            }
         }
     }
 

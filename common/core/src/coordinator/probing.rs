@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Coordinator, Phase};
+use super::Coordinator;
 use crate::event::EventKind;
 use crate::link::Transfer;
 use crate::probe;
@@ -18,7 +18,8 @@ impl Coordinator {
         transfer: Transfer,
         rtt_s: f64,
     ) {
-        if !matches!(self.phase, Phase::Train { .. }) {
+        if header.round == probe::FIRST {
+            // Control messages overtake it: training may have begun.
             self.forecast.observe_probe_up(edge, transfer, rtt_s);
             return;
         }

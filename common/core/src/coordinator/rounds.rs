@@ -15,10 +15,17 @@ impl Coordinator {
     /// Plans round `round` and starts it for every edge that takes part.
     pub(super) fn start_round(&mut self, now: Duration, round: u32) {
         let is_again = matches!(self.phase, Phase::Train { .. });
+        let fresh = round == self.global_rounds;
+        if fresh && !is_again {
+            // Not before: whoever is behind owes no evaluation.
+            self.drop_the_stale(now);
+            if matches!(self.phase, Phase::Ended) {
+                return;
+            }
+        }
         self.round = round;
         self.phase = Phase::Train { since: now };
         self.forget_step_turn();
-        let fresh = round == self.global_rounds;
         if fresh {
             self.start_from_global(now, is_again);
         }
@@ -86,26 +93,7 @@ impl Coordinator {
                 continue;
             }
             let ended = before.filter(|_| !fresh).and_then(|before| Some((before.cut(), before.exported?)));
-            match ended {
-                Some((old, exported)) => {
-                    let state = Arc::new(exported);
-                    if cut < old {
-                        next.moved = Some((cut..old, state));
-                    } else {
-                        if cut > old {
-                            next.blocks = vec![Slice { state: state.clone(), layers: old..cut }];
-                        }
-                        next.start = Some(Slice { state, layers: cut..end });
-                    }
-                }
-                None => {
-                    let state = self.global.clone();
-                    if start == StartFrom::Cloud {
-                        next.blocks = self.settings.edge_blocks(&state, cut);
-                    }
-                    next.start = Some(Slice { state, layers: cut..end });
-                }
-            }
+            next.lay_out(&self.settings, &self.global, ended);
             member.round = Some(next);
             if std::mem::take(&mut member.came_back) {
                 let resume = member.request.resume;

@@ -255,7 +255,7 @@ impl Coordinator {
             self.forecast.observe_step(edge, &prediction, &report, latency_s, wait_s);
         }
         let predicted = prediction.terms_ms;
-        let (uplink, downlink) = if plan.in_flight > 1 {
+        let (uplink, downlink) = if plan.in_flight > 1 && !is_local {
             // They overlap everything else: no rest of the latency is theirs.
             let down_s = report.downlink.map_or(0.0, |transfer| transfer.seconds);
             let round_trips = if self.settings.tail.is_some() { 2.0 } else { 1.0 };

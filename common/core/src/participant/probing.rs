@@ -3,10 +3,9 @@
 use super::Participant;
 use super::action::{Action, Job};
 use super::stepping::Stage;
-use crate::codec::Codec;
 use crate::link::Transfer;
 use crate::probe;
-use crate::wire::{RoundPlan, TensorHeader, TensorKind, TensorMessage};
+use crate::wire::{RoundPlan, TensorMessage};
 
 impl Participant {
     /// The probe that gives the first estimate of the uplink, once.
@@ -14,9 +13,7 @@ impl Participant {
         if let Some(assignment) = &self.assignment
             && std::mem::take(&mut self.owes_probe)
         {
-            let values = vec![0.0; assignment.probe_bytes as usize / 4];
-            let header = TensorHeader::new(TensorKind::Probe, Codec::F32);
-            let tensor = TensorMessage::encode(header, values, &[]);
+            let tensor = probe::first(assignment.probe_bytes as usize / 4);
             self.push(Action::SendTensor { tensor, pace: None });
         }
     }

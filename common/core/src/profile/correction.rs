@@ -191,6 +191,11 @@ impl Correction {
         seconds
     }
 
+    /// The cut that was measured last.
+    pub fn latest_cut(&self) -> Option<usize> {
+        self.latest
+    }
+
     /// By how much predictions are off at the cut that was measured last, as a logarithm; 0 before any measurement.
     pub fn logarithm(&self) -> f64 {
         self.latest.and_then(|cut| self.levels.get(&cut)).map_or(0.0, Level::logarithm)

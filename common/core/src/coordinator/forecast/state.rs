@@ -12,8 +12,10 @@ pub(super) struct State {
     /// How often its links had been found in another state.
     link_changes: (u32, u32),
     are_measured: (bool, bool),
-    /// By how much its device was off, as a logarithm.
-    device: f64,
+    /// By how much its device was off, as a logarithm, at the cut that was measured last.
+    device: (Option<usize>, f64),
+    /// How often it had been found to have become faster or slower.
+    device_changes: u32,
 }
 
 impl State {
@@ -21,15 +23,21 @@ impl State {
         Self {
             link_changes: (edge.up.changes(), edge.down.changes()),
             are_measured: (is_measured(&edge.up), is_measured(&edge.down)),
-            device: edge.corrections.edge_backward.logarithm(),
+            device: (edge.corrections.edge_backward.latest_cut(), edge.corrections.edge_backward.logarithm()),
+            device_changes: edge.corrections.edge_backward.changes(),
         }
     }
 
     /// Whether the same plan is still right.
     pub(super) fn is_like(&self, other: &Self) -> bool {
-        self.link_changes == other.link_changes
-            && self.are_measured == other.are_measured
-            && (self.device - other.device).abs() < DEVICE_CHANGE.ln()
+        // Elsewhere a device is off by something else: that is no change of it.
+        let is_device_like = match (self.device, other.device) {
+            ((cut, off), (other_cut, other_off)) if cut == other_cut => {
+                (off - other_off).abs() < DEVICE_CHANGE.ln()
+            }
+            _ => self.device_changes == other.device_changes,
+        };
+        self.link_changes == other.link_changes && self.are_measured == other.are_measured && is_device_like
     }
 }
 

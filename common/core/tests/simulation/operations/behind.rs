@@ -104,3 +104,32 @@ fn who_is_left_out_of_a_round_gets_no_plan_of_it_when_it_begins_again() {
         again.map(|edges| edges.iter().map(|planned| planned.edge.as_str()).collect()).collect();
     assert_eq!(names, [vec!["barn", "cellar"], vec!["attic"]]);
 }
+
+#[test]
+fn one_that_hangs_behind_for_good_holds_nobody_up() {
+    let mut bench = attic_is_behind(Scenario { holdout: Some(0.1), rounds: 100, ..Scenario::new(1) });
+    bench.finish_all();
+    // Longer than it is kept: then it gets another round, and says as little.
+    for round in 2..80 {
+        let mut tries = 0;
+        while rounds_planned(&bench) < round {
+            for edge in [BARN, CELLAR] {
+                bench.operate(Operation::Proceed(edge));
+                bench.finish_all();
+            }
+            bench.operate(Operation::Wait(1000));
+            tries += 1;
+            assert!(tries < 20, "round {round} never begins");
+        }
+    }
+    let told: Vec<&str> = bench
+        .events
+        .iter()
+        .filter_map(|kind| match kind {
+            EventKind::EdgeDeferred { edge, .. } if edge == "attic" => Some("deferred"),
+            EventKind::EdgeDropped { edge, .. } if edge == "attic" => Some("dropped"),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, ["deferred", "dropped", "deferred"]);
+}
