@@ -2,7 +2,7 @@
 //! layer kind (from the models that a device knows before its own, or from its own), and each layer's own time:
 //! `cargo run --release -p partway-model --example prediction_error -- [--threads N] [MODEL:BATCH]...`.
 //!
-//! Each part of a split step is measured at every cut; an error is `|predicted - measured| / measured`.
+//! Each part of a split step is measured at every cut, after a wait as in training; an error is `|predicted - measured| / measured`.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const OPTIMIZER: Optimizer = Optimizer::Sgd { lr: 0.01, momentum: 0.9, weight_decay: 0.0 };
 const BUDGET: Duration = Duration::from_secs(1);
 const STEPS: u64 = 15;
+/// For link and other side: what has waited is slower at first.
+const WAIT: Duration = Duration::from_millis(20);
 
 /// Seconds of the three parts of a split step.
 type Parts = [f64; 3];
@@ -42,6 +44,7 @@ fn measured(
     let inputs: Vec<f32> = (0..values).map(|n| (n % 251) as f32 / 251.0 - 0.5).collect();
     let labels: Vec<u32> = (0..batch).map(|n| (n % spec.classes) as u32).collect();
     let mut times: [Vec<f64>; 3] = [const { Vec::new() }; 3];
+    let wait = || std::thread::sleep(WAIT);
     for n in 0..STEPS + 2 {
         let step = StepContext {
             seed: 1,
@@ -52,10 +55,13 @@ fn measured(
             micro_batch: MicroBatch::WHOLE,
         };
         let values = inputs.clone();
+        wait();
         let (forward, forward_time) = compute.timed(|| edge.forward(values, &step));
         let (pending, activations) = forward?;
+        wait();
         let (outcome, cloud_time) = compute.timed(|| cloud.finish_step(activations, &labels, &step));
         let gradient = outcome?.gradient;
+        wait();
         let (backward, backward_time) = compute.timed(|| edge.backward(pending, gradient, &step));
         backward?;
         // The first two warm caches and the allocator up.
