@@ -4,13 +4,13 @@
     scripts/compare_with_pytorch.py                            # 1 and 2 threads, all models
     scripts/compare_with_pytorch.py --threads 4 --models VGG-5 --rounds 9
 
-Builds the example `kernel_speed` of partway-model and lets it and PyTorch take turns of a few seconds; ratios
+Builds the benchmark `kernels` of partway-model and lets it and PyTorch take turns of a few seconds; ratios
 are medians over the rounds. The models, batches and the optimizer (SGD with momentum) are those of the
-example. Needs Python 3.11 with torch; nothing else in Partway does.
+benchmark. Needs Python 3.11 with torch; nothing else in Partway does.
 """
 
 import argparse
-import os
+import json
 import pathlib
 import statistics
 import subprocess
@@ -115,11 +115,12 @@ class Training:
 
 
 def build():
-    """Builds the example, and says where it is."""
-    command = ["cargo", "build", "--locked", "--release", "--package", "partway-model", "--example", "kernel_speed"]
-    subprocess.run(command, cwd=ROOT, check=True)
-    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    return ROOT / target / "release" / "examples" / "kernel_speed"
+    """Builds the benchmark of the kernels, and says where it is."""
+    command = ["cargo", "bench", "--locked", "--package", "partway-model", "--bench", "kernels", "--no-run"]
+    command.append("--message-format=json-render-diagnostics")
+    built = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    executables = (json.loads(line).get("executable") for line in built.splitlines())
+    return next(path for path in executables if path)
 
 
 def own_step(program, name, threads, seconds):
@@ -134,7 +135,7 @@ def main():
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of one turn")
-    parser.add_argument("--program", type=pathlib.Path, help="the example, if it is built already")
+    parser.add_argument("--program", type=pathlib.Path, help="the benchmark of the kernels, if it is built already")
     arguments = parser.parse_args()
     program = arguments.program or build()
     print(f"PyTorch {torch.__version__}; ms per training step, medians of {arguments.rounds} rounds")

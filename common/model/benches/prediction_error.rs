@@ -1,6 +1,6 @@
 //! How well a calibration predicts measured steps on this machine, by what it is made of: FLOPs alone, a regression per
 //! layer kind (from the models that a device knows before its own, or from its own), and each layer's own time:
-//! `cargo run --release -p partway-model --example prediction_error -- [--threads N] [MODEL:BATCH]...`.
+//! `cargo bench -p partway-model --bench prediction_error -- [--threads N] [MODEL:BATCH]...`.
 //!
 //! Each part of a split step is measured at every cut, after a wait as in training; an error is `|predicted - measured| / measured`.
 
@@ -154,7 +154,7 @@ fn compare(
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut models: Vec<String> = std::env::args().skip(1).collect();
+    let mut models: Vec<String> = std::env::args().skip(1).filter(|text| text != "--bench").collect();
     let mut threads = 1;
     if models.first().is_some_and(|argument| argument == "--threads") {
         threads = models.get(1).ok_or("--threads needs a number")?.parse()?;

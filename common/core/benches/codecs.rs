@@ -1,5 +1,5 @@
 //! GB of f32 per second that each codec encodes and decodes on one core, for activations of 64 channels
-//! of 32 x 32: `cargo run --release -p partway-core --example codec_speed -- [SAMPLES]`.
+//! of 32 x 32: `cargo bench -p partway-core --bench codecs -- [SAMPLES]`.
 
 use std::error::Error;
 use std::time::Instant;
@@ -23,7 +23,8 @@ fn median(mut seconds: Vec<f64>) -> f64 {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let samples = std::env::args().nth(1).map_or(Ok(32), |text| text.parse())?;
+    let samples =
+        std::env::args().skip(1).find(|text| text != "--bench").map_or(Ok(32), |text| text.parse())?;
     let shape = BatchShape::of(samples, &[64, 32, 32]);
     let mut rng = stream(1, &["codec speed"]);
     let values: Vec<f32> = (0..shape.values()).map(|_| unit_f32(&mut rng) - 0.5).collect();

@@ -1,5 +1,5 @@
 //! How long a plan takes and how far it may be from the best, for fleets of ten to ten thousand edges over 50 layers:
-//! `cargo run --release -p partway-core --example plan_speed -- [LARGEST]`.
+//! `cargo bench -p partway-core --bench plans -- [LARGEST]`.
 //!
 //! Ratios are to the next smaller fleet: 10 is linear, 100 would be quadratic.
 
@@ -92,7 +92,8 @@ fn fleet(edges: usize, part: f64) -> PlanInput {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let largest = std::env::args().nth(1).map_or(Ok(10_000), |text| text.parse())?;
+    let largest =
+        std::env::args().skip(1).find(|text| text != "--bench").map_or(Ok(10_000), |text| text.parse())?;
     println!(
         "{:<9} {:<18} {:<14} {:>6} {:>9} {:>6} {:>8} {:>12} {:>9}",
         "objective", "network", "deadline", "edges", "ms", "ratio", "gap %", "deadline ms", "feasible"

@@ -1,11 +1,11 @@
 //! How fast this crate's kernels are beside burn's, in one process:
-//! `cargo run --release -p partway-model --example kernel_speed -- [SECONDS] [THREADS ...]`.
+//! `cargo bench -p partway-model --bench kernels -- [SECONDS] [THREADS ...]`.
 //!
 //! First the convolution's three directions against the peak of a large matrix product, then whole training
 //! steps. What is compared runs alternately, and ratios are medians over the pairs, so that a machine that
 //! is busy or clocks up and down weighs little. SECONDS is what each comparison may take (default 5).
 //!
-//! `kernel_speed own MODEL THREADS SECONDS` prints nothing but the median time of this crate's step in ms, for
+//! `kernels own MODEL THREADS SECONDS` prints nothing but the median time of this crate's step in ms, for
 //! `scripts/compare_with_pytorch.py`.
 
 mod convolutions;
@@ -19,7 +19,7 @@ use std::time::Duration;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|text| text != "--bench").collect();
     if let [own, model, threads, seconds] = arguments.as_slice()
         && own == "own"
     {
