@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use partway_core::codec::{ActivationCodec, BatchShape, Selection, TopK};
 use partway_core::coordinator::{Computed, Job, StepJob, StepPart};
+use partway_core::micro_batch::MicroBatch;
 use partway_core::model::{LayerState, ModelSpec};
 use partway_core::optimizer::Optimizer;
 use partway_core::wire::{
@@ -71,6 +72,23 @@ pub fn train(
         Job::Discard { .. } => (None, None),
         Job::Aggregate { .. } | Job::Evaluate { .. } => (placed, None),
     }
+}
+
+/// Makes a new worker as fast as it will be, before there is work for it.
+pub(crate) fn warm_up(blueprint: &Blueprint, compute: &Compute) {
+    let &Blueprint { ref spec, optimizer, seed, batch_size: batch } = blueprint;
+    let state = LayerState::initial(spec, 0..spec.len(), optimizer.moments().len(), seed);
+    let step = StepContext {
+        seed,
+        edge: "warm-up",
+        step: 0,
+        optimizer_step: 1,
+        batch,
+        micro_batch: MicroBatch::WHOLE,
+    };
+    let warmed = Half::from_state(spec, optimizer, state, compute).map(|half| half.warm_up(&step));
+    // What is wrong with the model or the device is said by the first job that meets it.
+    drop(warmed);
 }
 
 fn unplaced(what: &str) -> Computed {

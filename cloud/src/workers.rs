@@ -13,7 +13,7 @@ use partway_core::coordinator::{Computed, Job, Replica};
 use partway_model::{Compute, ComputeError};
 use tokio::sync::mpsc;
 
-use crate::replica::{Blueprint, Placed, train};
+use crate::replica::{Blueprint, Placed, train, warm_up};
 
 /// A replica's job, done.
 #[derive(Debug)]
@@ -73,6 +73,7 @@ impl Workers {
                 };
                 let _ = ready.send(told);
                 let Some(compute) = compute else { return };
+                warm_up(&blueprint, &compute);
                 while let Ok(Assigned { replica, placed, job }) = assigned.recv() {
                     let work = || train(&blueprint, &compute, placed, job);
                     let (placed, computed) = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {

@@ -37,6 +37,8 @@ pub struct Worker {
     speed: Option<Speed>,
     /// What bounds the forward passes that wait, if anything.
     tapes: Option<TapeBudget>,
+    /// Whether the first steps of this process, which are slow, are behind it.
+    is_warm: bool,
     training: Option<Training>,
 }
 
@@ -49,14 +51,14 @@ impl Worker {
         speed: Option<Speed>,
     ) -> Self {
         let rounds = Rounds::Folder(folder);
-        Self { name, shard, rounds, compute, speed, tapes: None, training: None }
+        Self { name, shard, rounds, compute, speed, tapes: None, is_warm: false, training: None }
     }
 
     /// An edge that lives as long as this process, which it may share with others: it keeps its rounds in
     /// memory, and nothing is emulated.
     pub fn in_memory(name: String, shard: Arc<Samples>, compute: Compute, tapes: TapeBudget) -> Self {
         let rounds = Rounds::Memory(Box::default());
-        Self { name, shard, rounds, compute, speed: None, tapes: Some(tapes), training: None }
+        Self { name, shard, rounds, compute, speed: None, tapes: Some(tapes), is_warm: true, training: None }
     }
 
     /// Computes on the workers of `compute` from now on, which must be of the same device.
@@ -200,6 +202,13 @@ impl Worker {
             };
             training.head = Some(half(model.head)?);
             training.tail = model.tail.map(half).transpose()?;
+        }
+        if !self.is_warm {
+            let first = training.context(&self.name, &plan, 0, MicroBatch { index: 0, of: plan.in_flight });
+            for half in training.head.iter().chain(&training.tail) {
+                half.warm_up(&first).map_err(|error| error.to_string())?;
+            }
+            self.is_warm = true;
         }
         self.rounds.begin_round(plan.round, matches!(plan.start, StartFrom::Own { .. }));
         Ok(Computed::Begun { round: plan.round, attempt: plan.attempt, moved })

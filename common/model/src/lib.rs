@@ -43,6 +43,7 @@ mod optimize;
 mod processors;
 mod step;
 mod tape;
+mod warm_up;
 
 pub use batch::BatchError;
 pub use calibrate::{LayerTiming, calibrate, measure};

@@ -35,7 +35,7 @@ pub struct Pending {
     layers: Range<usize>,
     samples: usize,
     /// `None` where no gradient is needed.
-    tape: Option<Tape>,
+    pub(crate) tape: Option<Tape>,
 }
 
 /// What a step that saw the labels came to.

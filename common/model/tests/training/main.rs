@@ -14,3 +14,4 @@ mod models;
 mod reference;
 mod refusals;
 mod u_shape;
+mod warm_up;
