@@ -9,6 +9,7 @@ mod emulation;
 mod evaluation;
 pub mod profile;
 mod reading;
+mod round_start;
 mod rounds;
 mod session;
 mod state_folder;

@@ -7,13 +7,12 @@ use std::time::Duration;
 use partway_core::codec::{BatchShape, TopK};
 use partway_core::holdout::ShardSplit;
 use partway_core::micro_batch::MicroBatch;
-use partway_core::model::LayerState;
 use partway_core::participant::{Completed, Computed, Job};
 use partway_core::standardize::{Standardizer, Transform};
 use partway_core::statistics::{self, ChannelStatistics};
 use partway_core::wire::{
     Activations, Assignment, RoundPlan, StartFrom, TensorHeader, TensorKind, TensorMessage,
-    decode_activations, decode_gradient, decode_state, encode_activations, encode_gradient, encode_state,
+    decode_activations, decode_gradient, encode_activations, encode_gradient, encode_state,
 };
 use partway_datasets::{BatchOrder, Samples};
 use partway_model::memory::peak_rss_bytes;
@@ -149,68 +148,12 @@ impl Worker {
         rolled_back: bool,
     ) -> Result<Computed, String> {
         let training = self.training.as_mut().ok_or("a round began before there was a model")?;
-        let optimizer = training.assignment.optimizer;
-        let moments = optimizer.moments().len();
-        let cut = plan.cut as usize;
-        training.waiting.clear();
-        let unchanged = !rolled_back && training.head.as_ref().is_some_and(|head| head.layers() == (0..cut));
-        let mut moved = None;
-        if !(unchanged && matches!(plan.start, StartFrom::Own { .. })) {
-            let kept = match (training.head.take(), training.tail.take()) {
-                (Some(head), tail) if !rolled_back => {
-                    Some(ClientModel { head: head.into_state(), tail: tail.map(Half::into_state) })
-                }
-                _ => None,
-            };
-            let load = || {
-                let before = plan.round.checked_sub(1);
-                let before = before.ok_or("there is no round before the first to go back to")?;
-                self.rounds.load(training.session, before, moments)
-            };
-            let blocks = blocks
-                .into_iter()
-                .map(|block| decode_state(&training.spec, moments, block).map_err(|error| error.to_string()))
-                .collect::<Result<Vec<_>, String>>()?;
-            let last = training.assignment.tail.map(|tail| tail as usize..training.spec.len());
-            let model = match plan.start {
-                StartFrom::Initial => {
-                    let initial =
-                        |layers| LayerState::initial(&training.spec, layers, moments, training.seed);
-                    ClientModel { head: initial(0..cut), tail: last.clone().map(initial) }
-                }
-                StartFrom::Cloud => ClientModel::received(blocks, moments),
-                StartFrom::Own { upload_moved } => {
-                    let mut model = kept.map_or_else(load, Ok)?;
-                    let rest = model.recut(&training.spec, cut, blocks)?;
-                    moved = rest
-                        .filter(|_| upload_moved)
-                        .map(|rest| encode_state(plan.round, plan.attempt, 0, rest));
-                    model
-                }
-            };
-            if model.head.layers != (0..cut) || model.tail.as_ref().map(|tail| &tail.layers) != last.as_ref()
-            {
-                return Err(format!(
-                    "round {}: the state has layers {} where the cut is {cut}",
-                    plan.round + 1,
-                    model.layers_in_words()
-                ));
-            }
-            let half = |state| {
-                Half::from_state(&training.spec, optimizer, state, &self.compute)
-                    .map_err(|error| error.to_string())
-            };
-            training.head = Some(half(model.head)?);
-            training.tail = model.tail.map(half).transpose()?;
-        }
+        let moved = training.begin(&self.rounds, &self.compute, &plan, blocks, rolled_back)?;
+        self.rounds.begin_round(plan.round, matches!(plan.start, StartFrom::Own { .. }));
         if !self.is_warm {
-            let first = training.context(&self.name, &plan, 0, MicroBatch { index: 0, of: plan.in_flight });
-            for half in training.head.iter().chain(&training.tail) {
-                half.warm_up(&first).map_err(|error| error.to_string())?;
-            }
+            training.warm_up(&self.name, &plan)?;
             self.is_warm = true;
         }
-        self.rounds.begin_round(plan.round, matches!(plan.start, StartFrom::Own { .. }));
         Ok(Computed::Begun { round: plan.round, attempt: plan.attempt, moved })
     }
 
