@@ -11,6 +11,7 @@ use partway_core::participant::{Outcome, Progress};
 use partway_datasets::own::Format;
 use partway_edge::profile::{CalibrationError, cache_profile, cached_profile, calibrate_device};
 use partway_edge::{JoinOptions, ReadingArgs, join};
+use partway_model::memory::use_small_pages;
 use partway_model::pin_to;
 use partway_net::TrustedAuthority;
 use tokio::signal::unix::{SignalKind, signal};
@@ -104,6 +105,7 @@ impl From<Device> for DeviceKind {
 }
 
 fn main() -> ExitCode {
+    use_small_pages();
     match Cli::parse().command {
         Command::Join(arguments) => run_join(*arguments),
         Command::Profile { device, json } => run_profile(device, json),

@@ -16,6 +16,7 @@ use partway_core::participant::Outcome;
 use partway_datasets::own::Reading;
 use partway_datasets::shard;
 use partway_edge::JoinOptions;
+use partway_model::memory::use_small_pages;
 use partway_model::pin_to;
 use partway_net::ServerIdentity;
 use tokio::signal::unix::{SignalKind, signal};
@@ -206,6 +207,7 @@ pub(crate) fn edge(args: &EdgeArgs) -> Result<(), Failure> {
     let edge = described.ok_or_else(|| {
         Failure::Failed(format!("`{}` describes no edge `{}`", layout.config().display(), args.name))
     })?;
+    use_small_pages();
     pin(edge.cpus.as_ref())?;
     let profile = folder::read_calibration(&layout, edge.device).map_err(Failure::failed)?;
     let traces = config.traces(read_trace).map_err(Failure::failed)?;
