@@ -41,6 +41,8 @@ pub struct Participant {
     /// How long it tries to reach the coordinator before it gives up.
     patience: Duration,
     connected: bool,
+    /// Whether the coordinator has said anything on this connection. Until then it takes no large tensors.
+    heard: bool,
     /// Since when there is no connection that was not put off, and how many attempts were made.
     lost_at: Duration,
     attempts: u32,
@@ -92,6 +94,7 @@ impl Participant {
             labels_stay: false,
             patience,
             connected: false,
+            heard: false,
             lost_at: now,
             attempts: 0,
             put_off: None,
@@ -147,7 +150,7 @@ impl Participant {
         if self.ended {
             return;
         }
-        self.connected = true;
+        (self.connected, self.heard) = (true, false);
         (self.assigned, self.owes_ready) = (false, false);
         self.probe = None;
         let resume = self.session.map(|session| ResumePoint {
@@ -168,7 +171,7 @@ impl Participant {
         }
         let put_off = self.put_off.take();
         if self.connected {
-            self.connected = false;
+            (self.connected, self.heard) = (false, false);
             if put_off.is_none() {
                 self.lost_at = now;
                 self.attempts = 0;
@@ -208,6 +211,7 @@ impl Participant {
         if self.ended {
             return;
         }
+        self.heard = self.connected;
         match message {
             CloudMessage::Refused { reason } => {
                 self.finish(Outcome::Failed {
@@ -363,7 +367,12 @@ impl Participant {
     }
 
     fn push(&mut self, action: Action) {
-        let to_nobody = matches!(action, Action::Send(_) | Action::SendTensor { .. }) && !self.connected;
+        let to_nobody = match action {
+            Action::Send(_) => !self.connected,
+            // What is held back here is sent when the coordinator says that it goes on.
+            Action::SendTensor { .. } => !self.heard,
+            _ => false,
+        };
         if !to_nobody {
             self.actions.push_back(action);
         }

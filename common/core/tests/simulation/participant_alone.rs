@@ -2,6 +2,7 @@
 
 mod hand_in;
 mod probing;
+mod reconnecting;
 
 use std::time::Duration;
 
