@@ -106,7 +106,7 @@ pub struct Coordinator {
     shared_start: Option<member::Slice>,
     shared_end: Option<LayerState>,
     turns: Turns,
-    last_block: Option<blocks::LastBlock>,
+    shared_blocks: blocks::SharedBlocks,
     started_at: Duration,
     deadlines: Deadlines,
     /// Where a barrier is looked at first: an edge that it waited for when that was last asked.
@@ -154,7 +154,7 @@ impl Coordinator {
             shared_start: None,
             shared_end: None,
             turns: Turns::default(),
-            last_block: None,
+            shared_blocks: blocks::SharedBlocks::default(),
             started_at: now,
             deadlines: Deadlines::default(),
             awaited: None,

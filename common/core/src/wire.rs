@@ -14,4 +14,5 @@ pub use message::{
     RoundPlan, Score, StartFrom, StepReport, TrainingRequest,
 };
 pub use state::{StateTensorError, decode_state, encode_model, encode_state};
+pub(crate) use tensor::WeakBody;
 pub use tensor::{Body, TensorError, TensorMessage};

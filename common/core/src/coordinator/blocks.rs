@@ -1,6 +1,6 @@
 //! The layers that edges get from the cloud at the start of a round.
 
-use std::ops::Range;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -8,14 +8,15 @@ use super::Coordinator;
 use super::member::Slice;
 use crate::event::EventKind;
 use crate::model::LayerState;
-use crate::wire::{RoundPlan, TensorMessage, encode_state};
+use crate::wire::{RoundPlan, TensorHeader, TensorMessage, WeakBody, encode_state};
 
-/// The last block that was encoded, and of what.
-#[derive(Debug)]
-pub(super) struct LastBlock {
+/// The blocks of one state that are on their way: after an aggregation many edges get the same layers, and share
+/// one body.
+#[derive(Debug, Default)]
+pub(super) struct SharedBlocks {
     state: Weak<LayerState>,
-    layers: Range<usize>,
-    tensor: TensorMessage,
+    /// By first layer and end.
+    sent: BTreeMap<(usize, usize), (TensorHeader, WeakBody)>,
 }
 
 impl Coordinator {
@@ -43,21 +44,21 @@ impl Coordinator {
         self.emit(now, EventKind::StateMoved { round: round + 1, edge, direction, bytes });
     }
 
-    /// A block as a tensor. After an aggregation many edges get the same layers: they share one body.
+    /// A block as a tensor of the plan's round and attempt.
     fn encode_block(&mut self, plan: &RoundPlan, block: Slice) -> TensorMessage {
         let Slice { state, layers } = block;
-        let is_same = |last: &LastBlock| {
-            std::ptr::eq(last.state.as_ptr(), Arc::as_ptr(&state))
-                && last.layers == layers
-                && (last.tensor.header.round, last.tensor.header.attempt) == (plan.round, plan.attempt)
-        };
-        if let Some(last) = self.last_block.as_ref().filter(|last| is_same(last)) {
-            return last.tensor.clone();
+        let shared = &mut self.shared_blocks;
+        if !std::ptr::eq(shared.state.as_ptr(), Arc::as_ptr(&state)) {
+            *shared = SharedBlocks { state: Arc::downgrade(&state), sent: BTreeMap::new() };
         }
-        let values = state.slice(&self.settings.spec, layers.clone());
-        let tensor = encode_state(plan.round, plan.attempt, 0, values);
-        let state = Arc::downgrade(&state);
-        self.last_block = Some(LastBlock { state, layers, tensor: tensor.clone() });
+        let of = (layers.start, layers.end);
+        let on_its_way = shared.sent.get(&of).and_then(|(header, body)| Some((*header, body.upgrade()?)));
+        if let Some((header, body)) = on_its_way {
+            let RoundPlan { round, attempt, .. } = *plan;
+            return TensorMessage { header: TensorHeader { round, attempt, ..header }, body };
+        }
+        let tensor = encode_state(plan.round, plan.attempt, 0, state.slice(&self.settings.spec, layers));
+        shared.sent.insert(of, (tensor.header, tensor.body.downgrade()));
         tensor
     }
 }

@@ -3,7 +3,7 @@
 //! The body is, if the header's `selected` is 1, a [`Selection`]; then `values` encoded values; zeros up to a
 //! multiple of four bytes; and `labels` labels as u32.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use thiserror::Error;
 
@@ -83,8 +83,23 @@ impl Body {
         Self(Arc::new(words))
     }
 
+    /// The same body for as long as somebody keeps it.
+    pub(crate) fn downgrade(&self) -> WeakBody {
+        WeakBody(Arc::downgrade(&self.0))
+    }
+
     fn into_words(self) -> Vec<f32> {
         Arc::unwrap_or_clone(self.0)
+    }
+}
+
+/// A body that is here as long as a message that carries it.
+#[derive(Clone, Debug)]
+pub(crate) struct WeakBody(Weak<Vec<f32>>);
+
+impl WeakBody {
+    pub(crate) fn upgrade(&self) -> Option<Body> {
+        self.0.upgrade().map(Body)
     }
 }
 

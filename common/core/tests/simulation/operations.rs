@@ -4,6 +4,7 @@
 
 mod behind;
 mod bench;
+mod blocks;
 mod stepped;
 
 use partway_core::codec::Codec;

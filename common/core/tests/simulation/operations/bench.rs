@@ -85,6 +85,8 @@ pub(super) struct Bench {
     tail: Option<usize>,
     pub(super) finished: bool,
     pub(super) events: Vec<EventKind>,
+    /// The layers that edges were sent.
+    pub(super) blocks: Vec<TensorMessage>,
     /// Why edges were turned away.
     pub(super) refused: Vec<String>,
 }
@@ -105,6 +107,7 @@ impl Bench {
             placed: BTreeMap::new(),
             finished: false,
             events: Vec::new(),
+            blocks: Vec::new(),
             refused: Vec::new(),
         };
         bench.act();
@@ -218,6 +221,9 @@ impl Bench {
                     if let Some(peer) = self.peers.get_mut(&to.0) {
                         peer.owes_score = Some(tensor.header.round);
                     }
+                }
+                Action::SendTensor { tensor, .. } if tensor.header.kind == TensorKind::State => {
+                    self.blocks.push(tensor);
                 }
                 Action::SendTensor { to, tensor, .. } => {
                     if let Some(peer) = self.peers.get_mut(&to.0)
