@@ -64,6 +64,9 @@ impl Evaluator {
             correct += evaluation.correct;
             loss_sum += evaluation.loss_sum;
         }
+        if !loss_sum.is_finite() {
+            return Err("the loss is not finite; a lower training.optimizer.lr may help".to_owned());
+        }
         let samples = test.len() as f64;
         Ok(Computed::Evaluated {
             round,

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use change_point::ChangePoints;
 
+use crate::plan::MOST_RATE;
+
 /// Bytes per second assumed of a link that nothing is known about: 1 Gbit/s. Optimistic, because a
 /// too high guess is corrected by the first transfer and a too low one hides the link behind pacing.
 pub const ASSUMED_BYTES_PER_S: f64 = 125e6;
@@ -172,7 +174,7 @@ fn is_rate(value: f64) -> bool {
 
 fn transfer_rate(transfer: &Transfer) -> Option<f64> {
     let rate = transfer.bytes as f64 / transfer.seconds;
-    (is_rate(transfer.seconds) && is_rate(rate)).then_some(rate)
+    (is_rate(transfer.seconds) && is_rate(rate)).then_some(rate.min(MOST_RATE))
 }
 
 fn remember(samples: &mut VecDeque<f64>, value: f64, limit: usize) {

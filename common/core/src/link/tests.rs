@@ -28,6 +28,18 @@ fn jittered(seed: u64, mean: f64, deviation: f64) -> impl Iterator<Item = f64> {
 }
 
 #[test]
+fn what_no_link_can_be_is_not_believed() {
+    let mut link = LinkEstimator::new(None);
+    let absurd = Transfer { bytes: u64::MAX, seconds: 1e-3, paced_at: None };
+    (0..20).for_each(|_| link.observe(absurd));
+    assert!(link.rate() <= MOST_RATE * (1.0 + 1e-9), "{}", link.rate());
+    let infinite = Transfer { bytes: u64::MAX, seconds: f64::MIN_POSITIVE, paced_at: None };
+    let mut link = LinkEstimator::new(None);
+    (0..20).for_each(|_| link.observe(infinite));
+    assert!(close(link.rate(), ASSUMED_BYTES_PER_S));
+}
+
+#[test]
 fn before_any_transfer_hint_then_probe_then_optimism() {
     let mut link = LinkEstimator::new(None);
     assert!(close(link.rate(), ASSUMED_BYTES_PER_S));

@@ -139,7 +139,8 @@ impl StepReport {
     pub fn is_sound(&self) -> bool {
         let times = [self.forward_s, self.backward_s, self.latency_s];
         let loss = self.local.map_or(0.0, |(loss, _)| f64::from(loss));
-        times.iter().chain([&loss]).all(|number| number.is_finite() && *number >= 0.0)
+        let downlink = self.downlink.map_or(0.0, |transfer| transfer.seconds);
+        times.iter().chain([&loss, &downlink]).all(|number| number.is_finite() && *number >= 0.0)
     }
 }
 

@@ -8,7 +8,7 @@ use partway_core::codec::Codec;
 use partway_core::coordinator::{
     Action, Computed, ConnectionId, Coordinator, Job, Received, Replica, Settings,
 };
-use partway_core::event::EventKind;
+use partway_core::event::{Event, EventKind};
 use partway_core::model::{LayerState, state::state_len};
 use partway_core::standardize::Transform;
 use partway_core::statistics::ChannelStatistics;
@@ -251,7 +251,12 @@ impl Bench {
                     self.peers.remove(&connection.0);
                     self.coordinator.handle_disconnect(self.now, connection);
                 }
-                Action::Emit(event) => self.events.push(event.kind),
+                Action::Emit(event) => {
+                    // A number that is not finite would be written as one that cannot be read.
+                    let line = serde_json::to_string(&event).expect("events are JSON");
+                    assert!(serde_json::from_str::<Event>(&line).is_ok(), "nobody can read {line}");
+                    self.events.push(event.kind);
+                }
                 Action::Compute(Job::Discard { .. }) | Action::Checkpoint(_) => {}
                 Action::Compute(job) => self.jobs.push(job),
                 Action::Finish(_) => self.finished = true,
