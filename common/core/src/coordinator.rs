@@ -31,7 +31,7 @@ use std::time::Duration;
 
 pub use action::{Action, Checkpoint, Computed, ConnectionId, Job, Outcome, Replica, StepJob, StepPart};
 pub use forecast::{Outlook, forecast_edges};
-pub use settings::{Cuts, Evaluation, Replan, Settings, Topology};
+pub use settings::{Cuts, Evaluation, Replan, Settings, Topology, session_of};
 pub use stragglers::Stragglers;
 
 use crate::event::{Event, EventKind};

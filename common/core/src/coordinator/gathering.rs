@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::action::{Action, ConnectionId};
 use super::member::Member;
-use super::{Caller, Coordinator, Phase};
+use super::{Caller, Coordinator, Phase, session_of};
 use crate::event::EventKind;
 use crate::link::Transfer;
 use crate::model::ModelCost;
@@ -140,7 +140,7 @@ impl Coordinator {
     pub(super) fn send_assignment(&mut self, edge: &str) {
         let settings = &self.settings;
         let assignment = Assignment {
-            session: settings.session,
+            session: session_of(settings.session, edge),
             seed: settings.seed,
             model: settings.spec.clone(),
             standardization: settings.standardization,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::action::ConnectionId;
 use super::member::{MemberRound, Slice};
-use super::settings::Topology;
+use super::settings::{Topology, session_of};
 use super::{Coordinator, Phase};
 use crate::event::{EventKind, Recovery};
 use crate::wire::{CloudMessage, ResumePoint, RoundPlan, StartFrom, TrainingRequest};
@@ -35,7 +35,7 @@ impl Coordinator {
     /// A known edge asks again: after a lost connection, or after a restart of its process.
     pub(super) fn handle_return(&mut self, now: Duration, from: ConnectionId, request: TrainingRequest) {
         let name = request.name.clone();
-        let session = self.settings.session;
+        let session = session_of(self.settings.session, &name);
         let ours = request.resume.filter(|resume| resume.session == session);
         let Some(member) = self.fleet.get_mut(&name) else { return };
         if member.connection.is_some() && ours.is_none() {

@@ -4,6 +4,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::Rng;
+
 use super::member::Slice;
 use super::stragglers::Stragglers;
 use crate::classes::fingerprint;
@@ -17,6 +19,7 @@ use crate::model::{LayerState, ModelCost, ModelSpec};
 use crate::optimizer::Optimizer;
 use crate::plan::{Deadline, Objective};
 use crate::profile::DeviceProfile;
+use crate::random::stream;
 use crate::standardize::Method;
 
 /// Which server-side models there are, and who updates them.
@@ -68,7 +71,7 @@ pub enum Replan {
 /// Everything that a coordinator must know; checked by the configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Names this training session.
+    /// Names this training session. What an edge is told is [`session_of`] it.
     pub session: u64,
     /// Seed of everything random.
     pub seed: u64,
@@ -138,6 +141,11 @@ pub struct Settings {
     pub capacity: Option<f64>,
     /// Seconds per layer kind of one cloud worker.
     pub cloud_profile: DeviceProfile,
+}
+
+/// The session as an edge knows it. Each knows its own, so that none can come back as another one.
+pub fn session_of(session: u64, edge: &str) -> u64 {
+    stream(session, &["session", edge]).next_u64()
 }
 
 impl Settings {

@@ -8,7 +8,7 @@ mod blocks;
 mod stepped;
 
 use partway_core::codec::Codec;
-use partway_core::coordinator::Stragglers;
+use partway_core::coordinator::{Stragglers, session_of};
 use partway_core::event::EventKind;
 use partway_core::link::Transfer;
 use partway_core::model::state::state_len;
@@ -86,6 +86,10 @@ fn message() -> impl Strategy<Value = EdgeMessage> {
     let report = (number(), number(), number(), proptest::option::of(transfer()));
     prop_oneof![
         (0..NAMES.len(), 0..3u64, proptest::option::of(resume())).prop_map(|(name, samples, resume)| {
+            let resume = resume.map(|resume: ResumePoint| match resume.session {
+                1 => ResumePoint { session: session_of(1, NAMES[name]), ..resume },
+                _ => resume,
+            });
             EdgeMessage::TrainingRequest(TrainingRequest { resume, ..request(NAMES[name], 20 + samples) })
         }),
         (transform, proptest::collection::vec(channel, 0..3))
@@ -190,6 +194,20 @@ fn a_link_that_is_said_to_be_absurd_stops_nobody() {
         bench.operate(Operation::Proceed(1));
         let training = bench.peers.values().filter(|peer| peer.plan.is_some()).count();
         assert_eq!(training, 2, "both train");
+    }
+}
+
+#[test]
+fn a_name_is_taken_over_with_its_own_session_only() {
+    for (of, taken_over) in [("cellar", false), ("barn", true)] {
+        let mut bench = two_edges(1.0);
+        bench.operate(Operation::Connect);
+        let session = session_of(1, of);
+        let resume = Some(ResumePoint { session, completed: None, prepared: false, live: None });
+        let barn = TrainingRequest { resume, ..request("barn", 20) };
+        bench.operate(Operation::Say(2, EdgeMessage::TrainingRequest(barn)));
+        assert_eq!(bench.peers.contains_key(&1), !taken_over, "barn's own connection");
+        assert_eq!(bench.peers.contains_key(&3), taken_over, "who says to be barn");
     }
 }
 
