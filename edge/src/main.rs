@@ -1,12 +1,13 @@
 //! `partway-edge`: takes part in a training with this device's data.
 
+use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use partway_core::config::{CpuList, DeviceKind};
+use partway_core::config::{ByteSize, CpuList, DeviceKind, Mbps};
 use partway_core::participant::{Outcome, Progress};
 use partway_datasets::own::Format;
 use partway_edge::profile::{CalibrationError, cache_profile, cached_profile, calibrate_device};
@@ -82,6 +83,13 @@ struct Join {
     /// The processors to run on, such as 0-1 or 0,2,4-7 [default: any]
     #[arg(long, value_name = "LIST", value_parser = cpu_list)]
     cpus: Option<CpuList>,
+    /// The most memory that training may take here, such as 512MiB: the cut is chosen within it [default: no limit]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<ByteSize>,
+    /// What this device's uplink carries, as far as is known; measured transfers soon count instead
+    /// [default: what the first ones show]
+    #[arg(long, value_name = "MBPS", value_parser = mbps)]
+    uplink_mbps: Option<Mbps>,
     /// Seconds to keep trying to reach the coordinator; one attempt takes at least one.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     patience: u64,
@@ -123,19 +131,19 @@ fn run_profile(device: Device, json: bool) -> ExitCode {
         Err(error) => return fail_to_calibrate(&error),
     };
     let profile = calibration.profile;
-    eprintln!("median error of the fit, forward and backward:");
+    note("median error of the fit, forward and backward:");
     for (kind, error) in &calibration.errors {
-        eprintln!(
+        note(&format!(
             "  {:<20} {:5.1} % {:5.1} %  ({} layers)",
             kind.to_string(),
             100.0 * error.forward,
             100.0 * error.backward,
             error.measurements,
-        );
+        ));
     }
     match cache_profile(device.into(), &profile) {
-        Ok(Some(file)) => eprintln!("kept as {}", file.display()),
-        Ok(None) => eprintln!("not kept: there is no cache folder that can be written"),
+        Ok(Some(file)) => note(&format!("kept as {}", file.display())),
+        Ok(None) => note("not kept: there is no cache folder that can be written"),
         Err(error) => return fail_to_calibrate(&error),
     }
     let printed = if json {
@@ -145,7 +153,7 @@ fn run_profile(device: Device, json: bool) -> ExitCode {
     };
     match printed {
         Ok(text) => {
-            println!("{text}");
+            let _ = writeln!(std::io::stdout().lock(), "{text}");
             ExitCode::SUCCESS
         }
         Err(reason) => fail(&reason, 1),
@@ -154,6 +162,11 @@ fn run_profile(device: Device, json: bool) -> ExitCode {
 
 fn cpu_list(text: &str) -> Result<CpuList, String> {
     CpuList::new(text).ok_or_else(|| "write processor numbers such as 0-1 or 0,2,4-7".to_owned())
+}
+
+fn mbps(text: &str) -> Result<Mbps, String> {
+    let number = text.parse().ok().and_then(Mbps::new);
+    number.ok_or_else(|| "write Mbit/s, a number of at least 0.001 and at most 1000000".to_owned())
 }
 
 fn run_join(arguments: Join) -> ExitCode {
@@ -188,7 +201,7 @@ fn run_join(arguments: Join) -> ExitCode {
             2,
         );
     };
-    eprintln!("calibrating this device, or taking what `partway-edge profile` kept");
+    note("calibrating this device, or taking what `partway-edge profile` kept");
     let profile = match cached_profile(arguments.device.into()) {
         Ok(profile) => profile,
         Err(error) => return fail_to_calibrate(&error),
@@ -205,8 +218,8 @@ fn run_join(arguments: Join) -> ExitCode {
         device: arguments.device.into(),
         threads: arguments.threads,
         profile,
-        memory: None,
-        uplink_hint: None,
+        memory: arguments.memory.map(ByteSize::bytes),
+        uplink_hint: arguments.uplink_mbps.map(|mbps| mbps.get() * 1e6 / 8.0),
         allow_raw_data: arguments.allow_raw_data,
         keep_labels: arguments.keep_labels,
         patience: Duration::from_secs(arguments.patience),
@@ -229,12 +242,12 @@ fn run_join(arguments: Join) -> ExitCode {
     };
     match runtime.block_on(joined) {
         Ok(Some(Outcome::Finished { reason })) => {
-            eprintln!("training is over: {reason}");
+            note(&format!("training is over: {reason}"));
             ExitCode::SUCCESS
         }
         Ok(Some(Outcome::Failed { reason })) => fail(&reason, 1),
         Ok(None) => {
-            eprintln!("interrupted: the same command goes on, as long as the coordinator waits");
+            note("interrupted: the same command goes on, as long as the coordinator waits");
             ExitCode::from(INTERRUPTED)
         }
         Err(reason) => fail(&reason, 2),
@@ -242,25 +255,34 @@ fn run_join(arguments: Join) -> ExitCode {
 }
 
 fn report(progress: &Progress) {
+    note(&in_words(progress));
+}
+
+fn in_words(progress: &Progress) -> String {
     match progress {
-        Progress::Asked => eprintln!("asked to take part"),
-        Progress::Waiting { reason } => eprintln!("waiting: {reason}; it is tried again"),
-        Progress::Assigned { model } => eprintln!("assigned model {model}"),
+        Progress::Asked => "asked to take part".to_owned(),
+        Progress::Waiting { reason } => format!("waiting: {reason}; it is tried again"),
+        Progress::Assigned { model } => format!("assigned model {model}"),
         Progress::Round { round, cut, deadline_s } => {
-            eprintln!("round {round}: cut {cut}, deadline {:.1} ms", deadline_s * 1e3);
+            format!("round {round}: cut {cut}, deadline {:.1} ms", deadline_s * 1e3)
         }
-        Progress::Evaluated { round, result: Ok(score) } => eprintln!(
+        Progress::Evaluated { round, result: Ok(score) } => format!(
             "global model after round {round}: accuracy {:.4}, loss {:.4} on {} samples that were held out",
             score.accuracy(),
             score.mean_loss(),
             score.samples
         ),
         Progress::Evaluated { round, result: Err(reason) } => {
-            eprintln!("global model after round {round}: not evaluated: {reason}");
+            format!("global model after round {round}: not evaluated: {reason}")
         }
-        Progress::Lost => eprintln!("connection lost; trying again"),
-        Progress::Resumed => eprintln!("back in the session"),
+        Progress::Lost => "connection lost; trying again".to_owned(),
+        Progress::Resumed => "back in the session".to_owned(),
     }
+}
+
+/// Writes progress or an error to standard error. A reader that has gone away is no reason to fail.
+fn note(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// The address to connect to, and the name to expect in the coordinator's certificate.
@@ -277,6 +299,6 @@ fn resolve(address: &str) -> Result<(SocketAddr, String), String> {
 }
 
 fn fail(reason: &str, code: u8) -> ExitCode {
-    eprintln!("error: {reason}");
+    note(&format!("error: {reason}"));
     ExitCode::from(code)
 }

@@ -1,5 +1,6 @@
 //! Values with a unit: durations such as `"250ms"` and sizes such as `"256MiB"`.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use toml::Value;
@@ -98,13 +99,22 @@ impl ByteSize {
     }
 }
 
+impl FromStr for ByteSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words = "write a size above 0 with its unit, such as 256MiB, 2GB or 1.5KiB";
+        parse_with_unit(text, &SIZES).and_then(Self::new).ok_or_else(|| words.to_owned())
+    }
+}
+
 impl Plain for ByteSize {
     fn allowed() -> String {
         "a size above 0 with its unit in quotes, such as \"256MiB\", \"2GB\", \"1.5KiB\"".into()
     }
 
     fn parse(value: &Value) -> Option<Self> {
-        Self::new(parse_with_unit(value.as_str()?, &SIZES)?)
+        value.as_str()?.parse().ok()
     }
 
     fn to_value(&self) -> Value {
