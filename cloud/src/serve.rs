@@ -212,12 +212,15 @@ impl<E: FnMut(&Event)> Driver<E> {
     fn act(&mut self) -> Result<Option<Outcome>, ServeError> {
         while let Some(action) = self.coordinator.poll_action() {
             match action {
-                Action::Send { to, message } => {
-                    let bytes = message::encode(&message)?;
-                    if let Some(peer) = self.peers.get(&to.0) {
-                        peer.send(bytes);
+                Action::Send { to, message } => match (message::encode(&message), self.peers.get(&to.0)) {
+                    (Ok(bytes), Some(peer)) => peer.send(bytes),
+                    (Ok(_), None) => {}
+                    // It concerns one edge, not the run.
+                    (Err(error), _) => {
+                        let reason = format!("what is to be said to it cannot be sent: {error}");
+                        self.coordinator.handle_malformed(self.now(), to, &reason);
                     }
-                }
+                },
                 Action::SendTensor { to, tensor, pace } => {
                     if let Some(peer) = self.peers.get(&to.0) {
                         peer.send_tensor(tensor, pace);

@@ -15,8 +15,8 @@ use partway_core::profile::DeviceProfile;
 use partway_core::standardize::Transform;
 use partway_core::statistics::ChannelStatistics;
 use partway_core::wire::{
-    EdgeMessage, PROTOCOL_VERSION, RoundPlan, TensorHeader, TensorKind, TensorMessage, TrainingRequest,
-    encode_activations, message,
+    EdgeMessage, MAX_MESSAGE_BYTES, PROTOCOL_VERSION, RoundPlan, TensorHeader, TensorKind, TensorMessage,
+    TrainingRequest, encode_activations, message,
 };
 use partway_net::Authority;
 
@@ -339,6 +339,22 @@ fn members_whose_data_makes_no_sense_are_left_out() {
         train_with(fleet, honest).await
     });
     assert_eq!(trained.dropped, ["empty", "nan-mean", "two-channels"]);
+    assert_eq!(trained.summary.weights_sha256, weights_without_others());
+}
+
+/// Anybody can connect and ask; what it says then is repeated to it and to the operator, behind a few words.
+#[test]
+fn a_reason_as_long_as_a_message_stops_nobody() {
+    let trained = block_on(async {
+        let fleet = Fleet::start(0, &[]).await;
+        let ca = fleet.authority.to_pem();
+        let mut edge = RawEdge::connect(fleet.address, &ca, PROTOCOL).await.expect("it can connect");
+        edge.say(&EdgeMessage::TrainingRequest(request("talker"))).await;
+        edge.say(&EdgeMessage::Declined { reason: "x".repeat(MAX_MESSAGE_BYTES - 16) }).await;
+        let told = edge.refusal().await;
+        assert!(told.starts_with("it cannot take part: xxx") && told.len() < 2048, "{} bytes", told.len());
+        train(fleet).await
+    });
     assert_eq!(trained.summary.weights_sha256, weights_without_others());
 }
 

@@ -35,6 +35,7 @@ pub use settings::{Cuts, Evaluation, Replan, Settings, Topology, session_of};
 pub use stragglers::Stragglers;
 
 use crate::event::{Event, EventKind};
+use crate::excerpt::excerpt;
 use crate::link::Transfer;
 use crate::model::LayerState;
 use crate::standardize::{Standardizer, Transform};
@@ -195,13 +196,15 @@ impl Coordinator {
             }
             EdgeMessage::Statistics { of, channels } => self.handle_statistics(now, &edge, &of, channels),
             EdgeMessage::Ready { downlink, evaluates_not } => {
+                let evaluates_not = evaluates_not.map(|reason| excerpt(&reason));
                 self.handle_ready(now, &edge, downlink, evaluates_not);
             }
             EdgeMessage::Evaluated { round, result } => {
+                let result = result.map_err(|reason| excerpt(&reason));
                 self.handle_edge_evaluated(now, &edge, round, result);
             }
             EdgeMessage::Declined { reason } => {
-                self.refuse_edge(now, &edge, &format!("it cannot take part: {reason}"));
+                self.refuse_edge(now, &edge, &format!("it cannot take part: {}", excerpt(&reason)));
             }
             EdgeMessage::StepsDone { round, attempt, reports } => {
                 for report in reports {
@@ -249,8 +252,9 @@ impl Coordinator {
         self.set_timer();
     }
 
-    /// A message or tensor came that cannot be understood.
+    /// A message or tensor came that cannot be understood, or one that is due cannot be sent.
     pub fn handle_malformed(&mut self, now: Duration, from: ConnectionId, reason: &str) {
+        let reason = &excerpt(reason);
         match self.connections.get(from).cloned() {
             Some(Caller::Edge(edge)) => self.refuse_edge(now, &edge, reason),
             Some(Caller::Unknown { .. }) => self.refuse_connection(now, from, reason),

@@ -17,6 +17,9 @@ use crate::wire::{Assignment, CloudMessage, PROTOCOL_VERSION, TrainingRequest, m
 /// a fraction of a second on most.
 const PROBE_VALUES: usize = 64 * 1024;
 
+/// How many edges are named when others have not come.
+const MOST_NAMES: usize = 100;
+
 impl Coordinator {
     pub(super) fn handle_request(&mut self, now: Duration, from: ConnectionId, mut request: TrainingRequest) {
         if let Err(reason) = self.check_request(&request) {
@@ -108,8 +111,12 @@ impl Coordinator {
             self.determine_model(now);
             return;
         }
-        let names: Vec<&str> = self.fleet.keys().map(String::as_str).collect();
-        let came = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        let names: Vec<&str> = self.fleet.keys().map(String::as_str).take(MOST_NAMES).collect();
+        let came = match here {
+            0 => "none".to_owned(),
+            1..=MOST_NAMES => names.join(", "),
+            _ => format!("{}, and {} others", names.join(", "), here - MOST_NAMES),
+        };
         self.abort(
             now,
             format!(

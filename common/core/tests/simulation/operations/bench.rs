@@ -13,7 +13,7 @@ use partway_core::model::{LayerState, state::state_len};
 use partway_core::standardize::Transform;
 use partway_core::statistics::ChannelStatistics;
 use partway_core::wire::{
-    CloudMessage, EdgeMessage, RoundPlan, Score, StartFrom, TensorHeader, TensorKind, TensorMessage,
+    CloudMessage, EdgeMessage, RoundPlan, Score, StartFrom, TensorHeader, TensorKind, TensorMessage, message,
 };
 
 use super::request;
@@ -214,6 +214,9 @@ impl Bench {
             actions += 1;
             assert!(actions < MOST_ACTIONS, "one operation asks for more and more");
             assert!(!self.finished, "{action:?} follows the end");
+            if let Action::Send { message, .. } = &action {
+                assert!(message::encode(message).is_ok(), "{message:?} cannot be sent");
+            }
             match action {
                 Action::Send { message: CloudMessage::Refused { reason }, .. } => self.refused.push(reason),
                 Action::Send { to, message } => self.hear(to.0, message),
