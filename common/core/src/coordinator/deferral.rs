@@ -177,7 +177,7 @@ impl Coordinator {
                 || member.takes_part() && member.round.as_ref().is_some_and(|round| self.is_complete(round))
         };
         let done = self.fleet.values().filter(has_done).count();
-        done as f64 >= self.settings.quorum * self.fleet.len() as f64
+        self.settings.is_quorum(done, self.fleet.len())
     }
 
     /// Everybody in the round has been left out: it starts again with those that have caught up, if any are there.

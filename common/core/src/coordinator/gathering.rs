@@ -107,7 +107,7 @@ impl Coordinator {
     /// The time to gather is over: those who came are enough, or the run ends.
     pub(super) fn gather_is_over(&mut self, now: Duration) {
         let (here, wanted) = (self.fleet.len(), self.settings.min_edges);
-        if here > 0 && here as f64 >= self.settings.quorum * wanted as f64 {
+        if self.settings.is_quorum(here, wanted) {
             self.determine_model(now);
             return;
         }

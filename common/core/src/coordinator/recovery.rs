@@ -248,7 +248,7 @@ impl Coordinator {
             names.push(edge);
         }
         let (all, left) = (self.fleet.len(), self.fleet.values().filter(|member| !member.out).count());
-        if left == 0 || (left as f64) < self.settings.quorum * all as f64 {
+        if !self.settings.is_quorum(left, all) {
             let others = stories.len().saturating_sub(MOST_STORIES);
             let and_others = if others > 0 { format!("; and {others} others") } else { String::new() };
             stories.truncate(MOST_STORIES);

@@ -109,14 +109,14 @@ impl Coordinator {
             .map(|(name, _)| name.clone())
             .collect();
         let done = active().filter(|(_, member)| member.round.as_ref().is_some_and(complete)).count();
-        let is_enough = |enough: usize| enough as f64 >= self.settings.quorum * self.fleet.len() as f64;
+        let is_enough = |edges: usize| self.settings.is_quorum(edges, self.fleet.len());
         let defers = matches!(self.settings.stragglers, Stragglers::Defer { .. });
         let goes_on = match self.settings.topology {
             // Whoever else is waited for may be in time, and a late edge with it.
             _ if defers => done > 0 && done + late.len() == active().count() && self.has_quorum(),
             // The others have had their turns, or will.
-            Topology::HandedOn => active().count() > late.len() && is_enough(active().count() - late.len()),
-            Topology::ReplicaPerEdge | Topology::Shared => done > 0 && is_enough(done),
+            Topology::HandedOn => is_enough(active().count() - late.len()),
+            Topology::ReplicaPerEdge | Topology::Shared => is_enough(done),
         };
         if late.is_empty() || !goes_on {
             return;
