@@ -174,6 +174,11 @@ pub fn clear(dir: &Path) -> Result<(), CheckpointError> {
     Ok(())
 }
 
+/// Whether the run's folder `dir` has a checkpoint, as far as it can be read. A file that is not whole is none.
+pub fn exists(dir: &Path) -> bool {
+    list(&dir.join(FOLDER)).is_ok_and(|all| !all.is_empty())
+}
+
 /// The checkpoints in a folder with their rounds, newest first; none if there is no such folder.
 fn list(folder: &Path) -> Result<Vec<(u32, PathBuf)>, CheckpointError> {
     let entries = match fs::read_dir(folder) {
