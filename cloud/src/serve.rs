@@ -15,6 +15,7 @@ use partway_core::coordinator::{
     Action, Checkpoint, Computed, ConnectionId, Coordinator, Job, Outcome, Received, Settings,
 };
 use partway_core::event::{Event, EventKind};
+use partway_core::excerpt::excerpt;
 use partway_core::model::{LayerState, ModelSpec};
 use partway_core::standardize::Standardizer;
 use partway_core::wire::{EdgeMessage, message};
@@ -325,7 +326,7 @@ impl<E: FnMut(&Event)> Driver<E> {
     }
 
     fn handle_turned(&mut self, error: &AcceptError) -> Result<(), ServeError> {
-        let kind = EventKind::EdgeRefused { edge: String::new(), reason: error.to_string() };
+        let kind = EventKind::EdgeRefused { edge: String::new(), reason: excerpt(&error.to_string()) };
         self.record(&Event { at: self.now().as_secs_f64(), kind })
     }
 

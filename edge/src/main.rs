@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use partway_core::config::{CpuList, DeviceKind};
+use partway_core::config::{CpuList, DeviceKind, Name};
 use partway_core::participant::{Outcome, Progress};
 use partway_datasets::own::Format;
 use partway_edge::profile::{CalibrationError, cache_profile, cached_profile, calibrate_device};
@@ -188,6 +188,15 @@ fn run_join(arguments: Join) -> ExitCode {
             2,
         );
     };
+    if Name::new(&name).is_none() {
+        return fail(
+            &format!(
+                "{name:?} cannot be an edge's name, which is of {}: give one with --name",
+                Name::ALLOWED
+            ),
+            2,
+        );
+    }
     eprintln!("calibrating this device, or taking what `partway-edge profile` kept");
     let profile = match cached_profile(arguments.device.into()) {
         Ok(profile) => profile,

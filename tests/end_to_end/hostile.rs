@@ -128,8 +128,10 @@ fn connections_that_break_the_rules_are_turned_away() {
         };
         told.push(turned_away(&fleet, cut_off).await);
         told.push(turned_away(&fleet, async |edge| edge.write(&u32::MAX.to_le_bytes()).await).await);
-        let nameless = EdgeMessage::TrainingRequest(request(""));
-        told.push(turned_away(&fleet, async |edge| edge.say(&nameless).await).await);
+        for name in ["", "\u{1b}]0;cleared\u{7}"] {
+            let misnamed = EdgeMessage::TrainingRequest(request(name));
+            told.push(turned_away(&fleet, async |edge| edge.say(&misnamed).await).await);
+        }
         let large = EdgeMessage::TrainingRequest(TrainingRequest { shape: [3, 32, 32], ..request("large") });
         told.push(turned_away(&fleet, async |edge| edge.say(&large).await).await);
 
@@ -142,7 +144,8 @@ fn connections_that_break_the_rules_are_turned_away() {
             "cannot be decoded",
             "the control stream ended after 10 of 100 bytes of a message",
             "a control message of 4294967295 bytes is over the limit",
-            "an edge's name must have 1 to 64 bytes",
+            "`` cannot be an edge's name, which is of 1 to 64 letters, digits, `-`, `_` and `.`",
+            "`\\u{1b}]0;cleared\\u{7}` cannot be an edge's name",
             "has samples of shape [3, 32, 32], but model `mlp` takes [1, 8, 8]",
         ];
         assert_eq!(told.len(), expected.len());

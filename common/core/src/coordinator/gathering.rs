@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::action::{Action, ConnectionId};
 use super::member::Member;
 use super::{Caller, Coordinator, Phase, session_of};
+use crate::config::Name;
 use crate::event::EventKind;
+use crate::excerpt::excerpt;
 use crate::link::Transfer;
 use crate::model::ModelCost;
 use crate::probe;
@@ -57,8 +59,12 @@ impl Coordinator {
         if *version != PROTOCOL_VERSION {
             return Err(message::other_version(*version));
         }
-        if name.is_empty() || name.len() > 64 {
-            return Err("an edge's name must have 1 to 64 bytes".into());
+        if Name::new(name).is_none() {
+            return Err(format!(
+                "`{}` cannot be an edge's name, which is of {}",
+                excerpt(name),
+                Name::ALLOWED
+            ));
         }
         if *samples == 0 {
             return Err(format!("edge `{name}` has no samples"));
