@@ -286,12 +286,15 @@ impl Coordinator {
     ) {
         match replica {
             Replica::Of(edge) if self.is_current(edge, round, attempt) => {
-                if !state.is_finite() {
+                let is_finite = state.is_finite();
+                if let Some(at) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) {
+                    // If the edge comes back with the end of its round, it is told again.
+                    at.export_asked = is_finite;
+                    at.exported = Some(state).filter(|_| is_finite);
+                }
+                if !is_finite {
                     self.refuse_edge(now, edge, &diverged(round));
                     return;
-                }
-                if let Some(at) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) {
-                    at.exported = Some(state);
                 }
                 self.catch_up(now, edge);
                 self.end_round_when_complete(now);

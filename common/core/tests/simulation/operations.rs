@@ -5,6 +5,7 @@
 mod behind;
 mod bench;
 mod blocks;
+mod returns;
 mod stepped;
 
 use partway_core::codec::Codec;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use partway_core::codec::Codec;
 use partway_core::coordinator::{
-    Action, Computed, ConnectionId, Coordinator, Job, Received, Replica, Settings,
+    Action, Computed, ConnectionId, Coordinator, Job, Received, Replica, Settings, StepJob,
 };
 use partway_core::event::{Event, EventKind};
 use partway_core::model::{LayerState, state::state_len};
@@ -151,11 +151,21 @@ impl Bench {
             }
             Operation::Spoil(number) if !self.jobs.is_empty() => {
                 let at = number % self.jobs.len();
-                if let Job::Step(step) = self.jobs[at].clone() {
+                let spoiled = match self.jobs[at].clone() {
+                    Job::Step(StepJob { edge, round, attempt, .. }) => {
+                        Some(Computed::Rejected { edge, round, attempt, reason: "NaN".into() })
+                    }
+                    job @ Job::Export { .. } => self.compute(job).map(|mut computed| {
+                        if let Computed::Exported { state, .. } = &mut computed {
+                            state.values.fill(f32::NAN);
+                        }
+                        computed
+                    }),
+                    _ => None,
+                };
+                if let Some(computed) = spoiled {
                     self.jobs.remove(at);
-                    let (edge, round, attempt) = (step.edge, step.round, step.attempt);
-                    let rejected = Computed::Rejected { edge, round, attempt, reason: "NaN".into() };
-                    self.coordinator.handle_computed(self.now, rejected);
+                    self.coordinator.handle_computed(self.now, computed);
                 }
             }
             Operation::Finish(_) | Operation::Repeat(_) | Operation::Spoil(_) => {}
@@ -187,8 +197,13 @@ impl Bench {
 
     /// Finishes the first of the jobs of some kind.
     pub(super) fn finish(&mut self, is_it: impl Fn(&Job) -> bool) {
-        let number = self.jobs.iter().position(is_it).expect("there is such a job");
+        let number = self.first(is_it);
         self.operate(Operation::Finish(number));
+    }
+
+    /// The first of the jobs of some kind.
+    pub(super) fn first(&self, is_it: impl Fn(&Job) -> bool) -> usize {
+        self.jobs.iter().position(is_it).expect("there is such a job")
     }
 
     /// Finishes all jobs.
