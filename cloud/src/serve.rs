@@ -255,7 +255,7 @@ impl<E: FnMut(&Event)> Driver<E> {
                 self.in_background(move || global_model::aggregate(&spec, round, models, reset_moments));
             }
             Job::Evaluate { round, state, standardizer } => {
-                // Of the models that wait only the newest can still end the run.
+                // Where evaluations take longer than rounds, some models have none: of those that wait the newest is the best guess.
                 self.next_evaluation = Some((round, state, standardizer));
                 self.evaluate_next();
             }
@@ -271,7 +271,7 @@ impl<E: FnMut(&Event)> Driver<E> {
         self.is_evaluating = true;
         let evaluator = self.evaluator.clone();
         self.in_background(move || match evaluator {
-            Some(evaluator) => evaluator.evaluate(round, &state, &standardizer),
+            Some(evaluator) => evaluator.evaluate(round, state, &standardizer),
             None => Computed::Failed { reason: "the coordinator was started without a test set".into() },
         });
     }

@@ -288,8 +288,9 @@ impl Coordinator {
                 self.handle_exported(now, &replica, round, attempt, state);
             }
             Computed::Aggregated { round, state } => self.handle_aggregated(now, round, state),
-            Computed::Evaluated { round, accuracy, loss, samples } => {
-                self.handle_evaluated(now, round, accuracy, loss, samples);
+            Computed::Evaluated { round, state, accuracy, loss, samples } => {
+                self.emit(now, EventKind::Evaluated { round: round + 1, accuracy, loss, samples });
+                self.handle_evaluated(now, round, state, accuracy);
             }
             Computed::Failed { reason } => self.abort(now, reason),
         }
@@ -349,12 +350,16 @@ impl Coordinator {
         self.end(Outcome::Aborted { reason });
     }
 
-    /// Ends the run with the global model.
-    fn finish(&mut self, now: Duration, reason: String, target_reached: bool) {
-        let rounds = self.global_rounds;
+    /// Ends the run with a global model, after so many rounds.
+    fn finish(
+        &mut self,
+        now: Duration,
+        (rounds, state): (u32, Arc<LayerState>),
+        reason: String,
+        target_reached: bool,
+    ) {
         self.emit(now, EventKind::Finished { round: rounds, reason: reason.clone(), target_reached });
         self.say_goodbye(&CloudMessage::Finished { reason });
-        let state = self.global.clone();
         self.end(Outcome::Finished { rounds, state, target_reached });
     }
 

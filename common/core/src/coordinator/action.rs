@@ -224,10 +224,12 @@ pub enum Computed {
         /// The layers that were averaged.
         state: LayerState,
     },
-    /// How good the global model is.
+    /// How good a global model is: the newest, or the one before if that took long.
     Evaluated {
         /// The round after which it was made.
         round: u32,
+        /// The model: what a run ends with if this is good enough.
+        state: Arc<LayerState>,
         /// Share of correct predictions.
         accuracy: f64,
         /// Mean loss.

@@ -5,6 +5,7 @@
 //! `rejoin_window`, then its part is missing; one that is back by then is asked again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::action::{Action, Job};
@@ -12,6 +13,7 @@ use super::member::Member;
 use super::settings::Evaluation;
 use super::{Coordinator, Phase};
 use crate::event::EventKind;
+use crate::model::LayerState;
 use crate::wire::{Score, TensorMessage, encode_model};
 
 /// One global model that is evaluated by the edges.
@@ -180,7 +182,7 @@ impl Coordinator {
         if let Some(accuracy) = accuracy {
             let (loss, samples) = (total.mean_loss(), total.samples);
             self.emit(now, EventKind::Evaluated { round: round + 1, accuracy, loss, samples });
-            if self.finish_at_target(now, accuracy) {
+            if self.finish_at_target(now, (self.global_rounds, self.global.clone()), accuracy) {
                 return;
             }
         }
@@ -221,31 +223,29 @@ impl Coordinator {
         }
     }
 
-    /// The cloud has evaluated a global model.
+    /// The cloud has evaluated a global model: one that is good enough ends the run, even if another has been made since.
     pub(super) fn handle_evaluated(
         &mut self,
         now: Duration,
         round: u32,
+        state: Arc<LayerState>,
         accuracy: f64,
-        loss: f64,
-        samples: u64,
     ) {
-        self.emit(now, EventKind::Evaluated { round: round + 1, accuracy, loss, samples });
-        // A slow evaluation may end after the next aggregation: the target counts for its own model only.
-        if round + 1 != self.global_rounds {
-            return;
-        }
-        if !self.finish_at_target(now, accuracy) && matches!(self.phase, Phase::LastEvaluation) {
+        let is_newest = round + 1 == self.global_rounds;
+        if !self.finish_at_target(now, (round + 1, state), accuracy)
+            && is_newest
+            && matches!(self.phase, Phase::LastEvaluation)
+        {
             self.finish_after_last(now, Some(accuracy));
         }
     }
 
-    /// Ends the run if the global model meets the target; says whether it does.
-    fn finish_at_target(&mut self, now: Duration, accuracy: f64) -> bool {
+    /// Ends the run if a global model, after so many rounds, meets the target; says whether it does.
+    fn finish_at_target(&mut self, now: Duration, model: (u32, Arc<LayerState>), accuracy: f64) -> bool {
         let Some(target) = self.settings.target_accuracy.filter(|target| accuracy >= *target) else {
             return false;
         };
-        self.finish(now, format!("the accuracy target was met: {accuracy:.4} >= {target}"), true);
+        self.finish(now, model, format!("the accuracy target was met: {accuracy:.4} >= {target}"), true);
         true
     }
 
@@ -258,6 +258,6 @@ impl Coordinator {
             Some(target) => format!("max_rounds were done {at}, target {target}"),
             None => format!("max_rounds were done {at}"),
         };
-        self.finish(now, reason, false);
+        self.finish(now, (self.global_rounds, self.global.clone()), reason, false);
     }
 }

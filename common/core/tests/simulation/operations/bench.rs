@@ -390,8 +390,9 @@ impl Bench {
                 let state = self.model.average(models);
                 Computed::Aggregated { round, state }
             }
-            Job::Evaluate { round, .. } => {
-                Computed::Evaluated { round, accuracy: 0.1 * f64::from(round), loss: 1.0, samples: 1 }
+            Job::Evaluate { round, state, .. } => {
+                let accuracy = 0.1 * f64::from(round);
+                Computed::Evaluated { round, state, accuracy, loss: 1.0, samples: 1 }
             }
         })
     }
