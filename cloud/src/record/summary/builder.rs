@@ -139,6 +139,8 @@ impl SummaryBuilder {
                 *total += bytes;
             }
             EventKind::Aggregated { round, aggregation, .. } => self.aggregate(*round, *aggregation),
+            // A run that goes on evaluates the model of its checkpoint, which may be known.
+            EventKind::Evaluated { round, .. } if self.evaluations.contains_key(round) => {}
             EventKind::Evaluated { round, accuracy, loss, .. } => {
                 self.evaluations.insert(*round, Evaluation { at, accuracy: *accuracy });
                 return self.row(at, *round, *accuracy, *loss);

@@ -256,14 +256,12 @@ pub struct Checkpoint {
     pub optimizer_steps: u64,
     /// The global model, with moments.
     pub state: Arc<LayerState>,
-    /// Its accuracy, where it was evaluated by then.
-    pub accuracy: Option<f64>,
 }
 
 impl Checkpoint {
     /// The start of a run whose first model is this one and not a random one.
     pub fn before_training(state: LayerState) -> Self {
-        Self { rounds: 0, aggregations: 0, optimizer_steps: 0, state: Arc::new(state), accuracy: None }
+        Self { rounds: 0, aggregations: 0, optimizer_steps: 0, state: Arc::new(state) }
     }
 }
 

@@ -110,7 +110,6 @@ impl Coordinator {
                 aggregations: self.aggregations,
                 optimizer_steps: self.optimizer_steps,
                 state: self.global.clone(),
-                accuracy: None,
             }));
         }
         self.evaluate_then_go_on(now);

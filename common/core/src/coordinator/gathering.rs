@@ -288,11 +288,11 @@ impl Coordinator {
         }
         if let Some(reason) = self.lacks_evaluators() {
             self.abort(now, reason);
-        } else if self.round < self.settings.max_rounds {
-            self.start_round(now, self.round);
-        } else {
-            // The checkpoint is of the last round: only its evaluation is missing.
+        } else if self.global_rounds > 0 {
+            // The coordinator before may have ended before it knew how good the checkpoint's model is.
             self.evaluate_then_go_on(now);
+        } else {
+            self.start_round(now, self.round);
         }
     }
 

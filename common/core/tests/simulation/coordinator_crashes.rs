@@ -71,6 +71,26 @@ fn a_crash_after_the_last_round_trains_nothing_more() {
     assert_eq!(report.checkpoint.map(|checkpoint| checkpoint.rounds), Some(5));
 }
 
+/// The model after three of nine rounds is good, and nobody knows it when the coordinator is killed.
+#[test]
+fn a_checkpoint_that_meets_the_target_ends_the_run_that_goes_on_from_it() {
+    for seed in 0..20 {
+        let scenario = Scenario {
+            rounds: 9,
+            target_accuracy: Some(0.5),
+            evaluation_ms: (1000, 3000),
+            ..Scenario::new(seed).any_depth()
+        };
+        let kept = scenario.run().first(|kind| matches!(kind, EventKind::Checkpointed { .. }));
+        let fault = Fault::CrashCloud { restart: Duration::from_millis(500) };
+        let report = scenario.clone().fault(kept + Duration::from_millis(500), fault).run();
+        let Outcome::Finished { rounds: 3, state, target_reached: true } = report.outcome else {
+            panic!("{:?}", report.outcome);
+        };
+        assert!(bits(&state) == bits(&scenario.expected(&MODEL, 3, &BTreeMap::new())));
+    }
+}
+
 #[test]
 fn evaluations_that_end_late_change_nothing() {
     for seed in 0..20 {
