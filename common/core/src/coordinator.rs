@@ -110,6 +110,8 @@ pub struct Coordinator {
     shared_blocks: blocks::SharedBlocks,
     started_at: Duration,
     deadlines: Deadlines,
+    /// When an edge last said something; none once all who had not were given up for that.
+    last_word: Option<Duration>,
     /// Where a barrier is looked at first: an edge that it waited for when that was last asked.
     awaited: Option<String>,
     /// Of a shared model.
@@ -158,6 +160,7 @@ impl Coordinator {
             shared_blocks: blocks::SharedBlocks::default(),
             started_at: now,
             deadlines: Deadlines::default(),
+            last_word: None,
             awaited: None,
             step_turn: None,
             actions: VecDeque::new(),
@@ -190,6 +193,7 @@ impl Coordinator {
             }
             return;
         };
+        self.note_word(now);
         match message {
             EdgeMessage::TrainingRequest(_) => {
                 self.refuse_edge(now, &edge, "it asked to take part a second time on one connection");
@@ -308,11 +312,13 @@ impl Coordinator {
             }
             Phase::EdgeEvaluation => {
                 self.give_up_the_lost(now);
+                self.go_on_without_the_silent(now);
                 self.end_edge_evaluation(now);
             }
             _ => {
                 self.drop_the_lost(now);
                 self.handle_stragglers(now);
+                self.go_on_without_the_silent(now);
             }
         }
         self.set_timer();

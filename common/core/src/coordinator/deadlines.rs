@@ -67,6 +67,6 @@ impl Coordinator {
                 .chain(self.next_late())
                 .min(),
         };
-        self.next_silent().into_iter().chain(next).min()
+        self.next_silent().into_iter().chain(self.next_without_a_word()).chain(next).min()
     }
 }

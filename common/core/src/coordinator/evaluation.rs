@@ -2,7 +2,8 @@
 //! it begins, so that no step is timed beside an evaluation. And the end of the run that follows.
 //!
 //! An edge answers for what it holds out. One that is lost is waited for as in a round, for
-//! `rejoin_window`, then its part is missing; one that is back by then is asked again.
+//! `rejoin_window`, then its part is missing; one that is back by then is asked again. Likewise one that hangs, where
+//! stragglers are not waited for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ pub(super) struct EdgeEvaluation {
     model: TensorMessage,
     /// By edge; none of one that could not.
     answers: BTreeMap<String, Option<Score>>,
-    /// Edges that have been away for too long to be waited for.
+    /// Edges that have been away, or have said nothing, for too long to be waited for.
     given_up: BTreeSet<String>,
 }
 
@@ -196,14 +197,24 @@ impl Coordinator {
     /// Gives up who has been away for too long.
     pub(super) fn give_up_the_lost(&mut self, now: Duration) {
         let window = self.settings.rejoin_window;
-        let is_over = |member: &Member| member.lost_at.is_some_and(|at| now >= at + window);
-        let lost: Vec<String> =
+        let reason = format!("it did not come back within {window:?} (fleet.rejoin_window)");
+        self.give_up(now, &reason, |member| member.lost_at.is_some_and(|at| now >= at + window));
+    }
+
+    /// Gives up who is connected and does not answer, if anybody has.
+    pub(super) fn give_up_the_silent(&mut self, now: Duration, reason: &str) {
+        if self.evaluation.as_ref().is_some_and(|evaluation| !evaluation.answers.is_empty()) {
+            self.give_up(now, reason, |member| member.connection.is_some());
+        }
+    }
+
+    fn give_up(&mut self, now: Duration, reason: &str, is_over: impl Fn(&Member) -> bool) {
+        let over: Vec<String> =
             self.owing().filter(|(_, member)| is_over(member)).map(|(edge, _)| edge.clone()).collect();
-        for edge in lost {
+        for edge in over {
             let Some(evaluation) = self.evaluation.as_mut() else { return };
             evaluation.given_up.insert(edge.clone());
-            let round = evaluation.round + 1;
-            let reason = format!("it did not come back within {window:?} (fleet.rejoin_window)");
+            let (round, reason) = (evaluation.round + 1, reason.to_owned());
             self.emit(now, EventKind::EvaluationDeclined { round, edge, reason });
         }
     }

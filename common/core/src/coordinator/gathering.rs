@@ -306,8 +306,8 @@ impl Coordinator {
         self.connections.insert(connection, Caller::Edge(edge.to_owned()));
         let Some(member) = self.fleet.get_mut(edge) else { return };
         if let (Some(lost_at), Some(round)) = (member.lost_at, member.round.as_mut()) {
-            let away = now.saturating_sub(lost_at);
-            round.begun_at = round.begun_at.map(|begun_at| begun_at + away);
+            round.begun_at =
+                round.begun_at.map(|begun_at| begun_at + now.saturating_sub(lost_at.max(begun_at)));
         }
         (member.lost_at, member.refused) = (None, None);
         if let Some(old) = member.connection.replace(connection)
@@ -317,5 +317,6 @@ impl Coordinator {
             self.push(Action::Close { connection: old, reason: "the edge has connected again".into() });
         }
         self.expect_in_time(edge);
+        self.note_word(now);
     }
 }

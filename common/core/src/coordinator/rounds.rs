@@ -123,11 +123,15 @@ impl Coordinator {
     /// ready gets them, as another attempt, once it says that it is.
     pub(super) fn begin_attempt(&mut self, now: Duration, edge: &str) {
         self.place(edge);
-        let Some(member) = self.fleet.get_mut(edge).filter(|member| member.ready) else { return };
+        let Some(member) = self.fleet.get_mut(edge) else { return };
         let Some(round) = member.round.as_mut() else { return };
+        // Whoever is not ready in time is late, too.
         round.begun_at = Some(now);
-        let plan = round.plan;
+        let (plan, is_ready) = (round.plan, member.ready);
         self.expect_in_time(edge);
+        if !is_ready {
+            return;
+        }
         self.send(edge, CloudMessage::Round(plan));
         self.send_blocks(now, edge);
     }

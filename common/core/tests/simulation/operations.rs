@@ -5,6 +5,7 @@
 mod behind;
 mod bench;
 mod blocks;
+mod hangs;
 mod returns;
 mod stepped;
 

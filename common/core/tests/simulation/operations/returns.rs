@@ -32,7 +32,7 @@ fn train(bench: &mut Bench, number: usize) {
 }
 
 /// A new process of an edge asks to go on behind this end of a round; its connection is the last.
-fn ask_again(bench: &mut Bench, name: &str, completed: Option<(u32, u32)>) {
+pub(super) fn ask_again(bench: &mut Bench, name: &str, completed: Option<(u32, u32)>) {
     bench.operate(Operation::Connect);
     let resume = Some(ResumePoint { session: session_of(1, name), completed, prepared: false, live: None });
     let again = EdgeMessage::TrainingRequest(TrainingRequest { resume, ..request(name, 20) });
