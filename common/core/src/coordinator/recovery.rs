@@ -57,6 +57,7 @@ impl Coordinator {
             return;
         }
         let prepared = ours.is_some_and(|resume| resume.prepared);
+        self.forecast.limit_memory(&name, request.memory_limit);
         member.request = TrainingRequest { resume: ours, ..request };
         member.ready &= prepared;
         self.attach(now, &name, from);
