@@ -68,8 +68,10 @@ enum Phase {
     Train {
         since: Duration,
     },
-    /// The round is over and its models are being averaged.
-    Aggregate,
+    /// The round is over and its models are being averaged, with these weights.
+    Aggregate {
+        weights: Vec<(String, f64)>,
+    },
     /// The edges evaluate the global model; the next round, if there is one, begins after that.
     EdgeEvaluation,
     /// The last round is over; the last evaluation runs in the cloud.
@@ -306,7 +308,7 @@ impl Coordinator {
         self.timer_came();
         self.turn_away_the_silent(now);
         match self.phase {
-            Phase::Ended | Phase::Aggregate | Phase::LastEvaluation => {}
+            Phase::Ended | Phase::Aggregate { .. } | Phase::LastEvaluation => {}
             Phase::Gather if now >= self.started_at + self.settings.gather_timeout => {
                 self.gather_is_over(now);
             }

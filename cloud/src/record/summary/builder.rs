@@ -168,7 +168,10 @@ impl SummaryBuilder {
                 edge.ledger.defer(since, *round);
                 edge.deferred += 1;
             }
-            EventKind::EdgeCaughtUp { edge, .. } => self.edge(edge).ledger.catch_up(),
+            EventKind::EdgeCaughtUp { edge, .. } => {
+                let round = self.round_done;
+                self.edge(edge).ledger.catch_up(round);
+            }
             EventKind::EdgeMemory { edge, peak_rss_bytes } => {
                 let peak = &mut self.edge(edge).peak_rss_bytes;
                 *peak = (*peak).max(Some(*peak_rss_bytes));

@@ -82,7 +82,7 @@ impl Coordinator {
     pub(super) fn is_open(&self, member: &Member) -> bool {
         match self.phase {
             Phase::Train { .. } => true,
-            Phase::Aggregate | Phase::EdgeEvaluation => {
+            Phase::Aggregate { .. } | Phase::EdgeEvaluation => {
                 member.is_behind() && self.round + 1 < self.settings.max_rounds
             }
             _ => false,

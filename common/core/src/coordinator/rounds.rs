@@ -305,7 +305,7 @@ impl Coordinator {
             }
             // A second one would average models that the first has already taken.
             Replica::Shared
-                if matches!(self.phase, Phase::Aggregate)
+                if matches!(self.phase, Phase::Aggregate { .. })
                     && round == self.round
                     && self.shared_end.is_none() =>
             {
@@ -365,7 +365,7 @@ impl Coordinator {
                 member.steps_done += steps;
             }
         }
-        self.phase = Phase::Aggregate;
+        self.phase = Phase::Aggregate { weights: Vec::new() };
         if topology == Topology::Shared {
             self.model_steps += steps * self.fleet.values().filter(|member| !member.out).count() as u64;
             let job = Job::Export { replica: Replica::Shared, round: self.round, attempt: 0 };

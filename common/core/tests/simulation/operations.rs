@@ -9,8 +9,10 @@ mod hangs;
 mod returns;
 mod stepped;
 
+use std::time::Duration;
+
 use partway_core::codec::Codec;
-use partway_core::coordinator::{Stragglers, session_of};
+use partway_core::coordinator::{Computed, Job, Stragglers, session_of};
 use partway_core::event::EventKind;
 use partway_core::link::Transfer;
 use partway_core::model::state::state_len;
@@ -230,6 +232,28 @@ fn however_much_an_edge_says_the_others_hear_of_it_in_short() {
         let ends = |kind: &EventKind| matches!(kind, EventKind::Aborted { reason } if reason.contains(&told));
         assert!(bench.finished && bench.events.iter().any(ends));
     }
+}
+
+#[test]
+fn a_model_that_could_not_be_made_is_not_announced() {
+    let scenario = Scenario { steps: 1, aggregate_every: 1, ..Scenario::new(1).in_one_part().cut_at(2) };
+    let mut bench = bench_of_two(&scenario);
+    for number in [0, 1].repeat(4) {
+        bench.operate(Operation::Proceed(number));
+    }
+    bench.finish(|job| matches!(job, Job::Step(_)));
+    bench.finish(|job| matches!(job, Job::Step(_)));
+    for number in [0, 1] {
+        bench.operate(Operation::Proceed(number));
+    }
+    bench.finish(|job| matches!(job, Job::Export { .. }));
+    bench.finish(|job| matches!(job, Job::Export { .. }));
+    bench.first(|job| matches!(job, Job::Aggregate { .. }));
+    let reason = "there is no memory".into();
+    bench.coordinator.handle_computed(Duration::from_secs(1), Computed::Failed { reason });
+    bench.operate(Operation::Wait(0));
+    assert!(bench.finished && matches!(bench.events.last(), Some(EventKind::Aborted { .. })));
+    assert!(!bench.events.iter().any(|kind| matches!(kind, EventKind::Aggregated { .. })));
 }
 
 /// What the first edge is told when it sends this tensor as its first.

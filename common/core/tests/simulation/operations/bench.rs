@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use partway_core::codec::Codec;
 use partway_core::coordinator::{
-    Action, Computed, ConnectionId, Coordinator, Job, Received, Replica, Settings, StepJob,
+    Action, Computed, ConnectionId, Coordinator, Job, Received, Replica, Settings,
 };
 use partway_core::event::{Event, EventKind};
 use partway_core::model::{LayerState, state::state_len};
@@ -17,7 +17,7 @@ use partway_core::wire::{
 };
 
 use super::request;
-use super::stepped::stepped;
+use super::stepped::{spoiled, state, stepped};
 use crate::fake_model::{FakeModel, MOMENTS};
 use crate::scenario::{LAYERS, REJOIN_WINDOW};
 
@@ -151,19 +151,7 @@ impl Bench {
             }
             Operation::Spoil(number) if !self.jobs.is_empty() => {
                 let at = number % self.jobs.len();
-                let spoiled = match self.jobs[at].clone() {
-                    Job::Step(StepJob { edge, round, attempt, .. }) => {
-                        Some(Computed::Rejected { edge, round, attempt, reason: "NaN".into() })
-                    }
-                    job @ Job::Export { .. } => self.compute(job).map(|mut computed| {
-                        if let Computed::Exported { state, .. } = &mut computed {
-                            state.values.fill(f32::NAN);
-                        }
-                        computed
-                    }),
-                    _ => None,
-                };
-                if let Some(computed) = spoiled {
+                if let Some(computed) = spoiled(&self.jobs[at], |job| self.compute(job)) {
                     self.jobs.remove(at);
                     self.coordinator.handle_computed(self.now, computed);
                 }
@@ -337,7 +325,7 @@ impl Bench {
             let sent = peer.sent;
             peer.sent += 1;
             if step == 0 && plan.start == (StartFrom::Own { upload_moved: true }) {
-                self.send(connection, self.state(&plan, 0, plan.cut as usize..before as usize));
+                self.send(connection, state(&self.model.spec, &plan, 0, plan.cut as usize..before as usize));
             }
             if step < plan.steps && !local {
                 let kind = if passed { TensorKind::TailGradient } else { TensorKind::Activations };
@@ -352,28 +340,15 @@ impl Bench {
                     peer.ended = true;
                 }
                 if plan.aggregate && plan.cut > 0 {
-                    self.send(connection, self.state(&plan, plan.steps, 0..plan.cut as usize));
+                    self.send(connection, state(&self.model.spec, &plan, plan.steps, 0..plan.cut as usize));
                 }
                 if let Some(tail) = self.tail.filter(|_| plan.aggregate) {
-                    self.send(connection, self.state(&plan, plan.steps, tail..LAYERS));
+                    self.send(connection, state(&self.model.spec, &plan, plan.steps, tail..LAYERS));
                 }
                 let RoundPlan { round, attempt, .. } = plan;
                 self.say(connection, EdgeMessage::RoundDone { round, attempt, peak_rss_bytes: 0 });
             }
         }
-    }
-
-    fn state(&self, plan: &RoundPlan, step: u32, layers: std::ops::Range<usize>) -> TensorMessage {
-        let header = TensorHeader {
-            round: plan.round,
-            attempt: plan.attempt,
-            step,
-            first_layer: layers.start as u16,
-            last_layer: layers.end.max(layers.start) as u16,
-            ..TensorHeader::new(TensorKind::State, Codec::F32)
-        };
-        let values = state_len(&self.model.spec, layers.start..layers.end.max(layers.start), MOMENTS);
-        TensorMessage::encode(header, vec![0.25; values], &[])
     }
 
     fn compute(&self, job: Job) -> Option<Computed> {
