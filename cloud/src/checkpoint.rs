@@ -4,7 +4,7 @@
 //! magic    8 bytes, "partway\0"
 //! version  u32
 //! length   u32, of the header
-//! header   JSON: rounds, aggregations, optimizer_steps, accuracy, moments, values, model, spec_sha256
+//! header   JSON: rounds, aggregations, optimizer_steps, moments, values, model, spec_sha256
 //! values   f32 each: the global model with its optimizer moments, in canonical order
 //! digest   32 bytes, SHA-256 of everything before
 //! ```
@@ -102,7 +102,6 @@ struct Header {
     rounds: u32,
     aggregations: u32,
     optimizer_steps: u64,
-    accuracy: Option<f64>,
     moments: usize,
     values: usize,
     model: String,
@@ -129,7 +128,6 @@ pub fn write(
         rounds: checkpoint.rounds,
         aggregations: checkpoint.aggregations,
         optimizer_steps: checkpoint.optimizer_steps,
-        accuracy: checkpoint.accuracy,
         moments: state.moments,
         values: state.values.len(),
         model: spec.name.clone(),
@@ -172,6 +170,11 @@ pub fn clear(dir: &Path) -> Result<(), CheckpointError> {
         fs::remove_file(&path).map_err(io_error("remove", &path))?;
     }
     Ok(())
+}
+
+/// Whether the run's folder `dir` has a checkpoint, as far as it can be read. A file that is not whole is none.
+pub fn exists(dir: &Path) -> bool {
+    list(&dir.join(FOLDER)).is_ok_and(|all| !all.is_empty())
 }
 
 /// The checkpoints in a folder with their rounds, newest first; none if there is no such folder.

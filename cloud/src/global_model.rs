@@ -45,15 +45,20 @@ pub struct Evaluator {
 
 impl Evaluator {
     /// Accuracy and loss of the global model that round `round` ended with.
-    pub fn evaluate(&self, round: u32, state: &LayerState, standardizer: &Standardizer) -> Computed {
+    pub fn evaluate(&self, round: u32, state: Arc<LayerState>, standardizer: &Standardizer) -> Computed {
         self.score(round, state, standardizer).unwrap_or_else(|error| Computed::Failed {
             reason: format!("evaluation after round {}: {error}", round + 1),
         })
     }
 
-    fn score(&self, round: u32, state: &LayerState, standardizer: &Standardizer) -> Result<Computed, String> {
+    fn score(
+        &self,
+        round: u32,
+        state: Arc<LayerState>,
+        standardizer: &Standardizer,
+    ) -> Result<Computed, String> {
         let test = &self.test;
-        let half = Half::from_state(&self.spec, self.optimizer, state.clone(), &self.compute)
+        let half = Half::from_state(&self.spec, self.optimizer, (*state).clone(), &self.compute)
             .map_err(|error| error.to_string())?;
         let (mut correct, mut loss_sum) = (0, 0.0);
         let indices: Vec<usize> = (0..test.len()).collect();
@@ -70,6 +75,7 @@ impl Evaluator {
         let samples = test.len() as f64;
         Ok(Computed::Evaluated {
             round,
+            state,
             accuracy: correct as f64 / samples,
             loss: loss_sum / samples,
             samples: test.len() as u64,

@@ -7,6 +7,7 @@
 mod atomic_file;
 pub mod checkpoint;
 pub mod global_model;
+pub mod identity;
 pub mod model_file;
 pub mod outputs;
 pub mod record;

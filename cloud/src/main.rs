@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use partway_cloud::identity::{self, Identity, IdentityError, ca_file};
 use partway_cloud::state_folder::{self, StateFolder};
 use partway_cloud::{Ended, ServeOptions, model_file, serve};
 use partway_core::config::{ClassNames, Config};
@@ -19,7 +20,7 @@ use partway_core::model::ModelSpec;
 use partway_core::profile::{DeviceProfile, fit};
 use partway_datasets::Samples;
 use partway_model::{Compute, measure, pin_to};
-use partway_net::{Authority, ServerIdentity};
+use partway_net::{ServerIdentity, TlsError};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -213,30 +214,19 @@ fn describe(state: &Path, config: &Config, spec: &ModelSpec, test: Option<&Sampl
     names.map_or(Ok(()), |names| fs::write(state.join("classes.txt"), names.join("\n") + "\n"))
 }
 
-fn ca_file(state: &Path) -> PathBuf {
-    state.join("tls").join("ca.pem")
-}
-
-/// The certificate that edges know: kept in the state folder, and made at the first start.
+/// The certificate that edges know.
 fn identity(arguments: &Serve) -> Result<ServerIdentity, Failure> {
-    let folder = arguments.state.join("tls");
-    let (chain, key) = (folder.join("coordinator.pem"), folder.join("coordinator.key"));
-    if chain.exists() && key.exists() && arguments.names.is_empty() {
-        return ServerIdentity::load(&chain, &key).map_err(failed);
-    }
-    fs::create_dir_all(&folder)
-        .map_err(|error| failed(format!("cannot make {}: {error}", folder.display())))?;
     let Listen { host, address } = &arguments.listen;
-    let mut names =
-        vec!["localhost".to_owned(), "127.0.0.1".to_owned(), address.ip().to_string(), host.clone()];
-    names.extend(arguments.names.iter().cloned());
-    names.sort();
-    names.dedup();
-    let authority = Authority::generate().map_err(failed)?;
-    let identity = authority.issue(&names).map_err(wrong)?;
-    authority.save(&ca_file(&arguments.state)).map_err(failed)?;
-    identity.save(&chain, &key).map_err(failed)?;
-    Ok(identity)
+    let own = ["localhost".to_owned(), "127.0.0.1".to_owned(), address.ip().to_string(), host.clone()];
+    let kept = identity::identity(&arguments.state, &own, &arguments.names, arguments.resume);
+    let Identity { server, notice } = kept.map_err(|error| match error {
+        IdentityError::Tls(TlsError::Generate { .. }) => wrong(error),
+        _ => failed(error),
+    })?;
+    if let Some(notice) = notice {
+        eprintln!("warning: {notice}");
+    }
+    Ok(server)
 }
 
 fn calibrate(spec: &ModelSpec, config: &Config, compute: &Compute) -> Result<DeviceProfile, Failure> {

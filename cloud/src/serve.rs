@@ -15,6 +15,7 @@ use partway_core::coordinator::{
     Action, Checkpoint, Computed, ConnectionId, Coordinator, Job, Outcome, Received, Settings,
 };
 use partway_core::event::{Event, EventKind};
+use partway_core::excerpt::excerpt;
 use partway_core::model::{LayerState, ModelSpec};
 use partway_core::standardize::Standardizer;
 use partway_core::wire::{EdgeMessage, message};
@@ -212,12 +213,15 @@ impl<E: FnMut(&Event)> Driver<E> {
     fn act(&mut self) -> Result<Option<Outcome>, ServeError> {
         while let Some(action) = self.coordinator.poll_action() {
             match action {
-                Action::Send { to, message } => {
-                    let bytes = message::encode(&message)?;
-                    if let Some(peer) = self.peers.get(&to.0) {
-                        peer.send(bytes);
+                Action::Send { to, message } => match (message::encode(&message), self.peers.get(&to.0)) {
+                    (Ok(bytes), Some(peer)) => peer.send(bytes),
+                    (Ok(_), None) => {}
+                    // It concerns one edge, not the run.
+                    (Err(error), _) => {
+                        let reason = format!("what is to be said to it cannot be sent: {error}");
+                        self.coordinator.handle_malformed(self.now(), to, &reason);
                     }
-                }
+                },
                 Action::SendTensor { to, tensor, pace } => {
                     if let Some(peer) = self.peers.get(&to.0) {
                         peer.send_tensor(tensor, pace);
@@ -251,7 +255,7 @@ impl<E: FnMut(&Event)> Driver<E> {
                 self.in_background(move || global_model::aggregate(&spec, round, models, reset_moments));
             }
             Job::Evaluate { round, state, standardizer } => {
-                // Of the models that wait only the newest can still end the run.
+                // Where evaluations take longer than rounds, some models have none: of those that wait the newest is the best guess.
                 self.next_evaluation = Some((round, state, standardizer));
                 self.evaluate_next();
             }
@@ -267,7 +271,7 @@ impl<E: FnMut(&Event)> Driver<E> {
         self.is_evaluating = true;
         let evaluator = self.evaluator.clone();
         self.in_background(move || match evaluator {
-            Some(evaluator) => evaluator.evaluate(round, &state, &standardizer),
+            Some(evaluator) => evaluator.evaluate(round, state, &standardizer),
             None => Computed::Failed { reason: "the coordinator was started without a test set".into() },
         });
     }
@@ -322,7 +326,7 @@ impl<E: FnMut(&Event)> Driver<E> {
     }
 
     fn handle_turned(&mut self, error: &AcceptError) -> Result<(), ServeError> {
-        let kind = EventKind::EdgeRefused { edge: String::new(), reason: error.to_string() };
+        let kind = EventKind::EdgeRefused { edge: String::new(), reason: excerpt(&error.to_string()) };
         self.record(&Event { at: self.now().as_secs_f64(), kind })
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::checkpoint;
 use crate::record::Summary;
 
 /// Locked while a coordinator uses the folder.
@@ -92,7 +93,7 @@ impl StateFolder {
             Ok(()) => {}
         }
         let path = || path.to_owned();
-        match (resume, has_checkpoint(&path()), is_finished(&path())) {
+        match (resume, checkpoint::exists(&path()), is_finished(&path())) {
             (true, _, true) => Err(StateFolderError::Finished { path: path() }),
             (true, false, _) => Err(StateFolderError::NothingToResume { path: path() }),
             (false, true, false) => Err(StateFolderError::Unfinished { path: path() }),
@@ -103,15 +104,11 @@ impl StateFolder {
 
 /// How an interrupted run can go on, in words.
 pub fn what_to_do(path: &Path) -> &'static str {
-    if has_checkpoint(path) {
+    if checkpoint::exists(path) {
         "the same command with --resume goes on from the last checkpoint"
     } else {
         "there was no checkpoint yet, so that the next run starts anew"
     }
-}
-
-fn has_checkpoint(path: &Path) -> bool {
-    fs::read_dir(path.join("checkpoint")).is_ok_and(|mut files| files.next().is_some())
 }
 
 /// Only a whole run has weights at its end.
@@ -147,7 +144,11 @@ mod tests {
         assert!(claimed(folder.path(), true).contains("has no checkpoint to go on from"));
         assert!(what_to_do(folder.path()).starts_with("there was no checkpoint"));
         fs::create_dir(folder.path().join("checkpoint")).expect("made");
-        fs::write(folder.path().join("checkpoint/5.bin"), "").expect("written");
+        // It was killed while it wrote its first checkpoint.
+        fs::write(folder.path().join("checkpoint/round-000005.ckpt.tmp"), "").expect("written");
+        assert!(claimed(folder.path(), true).contains("has no checkpoint to go on from"));
+        assert_eq!(claimed(folder.path(), false), "");
+        fs::write(folder.path().join("checkpoint/round-000005.ckpt"), "").expect("written");
         assert!(
             claimed(folder.path(), false).contains("holds a run that was interrupted: go on with --resume")
         );

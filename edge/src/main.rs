@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use partway_core::config::{ByteSize, CpuList, DeviceKind, Mbps};
+use partway_core::config::{ByteSize, CpuList, DeviceKind, Mbps, Name};
 use partway_core::participant::{Outcome, Progress};
 use partway_datasets::own::Format;
 use partway_edge::profile::{CalibrationError, cache_profile, cached_profile, calibrate_device};
@@ -201,6 +201,15 @@ fn run_join(arguments: Join) -> ExitCode {
             2,
         );
     };
+    if Name::new(&name).is_none() {
+        return fail(
+            &format!(
+                "{name:?} cannot be an edge's name, which is of {}: give one with --name",
+                Name::ALLOWED
+            ),
+            2,
+        );
+    }
     note("calibrating this device, or taking what `partway-edge profile` kept");
     let profile = match cached_profile(arguments.device.into()) {
         Ok(profile) => profile,

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
+use partway_cloud::checkpoint;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use tokio::process::{Child, Command};
 
@@ -140,8 +141,7 @@ fn standing(folder: &Path, config: &str) -> Standing {
     if summary.is_some_and(|summary| is_finished(&summary)) {
         return Standing::Done;
     }
-    let has_checkpoint = fs::read_dir(layout.checkpoint()).is_ok_and(|mut files| files.next().is_some());
-    if has_checkpoint { Standing::Begun } else { Standing::New }
+    if checkpoint::exists(folder) { Standing::Begun } else { Standing::New }
 }
 
 #[cfg(test)]
@@ -169,7 +169,7 @@ mod tests {
         fs::write(path.join("config.toml"), "name = \"x\"").expect("written");
         fs::create_dir(path.join("checkpoint")).expect("made");
         assert_eq!(standing(path, "name = \"x\""), Standing::New, "no checkpoint yet");
-        fs::write(path.join("checkpoint/5"), "").expect("written");
+        fs::write(path.join("checkpoint/round-000005.ckpt"), "").expect("written");
         assert_eq!(standing(path, "name = \"x\""), Standing::Begun);
         assert_eq!(standing(path, "name = \"y\""), Standing::New, "another experiment");
     }

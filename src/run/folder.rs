@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use partway_cloud::checkpoint;
 use partway_cloud::model_file::{self, ModelFileError};
 use partway_core::config::DeviceKind;
 use partway_core::model::LayerState;
@@ -111,7 +112,7 @@ impl RunFolder {
             return Err(FolderError::Foreign { folder: root.to_owned() });
         }
         let marker = lock(&layout)?;
-        let replaced_unfinished = !resume && has_checkpoint(&layout) && !is_finished(root);
+        let replaced_unfinished = !resume && checkpoint::exists(root) && !is_finished(root);
         if resume {
             check_resumable(&layout, config)?;
         } else {
@@ -171,7 +172,7 @@ impl RunFolder {
 
     /// Whether a run could be resumed from what is there now.
     pub(crate) fn is_resumable(&self) -> bool {
-        has_checkpoint(&self.layout)
+        checkpoint::exists(self.layout.root())
     }
 }
 
@@ -213,7 +214,7 @@ fn check_resumable(layout: &Layout, config: &str) -> Result<(), FolderError> {
     if let Some((before, now)) = first_difference(&before, config) {
         return Err(FolderError::OtherExperiment { folder: folder(), before, now });
     }
-    if !has_checkpoint(layout) {
+    if !checkpoint::exists(layout.root()) {
         return Err(FolderError::NothingToResume { folder: folder(), missing: "checkpoint" });
     }
     Ok(())
@@ -236,10 +237,6 @@ fn first_difference(before: &str, now: &str) -> Option<(String, String)> {
 fn is_finished(root: &Path) -> bool {
     let summary = Outputs::open(root).and_then(|outputs| outputs.summary());
     summary.ok().flatten().is_some_and(|summary| summary.weights_sha256.is_some())
-}
-
-fn has_checkpoint(layout: &Layout) -> bool {
-    is_empty(&layout.checkpoint()).is_ok_and(|empty| !empty)
 }
 
 fn is_empty(folder: &Path) -> Result<bool, FolderError> {
@@ -315,7 +312,7 @@ mod tests {
         assert!(resume(CONFIG).expect_err("stopped at once").contains("no config.toml"));
         touch(&folder.path().join("config.toml"));
         assert!(resume(CONFIG).expect_err("stopped early").contains("no checkpoint"));
-        touch(&folder.path().join("checkpoint/1.bin"));
+        touch(&folder.path().join("checkpoint/round-000005.ckpt"));
         touch(&folder.path().join("edges/a/state/x"));
         let error = resume("name = \"x\"\nseed = 43\n").expect_err("another experiment");
         assert!(error.contains("it has `seed = 42` where this one has `seed = 43`"), "{error}");
@@ -329,8 +326,9 @@ mod tests {
         let claim = || RunFolder::claim(folder.path(), CONFIG, false).expect("it is free");
         assert!(!claim().replaced_unfinished, "nothing was there");
         touch(&folder.path().join("config.toml"));
-        assert!(!claim().replaced_unfinished, "stopped before the first checkpoint");
-        touch(&folder.path().join("checkpoint/1.bin"));
+        touch(&folder.path().join("checkpoint/round-000005.ckpt.tmp"));
+        assert!(!claim().replaced_unfinished, "stopped before the first checkpoint was whole");
+        touch(&folder.path().join("checkpoint/round-000005.ckpt"));
         assert!(claim().replaced_unfinished);
         assert!(!claim().replaced_unfinished, "it is gone");
     }

@@ -64,11 +64,6 @@ impl Layout {
         })
     }
 
-    /// What a run continues from.
-    pub(crate) fn checkpoint(&self) -> PathBuf {
-        self.root.join("checkpoint")
-    }
-
     /// The classes' names, if they have any, a line for each number from 0 on.
     pub(crate) fn class_names(&self) -> PathBuf {
         self.root.join("classes.txt")

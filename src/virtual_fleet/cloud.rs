@@ -115,7 +115,7 @@ impl Cloud {
                 started.push(Started::Aggregation(now));
             }
             Job::Evaluate { round, state, standardizer } => {
-                // Of the models that wait only the newest can still end the run.
+                // Where evaluations take longer than rounds, some models have none: of those that wait the newest is the best guess.
                 self.next_evaluation = Some((round, state, standardizer));
                 self.evaluate_next(now, crew, started);
             }
@@ -223,7 +223,7 @@ impl Cloud {
         self.evaluating = Some(crew.submit(&self.evaluations, move |compute| match evaluator {
             Some(evaluator) => {
                 let evaluator = Evaluator { compute: compute.clone(), ..evaluator };
-                evaluator.evaluate(round, &state, &standardizer)
+                evaluator.evaluate(round, state, &standardizer)
             }
             None => Computed::Failed { reason: "the coordinator was started without a test set".into() },
         }));

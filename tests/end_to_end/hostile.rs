@@ -15,8 +15,8 @@ use partway_core::profile::DeviceProfile;
 use partway_core::standardize::Transform;
 use partway_core::statistics::ChannelStatistics;
 use partway_core::wire::{
-    EdgeMessage, PROTOCOL_VERSION, RoundPlan, TensorHeader, TensorKind, TensorMessage, TrainingRequest,
-    encode_activations, message,
+    EdgeMessage, MAX_MESSAGE_BYTES, PROTOCOL_VERSION, RoundPlan, TensorHeader, TensorKind, TensorMessage,
+    TrainingRequest, encode_activations, message,
 };
 use partway_net::Authority;
 
@@ -128,8 +128,10 @@ fn connections_that_break_the_rules_are_turned_away() {
         };
         told.push(turned_away(&fleet, cut_off).await);
         told.push(turned_away(&fleet, async |edge| edge.write(&u32::MAX.to_le_bytes()).await).await);
-        let nameless = EdgeMessage::TrainingRequest(request(""));
-        told.push(turned_away(&fleet, async |edge| edge.say(&nameless).await).await);
+        for name in ["", "\u{1b}]0;cleared\u{7}"] {
+            let misnamed = EdgeMessage::TrainingRequest(request(name));
+            told.push(turned_away(&fleet, async |edge| edge.say(&misnamed).await).await);
+        }
         let large = EdgeMessage::TrainingRequest(TrainingRequest { shape: [3, 32, 32], ..request("large") });
         told.push(turned_away(&fleet, async |edge| edge.say(&large).await).await);
 
@@ -142,7 +144,8 @@ fn connections_that_break_the_rules_are_turned_away() {
             "cannot be decoded",
             "the control stream ended after 10 of 100 bytes of a message",
             "a control message of 4294967295 bytes is over the limit",
-            "an edge's name must have 1 to 64 bytes",
+            "`` cannot be an edge's name, which is of 1 to 64 letters, digits, `-`, `_` and `.`",
+            "`\\u{1b}]0;cleared\\u{7}` cannot be an edge's name",
             "has samples of shape [3, 32, 32], but model `mlp` takes [1, 8, 8]",
         ];
         assert_eq!(told.len(), expected.len());
@@ -339,6 +342,22 @@ fn members_whose_data_makes_no_sense_are_left_out() {
         train_with(fleet, honest).await
     });
     assert_eq!(trained.dropped, ["empty", "nan-mean", "two-channels"]);
+    assert_eq!(trained.summary.weights_sha256, weights_without_others());
+}
+
+/// Anybody can connect and ask; what it says then is repeated to it and to the operator, behind a few words.
+#[test]
+fn a_reason_as_long_as_a_message_stops_nobody() {
+    let trained = block_on(async {
+        let fleet = Fleet::start(0, &[]).await;
+        let ca = fleet.authority.to_pem();
+        let mut edge = RawEdge::connect(fleet.address, &ca, PROTOCOL).await.expect("it can connect");
+        edge.say(&EdgeMessage::TrainingRequest(request("talker"))).await;
+        edge.say(&EdgeMessage::Declined { reason: "x".repeat(MAX_MESSAGE_BYTES - 16) }).await;
+        let told = edge.refusal().await;
+        assert!(told.starts_with("it cannot take part: xxx") && told.len() < 2048, "{} bytes", told.len());
+        train(fleet).await
+    });
     assert_eq!(trained.summary.weights_sha256, weights_without_others());
 }
 

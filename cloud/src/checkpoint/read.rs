@@ -124,7 +124,6 @@ fn read(path: &Path, spec: &ModelSpec, moments: usize) -> Result<Checkpoint, Fau
         aggregations: header.aggregations,
         optimizer_steps: header.optimizer_steps,
         state: Arc::new(LayerState { layers: 0..spec.len(), moments, values }),
-        accuracy: header.accuracy,
     })
 }
 

@@ -27,7 +27,8 @@ pub(super) struct Attempt {
 struct Late {
     /// Since the global model that the edge started from.
     rounds: RangeInclusive<u32>,
-    is_handed_in: bool,
+    /// The last round whose barrier had been passed when it was handed in.
+    handed_in: Option<u32>,
     /// The round after whose aggregation it is part of the global model.
     merged: Option<u32>,
 }
@@ -54,7 +55,8 @@ impl Ledger {
 
     /// Forgets a round and what follows it: that work is lost. What was handed in is not.
     pub(super) fn forget_from(&mut self, round: u32) {
-        let safe = self.late.iter().rfind(|late| late.is_handed_in).map_or(0, |late| *late.rounds.end());
+        let safe =
+            self.late.iter().rfind(|late| late.handed_in.is_some()).map_or(0, |late| *late.rounds.end());
         self.rounds.split_off(&round.max(safe + 1));
     }
 
@@ -62,7 +64,7 @@ impl Ledger {
     pub(super) fn go_back_to(&mut self, round: u32) {
         self.late.retain(|late| *late.rounds.end() < round);
         for late in self.late.iter_mut().filter(|late| late.merged.is_some_and(|merged| merged >= round)) {
-            (late.is_handed_in, late.merged) = (false, None);
+            (late.handed_in, late.merged) = (None, None);
         }
         self.rounds.split_off(&round);
     }
@@ -70,7 +72,7 @@ impl Ledger {
     /// The coordinator starts again: what was handed in to the one before, and is in no global model, is lost.
     pub(super) fn lose_handed_in(&mut self) {
         for late in self.late.iter_mut().filter(|late| late.merged.is_none()) {
-            late.is_handed_in = false;
+            late.handed_in = None;
         }
     }
 
@@ -78,19 +80,21 @@ impl Ledger {
     pub(super) fn defer(&mut self, since: u32, round: u32) {
         let before = self.late.last().map_or(0, |late| *late.rounds.end());
         let rounds = since.max(before) + 1..=round;
-        self.late.push(Late { rounds, is_handed_in: false, merged: None });
+        self.late.push(Late { rounds, handed_in: None, merged: None });
     }
 
-    /// The late work is done, and will be part of the next global model.
-    pub(super) fn catch_up(&mut self) {
+    /// The late work is done when the barrier of `round` was the last that had been passed: it will be part of the next
+    /// global model that is made of a later one.
+    pub(super) fn catch_up(&mut self, round: u32) {
         if let Some(late) = self.late.last_mut() {
-            late.is_handed_in = true;
+            late.handed_in = Some(round);
         }
     }
 
-    /// There is a global model after this round.
+    /// There is a global model after this round. What was handed in while it was being made is not in it.
     pub(super) fn merge(&mut self, round: u32) {
-        for late in self.late.iter_mut().filter(|late| late.is_handed_in) {
+        let is_in_time = |late: &&mut Late| late.handed_in.is_some_and(|after| after < round);
+        for late in self.late.iter_mut().filter(is_in_time) {
             late.merged.get_or_insert(round);
         }
     }

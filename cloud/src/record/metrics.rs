@@ -8,7 +8,7 @@ pub const HEADER: &str = "round,aggregation,seconds,accuracy,loss,training_loss,
 
 /// One evaluated aggregation; written as a line of comma-separated values without its end.
 ///
-/// Bytes, hit rate and samples are those of the run up to the end of the round.
+/// Bytes, hit rate and samples are those of the run up to the aggregation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MetricsRow {
     /// The round after which, from 1.

@@ -56,8 +56,12 @@ fn round(at: f64, round: u32, accuracy: f64) -> Vec<Event> {
         step(at + 1.0, round),
         event(at + 2.0, EventKind::RoundDone { round, seconds: 2.0 }),
         event(at + 3.0, EventKind::Aggregated { round, aggregation: round, weights: Vec::new() }),
-        event(at + 4.0, EventKind::Evaluated { round, accuracy, loss: 0.5, samples: 100 }),
+        evaluated(at + 4.0, round, accuracy),
     ]
+}
+
+fn evaluated(at: f64, round: u32, accuracy: f64) -> Event {
+    event(at, EventKind::Evaluated { round, accuracy, loss: 0.5, samples: 100 })
 }
 
 fn finished(at: f64, round: u32) -> Event {
@@ -189,6 +193,8 @@ fn a_resumed_run_goes_on_in_the_same_files() {
     assert_eq!(unreadable, 1);
     assert_eq!(lines(dir.path(), METRICS_FILE).len(), 2, "round 2 is trained again");
     write_all(&mut record, listening(0.0));
+    // The checkpoint's model is evaluated again, which says nothing new.
+    write_all(&mut record, [evaluated(0.5, 1, 0.5)]);
     write_all(&mut record, round(1.0, 2, 0.55).into_iter().chain([finished(6.0, 2)]));
     let summary = record.finish(None, &mlp().0, None).expect("it can be written");
 
@@ -201,8 +207,24 @@ fn a_resumed_run_goes_on_in_the_same_files() {
     );
     // The torn line is gone; the unreadable one stays, before the events of the second coordinator.
     let all = lines(dir.path(), EVENTS_FILE);
-    assert_eq!(all.len(), 12 + 1 + 8);
+    assert_eq!(all.len(), 12 + 1 + 9);
     assert!(all[13].starts_with("{\"at\":10.0,\"event\":\"listening\""), "{}", all[13]);
+}
+
+#[test]
+fn a_resumed_run_has_the_row_that_the_run_before_did_not_come_to() {
+    let dir = folder();
+    let mut record = RunRecord::create(dir.path(), facts()).expect("the folder can be made");
+    write_all(&mut record, listening(0.0));
+    write_all(&mut record, round(1.0, 1, 0.5).into_iter().take(4));
+    drop(record);
+    let resumed = RunRecord::resume(dir.path(), facts(), 1).expect("the folder can be read");
+    let mut record = resumed.record;
+    assert_eq!(lines(dir.path(), METRICS_FILE).len(), 1);
+    write_all(&mut record, listening(0.0));
+    write_all(&mut record, [evaluated(2.0, 1, 0.5)]);
+    assert_eq!(lines(dir.path(), METRICS_FILE)[1..], ["1,1,5,0.5,0.5,0.25,1000,10,1,64"]);
+    assert_eq!(record.finish(None, &mlp().0, None).expect("it can be written").final_accuracy, Some(0.5));
 }
 
 #[test]

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use partway_core::config::{Config, ConfigError};
 use partway_core::model::{LayerState, ModelSpec};
 use partway_core::profile::DeviceProfile;
-use partway_core::wire::MessageError;
 use partway_datasets::Samples;
 use partway_model::ComputeError;
 use partway_net::{BindError, ServerIdentity};
@@ -54,7 +53,4 @@ pub enum ServeError {
     /// The run's outputs cannot be read or written.
     #[error(transparent)]
     Outputs(#[from] OutputsError),
-    /// What is to be said does not fit a control message.
-    #[error("a message to an edge cannot be sent: {0}")]
-    Message(#[from] MessageError),
 }

@@ -35,6 +35,7 @@ pub use settings::{Cuts, Evaluation, Replan, Settings, Topology, session_of};
 pub use stragglers::Stragglers;
 
 use crate::event::{Event, EventKind};
+use crate::excerpt::excerpt;
 use crate::link::Transfer;
 use crate::model::LayerState;
 use crate::standardize::{Standardizer, Transform};
@@ -67,8 +68,10 @@ enum Phase {
     Train {
         since: Duration,
     },
-    /// The round is over and its models are being averaged.
-    Aggregate,
+    /// The round is over and its models are being averaged, with these weights.
+    Aggregate {
+        weights: Vec<(String, f64)>,
+    },
     /// The edges evaluate the global model; the next round, if there is one, begins after that.
     EdgeEvaluation,
     /// The last round is over; the last evaluation runs in the cloud.
@@ -109,6 +112,8 @@ pub struct Coordinator {
     shared_blocks: blocks::SharedBlocks,
     started_at: Duration,
     deadlines: Deadlines,
+    /// When an edge last said something; none once all who had not were given up for that.
+    last_word: Option<Duration>,
     /// Where a barrier is looked at first: an edge that it waited for when that was last asked.
     awaited: Option<String>,
     /// Of a shared model.
@@ -157,6 +162,7 @@ impl Coordinator {
             shared_blocks: blocks::SharedBlocks::default(),
             started_at: now,
             deadlines: Deadlines::default(),
+            last_word: None,
             awaited: None,
             step_turn: None,
             actions: VecDeque::new(),
@@ -189,19 +195,22 @@ impl Coordinator {
             }
             return;
         };
+        self.note_word(now);
         match message {
             EdgeMessage::TrainingRequest(_) => {
                 self.refuse_edge(now, &edge, "it asked to take part a second time on one connection");
             }
             EdgeMessage::Statistics { of, channels } => self.handle_statistics(now, &edge, &of, channels),
             EdgeMessage::Ready { downlink, evaluates_not } => {
+                let evaluates_not = evaluates_not.map(|reason| excerpt(&reason));
                 self.handle_ready(now, &edge, downlink, evaluates_not);
             }
             EdgeMessage::Evaluated { round, result } => {
+                let result = result.map_err(|reason| excerpt(&reason));
                 self.handle_edge_evaluated(now, &edge, round, result);
             }
             EdgeMessage::Declined { reason } => {
-                self.refuse_edge(now, &edge, &format!("it cannot take part: {reason}"));
+                self.refuse_edge(now, &edge, &format!("it cannot take part: {}", excerpt(&reason)));
             }
             EdgeMessage::StepsDone { round, attempt, reports } => {
                 for report in reports {
@@ -249,8 +258,9 @@ impl Coordinator {
         self.set_timer();
     }
 
-    /// A message or tensor came that cannot be understood.
+    /// A message or tensor came that cannot be understood, or one that is due cannot be sent.
     pub fn handle_malformed(&mut self, now: Duration, from: ConnectionId, reason: &str) {
+        let reason = &excerpt(reason);
         match self.connections.get(from).cloned() {
             Some(Caller::Edge(edge)) => self.refuse_edge(now, &edge, reason),
             Some(Caller::Unknown { .. }) => self.refuse_connection(now, from, reason),
@@ -284,8 +294,9 @@ impl Coordinator {
                 self.handle_exported(now, &replica, round, attempt, state);
             }
             Computed::Aggregated { round, state } => self.handle_aggregated(now, round, state),
-            Computed::Evaluated { round, accuracy, loss, samples } => {
-                self.handle_evaluated(now, round, accuracy, loss, samples);
+            Computed::Evaluated { round, state, accuracy, loss, samples } => {
+                self.emit(now, EventKind::Evaluated { round: round + 1, accuracy, loss, samples });
+                self.handle_evaluated(now, round, state, accuracy);
             }
             Computed::Failed { reason } => self.abort(now, reason),
         }
@@ -297,17 +308,19 @@ impl Coordinator {
         self.timer_came();
         self.turn_away_the_silent(now);
         match self.phase {
-            Phase::Ended | Phase::Aggregate | Phase::LastEvaluation => {}
+            Phase::Ended | Phase::Aggregate { .. } | Phase::LastEvaluation => {}
             Phase::Gather if now >= self.started_at + self.settings.gather_timeout => {
                 self.gather_is_over(now);
             }
             Phase::EdgeEvaluation => {
                 self.give_up_the_lost(now);
+                self.go_on_without_the_silent(now);
                 self.end_edge_evaluation(now);
             }
             _ => {
                 self.drop_the_lost(now);
                 self.handle_stragglers(now);
+                self.go_on_without_the_silent(now);
             }
         }
         self.set_timer();
@@ -345,12 +358,16 @@ impl Coordinator {
         self.end(Outcome::Aborted { reason });
     }
 
-    /// Ends the run with the global model.
-    fn finish(&mut self, now: Duration, reason: String, target_reached: bool) {
-        let rounds = self.global_rounds;
+    /// Ends the run with a global model, after so many rounds.
+    fn finish(
+        &mut self,
+        now: Duration,
+        (rounds, state): (u32, Arc<LayerState>),
+        reason: String,
+        target_reached: bool,
+    ) {
         self.emit(now, EventKind::Finished { round: rounds, reason: reason.clone(), target_reached });
         self.say_goodbye(&CloudMessage::Finished { reason });
-        let state = self.global.clone();
         self.end(Outcome::Finished { rounds, state, target_reached });
     }
 

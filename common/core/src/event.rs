@@ -192,7 +192,7 @@ pub enum EventKind {
         /// Its bytes.
         bytes: u64,
     },
-    /// Federated averaging made a global model.
+    /// Federated averaging has made a global model.
     Aggregated {
         /// The round after which.
         round: u32,

@@ -10,6 +10,7 @@ pub mod codec;
 pub mod config;
 pub mod coordinator;
 pub mod event;
+pub mod excerpt;
 pub mod holdout;
 pub mod link;
 pub mod micro_batch;

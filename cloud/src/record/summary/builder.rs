@@ -139,6 +139,8 @@ impl SummaryBuilder {
                 *total += bytes;
             }
             EventKind::Aggregated { round, aggregation, .. } => self.aggregate(*round, *aggregation),
+            // A run that goes on evaluates the model of its checkpoint, which may be known.
+            EventKind::Evaluated { round, .. } if self.evaluations.contains_key(round) => {}
             EventKind::Evaluated { round, accuracy, loss, .. } => {
                 self.evaluations.insert(*round, Evaluation { at, accuracy: *accuracy });
                 return self.row(at, *round, *accuracy, *loss);
@@ -166,7 +168,10 @@ impl SummaryBuilder {
                 edge.ledger.defer(since, *round);
                 edge.deferred += 1;
             }
-            EventKind::EdgeCaughtUp { edge, .. } => self.edge(edge).ledger.catch_up(),
+            EventKind::EdgeCaughtUp { edge, .. } => {
+                let round = self.round_done;
+                self.edge(edge).ledger.catch_up(round);
+            }
             EventKind::EdgeMemory { edge, peak_rss_bytes } => {
                 let peak = &mut self.edge(edge).peak_rss_bytes;
                 *peak = (*peak).max(Some(*peak_rss_bytes));

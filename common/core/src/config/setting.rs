@@ -154,6 +154,9 @@ impl Plain for PathBuf {
 pub struct Name(String);
 
 impl Name {
+    /// What is allowed, in words.
+    pub const ALLOWED: &str = "1 to 64 letters, digits, `-`, `_` and `.`, not starting with `.`";
+
     /// The name, if it has at most 64 characters and all of them are allowed.
     pub fn new(name: &str) -> Option<Self> {
         let fits = (1..=64).contains(&name.len())

@@ -224,10 +224,12 @@ pub enum Computed {
         /// The layers that were averaged.
         state: LayerState,
     },
-    /// How good the global model is.
+    /// How good a global model is: the newest, or the one before if that took long.
     Evaluated {
         /// The round after which it was made.
         round: u32,
+        /// The model: what a run ends with if this is good enough.
+        state: Arc<LayerState>,
         /// Share of correct predictions.
         accuracy: f64,
         /// Mean loss.
@@ -254,14 +256,12 @@ pub struct Checkpoint {
     pub optimizer_steps: u64,
     /// The global model, with moments.
     pub state: Arc<LayerState>,
-    /// Its accuracy, where it was evaluated by then.
-    pub accuracy: Option<f64>,
 }
 
 impl Checkpoint {
     /// The start of a run whose first model is this one and not a random one.
     pub fn before_training(state: LayerState) -> Self {
-        Self { rounds: 0, aggregations: 0, optimizer_steps: 0, state: Arc::new(state), accuracy: None }
+        Self { rounds: 0, aggregations: 0, optimizer_steps: 0, state: Arc::new(state) }
     }
 }
 

@@ -44,8 +44,7 @@ impl Coordinator {
         if let Some(model) = one_model {
             models = vec![(1.0, vec![model])];
         }
-        let aggregation = self.aggregations + 1;
-        self.emit(now, EventKind::Aggregated { round: self.round + 1, aggregation, weights });
+        self.phase = Phase::Aggregate { weights };
         let reset_moments = self.settings.reset_moments;
         self.push(Action::Compute(Job::Aggregate { round: self.round, models, reset_moments }));
     }
@@ -90,10 +89,14 @@ impl Coordinator {
     }
 
     pub(super) fn handle_aggregated(&mut self, now: Duration, round: u32, state: LayerState) {
-        if !matches!(self.phase, Phase::Aggregate) || round != self.round {
+        let Phase::Aggregate { weights } = &mut self.phase else { return };
+        if round != self.round {
             return;
         }
+        let weights = std::mem::take(weights);
         self.aggregations += 1;
+        let aggregation = self.aggregations;
+        self.emit(now, EventKind::Aggregated { round: round + 1, aggregation, weights });
         self.age_late_models();
         self.global = Arc::new(self.joined_with_shared(round, state));
         self.optimizer_steps = match self.settings.topology {
@@ -110,7 +113,6 @@ impl Coordinator {
                 aggregations: self.aggregations,
                 optimizer_steps: self.optimizer_steps,
                 state: self.global.clone(),
-                accuracy: None,
             }));
         }
         self.evaluate_then_go_on(now);

@@ -55,7 +55,7 @@ impl Coordinator {
     fn next_expiry(&self) -> Option<Duration> {
         let next = match self.phase {
             // Whoever is away while a model is made or evaluated has done its part.
-            Phase::Ended | Phase::Aggregate | Phase::LastEvaluation => None,
+            Phase::Ended | Phase::Aggregate { .. } | Phase::LastEvaluation => None,
             Phase::Gather => Some(self.started_at + self.settings.gather_timeout),
             Phase::EdgeEvaluation => self.next_given_up(),
             _ => self
@@ -67,6 +67,6 @@ impl Coordinator {
                 .chain(self.next_late())
                 .min(),
         };
-        self.next_silent().into_iter().chain(next).min()
+        self.next_silent().into_iter().chain(self.next_without_a_word()).chain(next).min()
     }
 }

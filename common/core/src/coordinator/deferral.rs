@@ -82,7 +82,7 @@ impl Coordinator {
     pub(super) fn is_open(&self, member: &Member) -> bool {
         match self.phase {
             Phase::Train { .. } => true,
-            Phase::Aggregate | Phase::EdgeEvaluation => {
+            Phase::Aggregate { .. } | Phase::EdgeEvaluation => {
                 member.is_behind() && self.round + 1 < self.settings.max_rounds
             }
             _ => false,
@@ -177,7 +177,7 @@ impl Coordinator {
                 || member.takes_part() && member.round.as_ref().is_some_and(|round| self.is_complete(round))
         };
         let done = self.fleet.values().filter(has_done).count();
-        done as f64 >= self.settings.quorum * self.fleet.len() as f64
+        self.settings.is_quorum(done, self.fleet.len())
     }
 
     /// Everybody in the round has been left out: it starts again with those that have caught up, if any are there.

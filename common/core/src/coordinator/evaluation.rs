@@ -2,9 +2,11 @@
 //! it begins, so that no step is timed beside an evaluation. And the end of the run that follows.
 //!
 //! An edge answers for what it holds out. One that is lost is waited for as in a round, for
-//! `rejoin_window`, then its part is missing; one that is back by then is asked again.
+//! `rejoin_window`, then its part is missing; one that is back by then is asked again. Likewise one that hangs, where
+//! stragglers are not waited for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::action::{Action, Job};
@@ -12,6 +14,7 @@ use super::member::Member;
 use super::settings::Evaluation;
 use super::{Coordinator, Phase};
 use crate::event::EventKind;
+use crate::model::LayerState;
 use crate::wire::{Score, TensorMessage, encode_model};
 
 /// One global model that is evaluated by the edges.
@@ -22,7 +25,7 @@ pub(super) struct EdgeEvaluation {
     model: TensorMessage,
     /// By edge; none of one that could not.
     answers: BTreeMap<String, Option<Score>>,
-    /// Edges that have been away for too long to be waited for.
+    /// Edges that have been away, or have said nothing, for too long to be waited for.
     given_up: BTreeSet<String>,
 }
 
@@ -180,7 +183,7 @@ impl Coordinator {
         if let Some(accuracy) = accuracy {
             let (loss, samples) = (total.mean_loss(), total.samples);
             self.emit(now, EventKind::Evaluated { round: round + 1, accuracy, loss, samples });
-            if self.finish_at_target(now, accuracy) {
+            if self.finish_at_target(now, (self.global_rounds, self.global.clone()), accuracy) {
                 return;
             }
         }
@@ -194,14 +197,24 @@ impl Coordinator {
     /// Gives up who has been away for too long.
     pub(super) fn give_up_the_lost(&mut self, now: Duration) {
         let window = self.settings.rejoin_window;
-        let is_over = |member: &Member| member.lost_at.is_some_and(|at| now >= at + window);
-        let lost: Vec<String> =
+        let reason = format!("it did not come back within {window:?} (fleet.rejoin_window)");
+        self.give_up(now, &reason, |member| member.lost_at.is_some_and(|at| now >= at + window));
+    }
+
+    /// Gives up who is connected and does not answer, if anybody has.
+    pub(super) fn give_up_the_silent(&mut self, now: Duration, reason: &str) {
+        if self.evaluation.as_ref().is_some_and(|evaluation| !evaluation.answers.is_empty()) {
+            self.give_up(now, reason, |member| member.connection.is_some());
+        }
+    }
+
+    fn give_up(&mut self, now: Duration, reason: &str, is_over: impl Fn(&Member) -> bool) {
+        let over: Vec<String> =
             self.owing().filter(|(_, member)| is_over(member)).map(|(edge, _)| edge.clone()).collect();
-        for edge in lost {
+        for edge in over {
             let Some(evaluation) = self.evaluation.as_mut() else { return };
             evaluation.given_up.insert(edge.clone());
-            let round = evaluation.round + 1;
-            let reason = format!("it did not come back within {window:?} (fleet.rejoin_window)");
+            let (round, reason) = (evaluation.round + 1, reason.to_owned());
             self.emit(now, EventKind::EvaluationDeclined { round, edge, reason });
         }
     }
@@ -221,31 +234,29 @@ impl Coordinator {
         }
     }
 
-    /// The cloud has evaluated a global model.
+    /// The cloud has evaluated a global model: one that is good enough ends the run, even if another has been made since.
     pub(super) fn handle_evaluated(
         &mut self,
         now: Duration,
         round: u32,
+        state: Arc<LayerState>,
         accuracy: f64,
-        loss: f64,
-        samples: u64,
     ) {
-        self.emit(now, EventKind::Evaluated { round: round + 1, accuracy, loss, samples });
-        // A slow evaluation may end after the next aggregation: the target counts for its own model only.
-        if round + 1 != self.global_rounds {
-            return;
-        }
-        if !self.finish_at_target(now, accuracy) && matches!(self.phase, Phase::LastEvaluation) {
+        let is_newest = round + 1 == self.global_rounds;
+        if !self.finish_at_target(now, (round + 1, state), accuracy)
+            && is_newest
+            && matches!(self.phase, Phase::LastEvaluation)
+        {
             self.finish_after_last(now, Some(accuracy));
         }
     }
 
-    /// Ends the run if the global model meets the target; says whether it does.
-    fn finish_at_target(&mut self, now: Duration, accuracy: f64) -> bool {
+    /// Ends the run if a global model, after so many rounds, meets the target; says whether it does.
+    fn finish_at_target(&mut self, now: Duration, model: (u32, Arc<LayerState>), accuracy: f64) -> bool {
         let Some(target) = self.settings.target_accuracy.filter(|target| accuracy >= *target) else {
             return false;
         };
-        self.finish(now, format!("the accuracy target was met: {accuracy:.4} >= {target}"), true);
+        self.finish(now, model, format!("the accuracy target was met: {accuracy:.4} >= {target}"), true);
         true
     }
 
@@ -258,6 +269,6 @@ impl Coordinator {
             Some(target) => format!("max_rounds were done {at}, target {target}"),
             None => format!("max_rounds were done {at}"),
         };
-        self.finish(now, reason, false);
+        self.finish(now, (self.global_rounds, self.global.clone()), reason, false);
     }
 }

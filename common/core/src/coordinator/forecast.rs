@@ -144,6 +144,13 @@ impl Forecast {
         self.edges.insert(request.name.clone(), outlook);
     }
 
+    /// An edge that is back has this memory now. Its profile stays: its steps have corrected that since.
+    pub(super) fn limit_memory(&mut self, edge: &str, memory_limit: Option<u64>) {
+        if let Some(outlook) = self.edges.get_mut(edge) {
+            outlook.memory_limit = memory_limit;
+        }
+    }
+
     pub(super) fn forget(&mut self, edge: &str) {
         self.edges.remove(edge);
     }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::action::{Action, ConnectionId};
 use super::member::Member;
 use super::{Caller, Coordinator, Phase, session_of};
+use crate::config::Name;
 use crate::event::EventKind;
+use crate::excerpt::excerpt;
 use crate::link::Transfer;
 use crate::model::ModelCost;
 use crate::probe;
@@ -16,6 +18,9 @@ use crate::wire::{Assignment, CloudMessage, PROTOCOL_VERSION, TrainingRequest, m
 /// Values of the probe that gives the first estimate of a link: enough to be limited by its rate,
 /// a fraction of a second on most.
 const PROBE_VALUES: usize = 64 * 1024;
+
+/// How many edges are named when others have not come.
+const MOST_NAMES: usize = 100;
 
 impl Coordinator {
     pub(super) fn handle_request(&mut self, now: Duration, from: ConnectionId, mut request: TrainingRequest) {
@@ -54,8 +59,12 @@ impl Coordinator {
         if *version != PROTOCOL_VERSION {
             return Err(message::other_version(*version));
         }
-        if name.is_empty() || name.len() > 64 {
-            return Err("an edge's name must have 1 to 64 bytes".into());
+        if Name::new(name).is_none() {
+            return Err(format!(
+                "`{}` cannot be an edge's name, which is of {}",
+                excerpt(name),
+                Name::ALLOWED
+            ));
         }
         if *samples == 0 {
             return Err(format!("edge `{name}` has no samples"));
@@ -104,12 +113,16 @@ impl Coordinator {
     /// The time to gather is over: those who came are enough, or the run ends.
     pub(super) fn gather_is_over(&mut self, now: Duration) {
         let (here, wanted) = (self.fleet.len(), self.settings.min_edges);
-        if here > 0 && here as f64 >= self.settings.quorum * wanted as f64 {
+        if self.settings.is_quorum(here, wanted) {
             self.determine_model(now);
             return;
         }
-        let names: Vec<&str> = self.fleet.keys().map(String::as_str).collect();
-        let came = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        let names: Vec<&str> = self.fleet.keys().map(String::as_str).take(MOST_NAMES).collect();
+        let came = match here {
+            0 => "none".to_owned(),
+            1..=MOST_NAMES => names.join(", "),
+            _ => format!("{}, and {} others", names.join(", "), here - MOST_NAMES),
+        };
         self.abort(
             now,
             format!(
@@ -275,11 +288,11 @@ impl Coordinator {
         }
         if let Some(reason) = self.lacks_evaluators() {
             self.abort(now, reason);
-        } else if self.round < self.settings.max_rounds {
-            self.start_round(now, self.round);
-        } else {
-            // The checkpoint is of the last round: only its evaluation is missing.
+        } else if self.global_rounds > 0 {
+            // The coordinator before may have ended before it knew how good the checkpoint's model is.
             self.evaluate_then_go_on(now);
+        } else {
+            self.start_round(now, self.round);
         }
     }
 
@@ -293,8 +306,8 @@ impl Coordinator {
         self.connections.insert(connection, Caller::Edge(edge.to_owned()));
         let Some(member) = self.fleet.get_mut(edge) else { return };
         if let (Some(lost_at), Some(round)) = (member.lost_at, member.round.as_mut()) {
-            let away = now.saturating_sub(lost_at);
-            round.begun_at = round.begun_at.map(|begun_at| begun_at + away);
+            round.begun_at =
+                round.begun_at.map(|begun_at| begun_at + now.saturating_sub(lost_at.max(begun_at)));
         }
         (member.lost_at, member.refused) = (None, None);
         if let Some(old) = member.connection.replace(connection)
@@ -304,5 +317,6 @@ impl Coordinator {
             self.push(Action::Close { connection: old, reason: "the edge has connected again".into() });
         }
         self.expect_in_time(edge);
+        self.note_word(now);
     }
 }

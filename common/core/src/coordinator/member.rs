@@ -127,7 +127,7 @@ pub(super) struct InService {
 pub(super) struct MemberRound {
     pub(super) plan: RoundPlan,
     pub(super) prediction: Prediction,
-    /// When the edge got its plan, later by the time for which it was away.
+    /// When the edge got its plan, or would have had it been ready; later by the time for which it was away.
     pub(super) begun_at: Option<Duration>,
     /// It has taken longer than it may.
     pub(super) late: bool,

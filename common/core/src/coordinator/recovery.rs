@@ -12,6 +12,9 @@ use super::{Coordinator, Phase};
 use crate::event::{EventKind, Recovery};
 use crate::wire::{CloudMessage, ResumePoint, RoundPlan, StartFrom, TrainingRequest};
 
+/// Of how many edges the end of a run says why they are missing; the events tell of all.
+const MOST_STORIES: usize = 16;
+
 impl Coordinator {
     pub(super) fn handle_lost(&mut self, now: Duration, edge: &str, connection: ConnectionId) {
         let Some(member) = self.fleet.get_mut(edge) else { return };
@@ -54,6 +57,7 @@ impl Coordinator {
             return;
         }
         let prepared = ours.is_some_and(|resume| resume.prepared);
+        self.forecast.limit_memory(&name, request.memory_limit);
         member.request = TrainingRequest { resume: ours, ..request };
         member.ready &= prepared;
         self.attach(now, &name, from);
@@ -245,9 +249,12 @@ impl Coordinator {
             names.push(edge);
         }
         let (all, left) = (self.fleet.len(), self.fleet.values().filter(|member| !member.out).count());
-        if left == 0 || (left as f64) < self.settings.quorum * all as f64 {
+        if !self.settings.is_quorum(left, all) {
+            let others = stories.len().saturating_sub(MOST_STORIES);
+            let and_others = if others > 0 { format!("; and {others} others") } else { String::new() };
+            stories.truncate(MOST_STORIES);
             let reason = format!(
-                "{}: {left} of {all} edges are left, fleet.quorum = {} needs more. Continue with --resume once they are back, or lower fleet.quorum",
+                "{}{and_others}: {left} of {all} edges are left, fleet.quorum = {} needs more. Continue with --resume once they are back, or lower fleet.quorum",
                 stories.join("; "),
                 self.settings.quorum
             );

@@ -123,11 +123,15 @@ impl Coordinator {
     /// ready gets them, as another attempt, once it says that it is.
     pub(super) fn begin_attempt(&mut self, now: Duration, edge: &str) {
         self.place(edge);
-        let Some(member) = self.fleet.get_mut(edge).filter(|member| member.ready) else { return };
+        let Some(member) = self.fleet.get_mut(edge) else { return };
         let Some(round) = member.round.as_mut() else { return };
+        // Whoever is not ready in time is late, too.
         round.begun_at = Some(now);
-        let plan = round.plan;
+        let (plan, is_ready) = (round.plan, member.ready);
         self.expect_in_time(edge);
+        if !is_ready {
+            return;
+        }
         self.send(edge, CloudMessage::Round(plan));
         self.send_blocks(now, edge);
     }
@@ -286,19 +290,22 @@ impl Coordinator {
     ) {
         match replica {
             Replica::Of(edge) if self.is_current(edge, round, attempt) => {
-                if !state.is_finite() {
+                let is_finite = state.is_finite();
+                if let Some(at) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) {
+                    // If the edge comes back with the end of its round, it is told again.
+                    at.export_asked = is_finite;
+                    at.exported = Some(state).filter(|_| is_finite);
+                }
+                if !is_finite {
                     self.refuse_edge(now, edge, &diverged(round));
                     return;
-                }
-                if let Some(at) = self.fleet.get_mut(edge).and_then(|member| member.round.as_mut()) {
-                    at.exported = Some(state);
                 }
                 self.catch_up(now, edge);
                 self.end_round_when_complete(now);
             }
             // A second one would average models that the first has already taken.
             Replica::Shared
-                if matches!(self.phase, Phase::Aggregate)
+                if matches!(self.phase, Phase::Aggregate { .. })
                     && round == self.round
                     && self.shared_end.is_none() =>
             {
@@ -358,7 +365,7 @@ impl Coordinator {
                 member.steps_done += steps;
             }
         }
-        self.phase = Phase::Aggregate;
+        self.phase = Phase::Aggregate { weights: Vec::new() };
         if topology == Topology::Shared {
             self.model_steps += steps * self.fleet.values().filter(|member| !member.out).count() as u64;
             let job = Job::Export { replica: Replica::Shared, round: self.round, attempt: 0 };

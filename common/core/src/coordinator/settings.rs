@@ -273,6 +273,12 @@ impl Settings {
         (round + 1).is_multiple_of(self.aggregate_every) || round + 1 == self.max_rounds
     }
 
+    /// Whether so many of all edges are the share that a round needs; nobody never is.
+    pub(super) fn is_quorum(&self, edges: usize, all: usize) -> bool {
+        // 0.55 of 100 is 55, not the 55.00000000000001 that the product rounds to.
+        edges > 0 && edges as f64 * (1.0 + 1e-12) >= self.quorum * all as f64
+    }
+
     /// The share of its samples that an edge holds out, if it is to evaluate.
     pub fn holdout(&self) -> Option<f64> {
         match self.evaluation {
@@ -324,6 +330,19 @@ mod tests {
         assert_eq!(edge.depth, 2..=tail - 1);
         let local = settings(&["training.labels=edge", "plan.allow_local=true", "plan.fixed_cut=5"]);
         assert_eq!(local.expect("it is right").cuts, Cuts::Fixed(tail));
+    }
+
+    #[test]
+    fn a_quorum_is_the_share_that_is_written() {
+        for hundredths in 1..=100_usize {
+            let sets = [format!("fleet.quorum={}.{:02}", hundredths / 100, hundredths % 100)];
+            let settings = settings(&[&sets[0]]).expect("it is right");
+            for all in 1..=1000 {
+                let needed = (hundredths * all).div_ceil(100);
+                assert!(settings.is_quorum(needed, all), "{needed} of {all} are {hundredths} %");
+                assert!(!settings.is_quorum(needed - 1, all), "{} of {all} at {hundredths} %", needed - 1);
+            }
+        }
     }
 
     #[test]

@@ -3,10 +3,14 @@
 //! An edge's time is `straggler_factor` times `steps_per_round` steps at the deadline, from when it got its plan,
 //! without the time for which its connection was lost. When that is over it is late. A late edge is left out, or
 //! deferred, once the others are enough for the quorum, so that no policy ends a run that waiting would not.
+//!
+//! Nothing is planned of what edges do before the first round, and when they evaluate. There they may take as long as
+//! they like, until nobody has said a word for `rejoin_window`: whoever still owes one then is taken for an edge that hangs
+//! behind a live connection, and the others go on without it. With "wait" they do not.
 
 use std::time::Duration;
 
-use super::member::MemberRound;
+use super::member::{Member, MemberRound};
 use super::settings::Topology;
 use super::{Coordinator, Phase};
 
@@ -109,14 +113,14 @@ impl Coordinator {
             .map(|(name, _)| name.clone())
             .collect();
         let done = active().filter(|(_, member)| member.round.as_ref().is_some_and(complete)).count();
-        let is_enough = |enough: usize| enough as f64 >= self.settings.quorum * self.fleet.len() as f64;
+        let is_enough = |edges: usize| self.settings.is_quorum(edges, self.fleet.len());
         let defers = matches!(self.settings.stragglers, Stragglers::Defer { .. });
         let goes_on = match self.settings.topology {
             // Whoever else is waited for may be in time, and a late edge with it.
             _ if defers => done > 0 && done + late.len() == active().count() && self.has_quorum(),
             // The others have had their turns, or will.
-            Topology::HandedOn => active().count() > late.len() && is_enough(active().count() - late.len()),
-            Topology::ReplicaPerEdge | Topology::Shared => done > 0 && is_enough(done),
+            Topology::HandedOn => is_enough(active().count() - late.len()),
+            Topology::ReplicaPerEdge | Topology::Shared => is_enough(done),
         };
         if late.is_empty() || !goes_on {
             return;
@@ -138,6 +142,46 @@ impl Coordinator {
             self.defer(now, stories);
         } else {
             self.leave_out(now, stories);
+        }
+    }
+
+    /// An edge says something, or is back.
+    pub(super) fn note_word(&mut self, now: Duration) {
+        self.last_word = Some(now);
+        if let Some(at) = self.next_without_a_word() {
+            self.expires_at(at);
+        }
+    }
+
+    /// Until when those who owe an answer are waited for, if nobody says a word.
+    pub(super) fn next_without_a_word(&self) -> Option<Duration> {
+        self.straggler_factor()?;
+        matches!(self.phase, Phase::Standardize | Phase::EdgeEvaluation)
+            .then_some(self.last_word? + self.settings.rejoin_window)
+    }
+
+    /// Goes on without the edges that owe an answer and hang, if there are enough others.
+    pub(super) fn go_on_without_the_silent(&mut self, now: Duration) {
+        if self.next_without_a_word().is_none_or(|at| now < at) {
+            return;
+        }
+        // Where the others are too few, more than time must come before they are looked at again.
+        self.last_word = None;
+        let reason = format!("did not answer within {:?} (fleet.rejoin_window)", self.settings.rejoin_window);
+        if matches!(self.phase, Phase::EdgeEvaluation) {
+            self.give_up_the_silent(now, &format!("it {reason}"));
+            return;
+        }
+        let owes = |member: &Member| match self.standardizer {
+            Some(_) => !member.ready,
+            None => member.statistics.is_none(),
+        };
+        let active = || self.fleet.iter().filter(|(_, member)| !member.out);
+        let done = active().filter(|(_, member)| !owes(member)).count();
+        let silent = active().filter(|(_, member)| owes(member) && member.connection.is_some());
+        let silent: Vec<(String, String)> = silent.map(|(edge, _)| (edge.clone(), reason.clone())).collect();
+        if !silent.is_empty() && self.settings.is_quorum(done, self.fleet.len()) {
+            self.leave_out(now, silent);
         }
     }
 }

@@ -5,18 +5,22 @@
 mod behind;
 mod bench;
 mod blocks;
+mod hangs;
+mod returns;
 mod stepped;
 
+use std::time::Duration;
+
 use partway_core::codec::Codec;
-use partway_core::coordinator::{Stragglers, session_of};
+use partway_core::coordinator::{Computed, Job, Stragglers, session_of};
 use partway_core::event::EventKind;
 use partway_core::link::Transfer;
 use partway_core::model::state::state_len;
 use partway_core::standardize::{Method, Transform};
 use partway_core::statistics::ChannelStatistics;
 use partway_core::wire::{
-    EdgeMessage, PROTOCOL_VERSION, ResumePoint, Score, StepReport, TensorHeader, TensorKind, TensorMessage,
-    TrainingRequest,
+    EdgeMessage, MAX_MESSAGE_BYTES, PROTOCOL_VERSION, ResumePoint, Score, StepReport, TensorHeader,
+    TensorKind, TensorMessage, TrainingRequest,
 };
 use proptest::prelude::*;
 
@@ -70,6 +74,11 @@ fn resume() -> impl Strategy<Value = ResumePoint> {
     })
 }
 
+/// Why not, in a word or in many.
+fn reason() -> impl Strategy<Value = String> {
+    prop_oneof![4 => Just(1), 1 => Just(4000)].prop_map(|length| "x".repeat(length))
+}
+
 fn message() -> impl Strategy<Value = EdgeMessage> {
     let channel = (any::<u64>(), number(), number(), number(), number())
         .prop_map(|(count, mean, m2, min, max)| ChannelStatistics { count, mean, m2, min, max });
@@ -81,7 +90,7 @@ fn message() -> impl Strategy<Value = EdgeMessage> {
         4 => (0..4u64, number(), 0..4u64).prop_map(|(correct, loss_sum, samples)| {
             Ok(Score { correct, loss_sum, samples })
         }),
-        1 => Just(Err("no".to_owned()))
+        1 => reason().prop_map(Err)
     ];
     let report = (number(), number(), number(), proptest::option::of(transfer()));
     prop_oneof![
@@ -94,11 +103,10 @@ fn message() -> impl Strategy<Value = EdgeMessage> {
         }),
         (transform, proptest::collection::vec(channel, 0..3))
             .prop_map(|(of, channels)| EdgeMessage::Statistics { of, channels }),
-        (proptest::option::of(transfer()), any::<bool>()).prop_map(|(downlink, refuses)| {
-            EdgeMessage::Ready { downlink, evaluates_not: refuses.then(|| "too little memory".into()) }
-        }),
+        (proptest::option::of(transfer()), proptest::option::of(reason()))
+            .prop_map(|(downlink, evaluates_not)| EdgeMessage::Ready { downlink, evaluates_not }),
         (ids(), score).prop_map(|((round, _, _), result)| EdgeMessage::Evaluated { round, result }),
-        Just(EdgeMessage::Declined { reason: "no".into() }),
+        reason().prop_map(|reason| EdgeMessage::Declined { reason }),
         (ids(), report, 0..100usize).prop_map(|((round, attempt, step), times, count)| {
             let (forward_s, backward_s, latency_s, downlink) = times;
             let report = StepReport { step, forward_s, backward_s, latency_s, downlink, local: None };
@@ -209,6 +217,43 @@ fn a_name_is_taken_over_with_its_own_session_only() {
         assert_eq!(bench.peers.contains_key(&1), !taken_over, "barn's own connection");
         assert_eq!(bench.peers.contains_key(&3), taken_over, "who says to be barn");
     }
+}
+
+#[test]
+fn however_much_an_edge_says_the_others_hear_of_it_in_short() {
+    for said in ["x".repeat(MAX_MESSAGE_BYTES - 64), "\u{1b}[31mred".to_owned()] {
+        let mut bench = two_edges(1.0);
+        bench.operate(Operation::Say(0, EdgeMessage::Declined { reason: said }));
+        let told = bench.refused.pop().expect("it is turned away");
+        assert!(told.starts_with("it cannot take part: ") && told.len() < 2048, "{} bytes", told.len());
+        assert!(!told.contains('\u{1b}'), "{told:?} is for a terminal");
+        // The other one hears why the run ends; the bench sees to it that this can be sent.
+        bench.operate(Operation::Wait(REJOIN_WINDOW.as_millis() as u64));
+        let ends = |kind: &EventKind| matches!(kind, EventKind::Aborted { reason } if reason.contains(&told));
+        assert!(bench.finished && bench.events.iter().any(ends));
+    }
+}
+
+#[test]
+fn a_model_that_could_not_be_made_is_not_announced() {
+    let scenario = Scenario { steps: 1, aggregate_every: 1, ..Scenario::new(1).in_one_part().cut_at(2) };
+    let mut bench = bench_of_two(&scenario);
+    for number in [0, 1].repeat(4) {
+        bench.operate(Operation::Proceed(number));
+    }
+    bench.finish(|job| matches!(job, Job::Step(_)));
+    bench.finish(|job| matches!(job, Job::Step(_)));
+    for number in [0, 1] {
+        bench.operate(Operation::Proceed(number));
+    }
+    bench.finish(|job| matches!(job, Job::Export { .. }));
+    bench.finish(|job| matches!(job, Job::Export { .. }));
+    bench.first(|job| matches!(job, Job::Aggregate { .. }));
+    let reason = "there is no memory".into();
+    bench.coordinator.handle_computed(Duration::from_secs(1), Computed::Failed { reason });
+    bench.operate(Operation::Wait(0));
+    assert!(bench.finished && matches!(bench.events.last(), Some(EventKind::Aborted { .. })));
+    assert!(!bench.events.iter().any(|kind| matches!(kind, EventKind::Aggregated { .. })));
 }
 
 /// What the first edge is told when it sends this tensor as its first.

@@ -16,6 +16,8 @@ pub(super) struct State {
     device: (Option<usize>, f64),
     /// How often it had been found to have become faster or slower.
     device_changes: u32,
+    /// What it had for training, in bytes.
+    memory_limit: Option<u64>,
 }
 
 impl State {
@@ -25,6 +27,7 @@ impl State {
             are_measured: (is_measured(&edge.up), is_measured(&edge.down)),
             device: (edge.corrections.edge_backward.latest_cut(), edge.corrections.edge_backward.logarithm()),
             device_changes: edge.corrections.edge_backward.changes(),
+            memory_limit: edge.memory_limit,
         }
     }
 
@@ -37,7 +40,11 @@ impl State {
             }
             _ => self.device_changes == other.device_changes,
         };
-        self.link_changes == other.link_changes && self.are_measured == other.are_measured && is_device_like
+        let is_memory_like = self.memory_limit == other.memory_limit;
+        self.link_changes == other.link_changes
+            && self.are_measured == other.are_measured
+            && is_device_like
+            && is_memory_like
     }
 }
 

@@ -13,11 +13,11 @@ use partway_core::model::{LayerState, state::state_len};
 use partway_core::standardize::Transform;
 use partway_core::statistics::ChannelStatistics;
 use partway_core::wire::{
-    CloudMessage, EdgeMessage, RoundPlan, Score, StartFrom, TensorHeader, TensorKind, TensorMessage,
+    CloudMessage, EdgeMessage, RoundPlan, Score, StartFrom, TensorHeader, TensorKind, TensorMessage, message,
 };
 
 use super::request;
-use super::stepped::stepped;
+use super::stepped::{spoiled, state, stepped};
 use crate::fake_model::{FakeModel, MOMENTS};
 use crate::scenario::{LAYERS, REJOIN_WINDOW};
 
@@ -151,11 +151,9 @@ impl Bench {
             }
             Operation::Spoil(number) if !self.jobs.is_empty() => {
                 let at = number % self.jobs.len();
-                if let Job::Step(step) = self.jobs[at].clone() {
+                if let Some(computed) = spoiled(&self.jobs[at], |job| self.compute(job)) {
                     self.jobs.remove(at);
-                    let (edge, round, attempt) = (step.edge, step.round, step.attempt);
-                    let rejected = Computed::Rejected { edge, round, attempt, reason: "NaN".into() };
-                    self.coordinator.handle_computed(self.now, rejected);
+                    self.coordinator.handle_computed(self.now, computed);
                 }
             }
             Operation::Finish(_) | Operation::Repeat(_) | Operation::Spoil(_) => {}
@@ -187,8 +185,13 @@ impl Bench {
 
     /// Finishes the first of the jobs of some kind.
     pub(super) fn finish(&mut self, is_it: impl Fn(&Job) -> bool) {
-        let number = self.jobs.iter().position(is_it).expect("there is such a job");
+        let number = self.first(is_it);
         self.operate(Operation::Finish(number));
+    }
+
+    /// The first of the jobs of some kind.
+    pub(super) fn first(&self, is_it: impl Fn(&Job) -> bool) -> usize {
+        self.jobs.iter().position(is_it).expect("there is such a job")
     }
 
     /// Finishes all jobs.
@@ -214,6 +217,9 @@ impl Bench {
             actions += 1;
             assert!(actions < MOST_ACTIONS, "one operation asks for more and more");
             assert!(!self.finished, "{action:?} follows the end");
+            if let Action::Send { message, .. } = &action {
+                assert!(message::encode(message).is_ok(), "{message:?} cannot be sent");
+            }
             match action {
                 Action::Send { message: CloudMessage::Refused { reason }, .. } => self.refused.push(reason),
                 Action::Send { to, message } => self.hear(to.0, message),
@@ -319,7 +325,7 @@ impl Bench {
             let sent = peer.sent;
             peer.sent += 1;
             if step == 0 && plan.start == (StartFrom::Own { upload_moved: true }) {
-                self.send(connection, self.state(&plan, 0, plan.cut as usize..before as usize));
+                self.send(connection, state(&self.model.spec, &plan, 0, plan.cut as usize..before as usize));
             }
             if step < plan.steps && !local {
                 let kind = if passed { TensorKind::TailGradient } else { TensorKind::Activations };
@@ -334,28 +340,15 @@ impl Bench {
                     peer.ended = true;
                 }
                 if plan.aggregate && plan.cut > 0 {
-                    self.send(connection, self.state(&plan, plan.steps, 0..plan.cut as usize));
+                    self.send(connection, state(&self.model.spec, &plan, plan.steps, 0..plan.cut as usize));
                 }
                 if let Some(tail) = self.tail.filter(|_| plan.aggregate) {
-                    self.send(connection, self.state(&plan, plan.steps, tail..LAYERS));
+                    self.send(connection, state(&self.model.spec, &plan, plan.steps, tail..LAYERS));
                 }
                 let RoundPlan { round, attempt, .. } = plan;
                 self.say(connection, EdgeMessage::RoundDone { round, attempt, peak_rss_bytes: 0 });
             }
         }
-    }
-
-    fn state(&self, plan: &RoundPlan, step: u32, layers: std::ops::Range<usize>) -> TensorMessage {
-        let header = TensorHeader {
-            round: plan.round,
-            attempt: plan.attempt,
-            step,
-            first_layer: layers.start as u16,
-            last_layer: layers.end.max(layers.start) as u16,
-            ..TensorHeader::new(TensorKind::State, Codec::F32)
-        };
-        let values = state_len(&self.model.spec, layers.start..layers.end.max(layers.start), MOMENTS);
-        TensorMessage::encode(header, vec![0.25; values], &[])
     }
 
     fn compute(&self, job: Job) -> Option<Computed> {
@@ -372,8 +365,9 @@ impl Bench {
                 let state = self.model.average(models);
                 Computed::Aggregated { round, state }
             }
-            Job::Evaluate { round, .. } => {
-                Computed::Evaluated { round, accuracy: 0.1 * f64::from(round), loss: 1.0, samples: 1 }
+            Job::Evaluate { round, state, .. } => {
+                let accuracy = 0.1 * f64::from(round);
+                Computed::Evaluated { round, state, accuracy, loss: 1.0, samples: 1 }
             }
         })
     }

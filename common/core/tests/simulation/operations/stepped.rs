@@ -1,7 +1,13 @@
-//! What a replica answers that does not compute.
+//! What a replica answers that does not compute, and what an edge sends that does not either.
 
-use partway_core::coordinator::{Computed, StepJob, StepPart};
-use partway_core::wire::{TensorHeader, TensorKind, TensorMessage};
+use std::ops::Range;
+
+use partway_core::codec::Codec;
+use partway_core::coordinator::{Computed, Job, StepJob, StepPart};
+use partway_core::model::{ModelSpec, state::state_len};
+use partway_core::wire::{RoundPlan, TensorHeader, TensorKind, TensorMessage};
+
+use crate::fake_model::MOMENTS;
 
 /// The answer to a step's part: one value.
 pub(super) fn stepped(job: StepJob) -> Computed {
@@ -18,5 +24,36 @@ pub(super) fn stepped(job: StepJob) -> Computed {
         Computed::Stepped { edge, round, attempt, step, micro_batch, reply, loss, correct, seconds }
     } else {
         Computed::Passed { edge, round, attempt, step, micro_batch, reply, seconds }
+    }
+}
+
+/// Layers that an edge sends.
+pub(super) fn state(spec: &ModelSpec, plan: &RoundPlan, step: u32, layers: Range<usize>) -> TensorMessage {
+    let layers = layers.start..layers.end.max(layers.start);
+    let header = TensorHeader {
+        round: plan.round,
+        attempt: plan.attempt,
+        step,
+        first_layer: layers.start as u16,
+        last_layer: layers.end as u16,
+        ..TensorHeader::new(TensorKind::State, Codec::F32)
+    };
+    TensorMessage::encode(header, vec![0.25; state_len(spec, layers, MOMENTS)], &[])
+}
+
+/// The answer to a job that goes wrong, if it can: activations that cannot be trained on, a model that has diverged.
+pub(super) fn spoiled(job: &Job, compute: impl FnOnce(Job) -> Option<Computed>) -> Option<Computed> {
+    match job.clone() {
+        Job::Step(StepJob { edge, round, attempt, .. }) => {
+            Some(Computed::Rejected { edge, round, attempt, reason: "NaN".into() })
+        }
+        job @ Job::Export { .. } => {
+            let mut computed = compute(job)?;
+            if let Computed::Exported { state, .. } = &mut computed {
+                state.values.fill(f32::NAN);
+            }
+            Some(computed)
+        }
+        _ => None,
     }
 }

@@ -112,9 +112,9 @@ impl World {
                 }
                 Computed::Aggregated { round, state }
             }
-            Job::Evaluate { round, .. } => {
+            Job::Evaluate { round, state, .. } => {
                 let accuracy = self.scenario.accuracy(round);
-                Computed::Evaluated { round, accuracy, loss: 1.0, samples: 10 }
+                Computed::Evaluated { round, state, accuracy, loss: 1.0, samples: 10 }
             }
             _ => panic!("workers do the rest"),
         }

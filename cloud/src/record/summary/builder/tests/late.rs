@@ -69,3 +69,20 @@ fn late_work_that_no_aggregation_takes_in_does_not_count() {
     run.finish(3, false);
     assert_eq!(steps(&run.summary()), [2, 1]);
 }
+
+#[test]
+fn late_work_that_comes_while_a_model_is_made_is_part_of_the_next_one() {
+    let mut run = Run::with(&["a", "b"]);
+    run.plan(1);
+    run.step("a", (1, 0), 3, 100.0);
+    run.step("b", (1, 0), 3, 700.0);
+    run.defer("b", 1);
+    run.catch_up("b", 1);
+    run.aggregate(1, 1);
+    run.evaluate(1, 0.5);
+    run.round(2, &["a", "b"]);
+    run.aggregate(2, 2);
+    run.evaluate(2, 0.6);
+    let trained: Vec<_> = run.rows.iter().map(|row| row.samples_trained).collect();
+    assert_eq!(trained, [64, 4 * 64]);
+}
