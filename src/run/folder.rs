@@ -44,6 +44,16 @@ pub(crate) enum FolderError {
         /// What it lacks.
         missing: &'static str,
     },
+    /// There is nothing left to do.
+    #[error(
+        "the run in `{}` is finished: leave out --resume to run it anew, which replaces it, or choose another folder \
+         with --out",
+        folder.display()
+    )]
+    Finished {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The run there was another experiment.
     #[error(
         "the run in `{}` is another experiment, it has {before} where this one has {now}: resume it with its own \
@@ -203,6 +213,9 @@ fn lock(layout: &Layout) -> Result<File, FolderError> {
 
 fn check_resumable(layout: &Layout, config: &str) -> Result<(), FolderError> {
     let folder = || layout.root().to_owned();
+    if is_finished(layout.root()) {
+        return Err(FolderError::Finished { folder: folder() });
+    }
     let path = layout.config();
     let before = match fs::read_to_string(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -321,6 +334,32 @@ mod tests {
         assert!(error.contains("it has `seed = 42` where this one has `seed = 43`"), "{error}");
         assert!(resume(CONFIG).expect("it can be").is_resumable());
         assert!(folder.path().join("edges/a/state/x").exists());
+    }
+
+    #[test]
+    fn a_finished_run_is_not_resumed() {
+        use partway_cloud::record::{RunFacts, SummaryBuilder};
+        let folder = folder();
+        drop(RunFolder::claim(folder.path(), CONFIG, false).expect("an empty folder"));
+        touch(&folder.path().join("config.toml"));
+        touch(&folder.path().join("checkpoint/1.bin"));
+        let facts = RunFacts {
+            name: "x".into(),
+            clock: partway_core::config::Clock::Wall,
+            seed: 42,
+            batch_size: 8,
+            topology: partway_core::coordinator::Topology::ReplicaPerEdge,
+        };
+        let mut summary = SummaryBuilder::new(facts).build();
+        let path = folder.path().join("summary.json");
+        let mut resume = |weights: Option<&str>| {
+            summary.weights_sha256 = weights.map(str::to_owned);
+            fs::write(&path, serde_json::to_vec(&summary).expect("it is JSON")).expect("written");
+            RunFolder::claim(folder.path(), CONFIG, true).map(drop)
+        };
+        let error = resume(Some("0")).expect_err("it has its weights");
+        assert!(matches!(error, FolderError::Finished { .. }), "{error}");
+        resume(None).expect("it has a checkpoint and no weights");
     }
 
     #[test]
