@@ -151,7 +151,7 @@ fn outlook(edge: &EdgeConfig, profile: DeviceProfile, settings: &Settings) -> Ou
         corrections: StepCorrections::default(),
         up: rate(edge.uplink_mbps),
         down: rate(edge.downlink_mbps),
-        rtt_s: edge.rtt.as_secs_f64(),
+        rtt_s: edge.rtt.get().as_secs_f64(),
         margin: settings.margin,
         memory_limit: edge.memory.map(partway_core::config::ByteSize::bytes),
         current_cut: None,

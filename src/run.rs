@@ -60,6 +60,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         Clock::Virtual => Vec::new(),
     };
     check_cpus(&experiment.config).map_err(Failure::wrong)?;
+    experiment.check_memory().map_err(Failure::wrong)?;
     let name = experiment.config.name.as_str();
     let root = args.out.clone().unwrap_or_else(|| Path::new("runs").join(name));
     let config = experiment.config.to_toml();

@@ -44,8 +44,8 @@ fn link(edge: &EdgeConfig, trace: Option<&LinkTrace>, seed: u64, elapsed: Durati
     LinkProfile {
         up_mbps: edge.uplink_mbps.map(partway_core::config::Mbps::get),
         down_mbps: edge.downlink_mbps.map(partway_core::config::Mbps::get),
-        rtt: edge.rtt,
-        jitter: edge.jitter,
+        rtt: edge.rtt.get(),
+        jitter: edge.jitter.get(),
         loss: edge.loss.get(),
         trace: trace.and_then(|trace| later(trace, elapsed, |step| Some(step.up_mbps))),
         down_trace: trace.and_then(|trace| later(trace, elapsed, |step| step.down_mbps)),

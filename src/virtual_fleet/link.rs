@@ -72,8 +72,8 @@ impl Link {
         let outages = stalled.stalls();
         let direction = |rates: &Rates, name: &str| Direction {
             rates: rates.without(&outages),
-            rtt: edge.rtt,
-            jitter: edge.jitter,
+            rtt: edge.rtt.get(),
+            jitter: edge.jitter.get(),
             loss: edge.loss.get(),
             random: random::stream(seed, &["virtual link", edge.name.as_str(), name]),
             free_at: Duration::ZERO,

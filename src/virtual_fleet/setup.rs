@@ -125,7 +125,7 @@ impl Setup {
                 batch: settings.batch_size as usize,
             };
             let worker = Worker::in_memory(name.clone(), shard, compute.clone(), tapes.clone());
-            fleet.push(Edge::new(name, participant, worker, link, described.rtt, computing));
+            fleet.push(Edge::new(name, participant, worker, link, described.rtt.get(), computing));
         }
         let blueprint = Blueprint {
             spec: spec.clone(),
@@ -139,7 +139,7 @@ impl Setup {
             (settings.workers, random::stream(config.seed, &["virtual computing", "cloud"]));
         let coordinator = Coordinator::new(std::time::Duration::ZERO, settings, checkpoint);
         let cloud = Cloud::new(coordinator, blueprint, cloud, random, workers, evaluator);
-        Ok(World::new(cloud, fleet, config.fleet.idle_timeout, crew))
+        Ok(World::new(cloud, fleet, config.fleet.idle_timeout.get(), crew))
     }
 }
 

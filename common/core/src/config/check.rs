@@ -9,7 +9,7 @@ use super::{
     data::{Dataset, EvaluateAt},
     error::Fault,
     plan::{FixedCut, OnStraggler, PlanConfig},
-    setting::{Faults, Setting, shown},
+    setting::{Faults, Name, Setting, shown},
     training::{Algorithm, LabelsAt},
 };
 
@@ -250,6 +250,15 @@ fn check_edges(config: &Config, faults: &mut Faults) {
             faults.push(contradiction(format!("edge[{index}].name"), &edge.name, allowed));
         }
         seen.extend(edge.expanded().map(|one| (one.name, index)));
+        // The last has the longest number.
+        if let Some(last) = edge.expanded().last().filter(|last| Name::new(last.name.as_str()).is_none()) {
+            let most = edge.name.as_str().len() + Name::LONGEST - last.name.as_str().len();
+            let allowed = format!(
+                "at most {most} characters with `count = {}`, as the last of these edges is called `{}`",
+                edge.count, last.name
+            );
+            faults.push(contradiction(format!("edge[{index}].name"), &edge.name, allowed));
+        }
         let overlaps = edge.down.windows(2).any(|pair| pair[1].from() < pair[0].until());
         if overlaps {
             let allowed = "times in order, each after the end of the one before";

@@ -16,7 +16,7 @@ fn a_value_is_toml_or_else_text() {
     assert_eq!(config.training.algorithm, Algorithm::FedAvg);
     assert_eq!(config.training.batch_size.get(), 32);
     assert_eq!(config.plan.deadline, Deadline::Fixed(Duration::from_millis(250)));
-    assert_eq!(Some(config.plan.margin), NonNegativeF64::new(0.5));
+    assert_eq!(Some(config.plan.margin), Margin::new(0.5));
     assert_eq!((config.wire.activations, config.wire.gradients), (Codec::F16.into(), Codec::F32));
     assert_eq!(config.data.path, Some("some where/x".into()));
     assert_eq!(config.name.as_str(), "again");
