@@ -114,7 +114,8 @@ impl Setup {
                 .with_labels_kept(config.training.labels == LabelsAt::Edge);
             let trace = described.trace.as_ref().and_then(|path| traces.get(path));
             let most = config.cloud.capacity_mbps.get();
-            let link = Link::new(described, trace.map(Arc::as_ref), most, config.seed);
+            let silence = config.fleet.idle_timeout.get();
+            let link = Link::new(described, trace.map(Arc::as_ref), most, silence, config.seed);
             let computing = Computing {
                 device,
                 slow: described.slow.clone(),
