@@ -19,11 +19,11 @@ use partway_model::check_processors;
 
 use self::folder::RunFolder;
 use self::layout::Layout;
-use self::summary::RunSummary;
 use self::supervise::{End, supervise};
 use crate::calibration::{calibrate, devices};
 use crate::experiment::{Experiment, ExperimentArgs};
 use crate::failure::Failure;
+use crate::outputs::Outputs;
 use crate::{output, report, virtual_fleet};
 
 /// With more classes than this their names are only in the outputs.
@@ -113,9 +113,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     })?;
     match ended {
         End::Finished => {
-            let summary = RunSummary::read(&folder.layout.summary())?;
-            output::print(&summary.table());
-            output::print(&summary.sentence(target, &root));
+            let summary =
+                Outputs::open(&root).and_then(|outputs| outputs.summary()).map_err(Failure::failed)?;
+            let summary = summary.ok_or_else(|| {
+                Failure::Failed(format!("the run in `{}` left no summary.json", root.display()))
+            })?;
+            output::print(&summary::edges(&summary));
+            output::print(&summary::sentence(&summary, target, &root));
             Ok(())
         }
         End::Interrupted if folder.is_resumable() => {

@@ -74,11 +74,6 @@ impl Layout {
         self.root.join("classes.txt")
     }
 
-    /// How the run ended.
-    pub(crate) fn summary(&self) -> PathBuf {
-        self.root.join("summary.json")
-    }
-
     /// The folder of certificates.
     pub(crate) fn tls(&self) -> PathBuf {
         self.root.join("tls")
