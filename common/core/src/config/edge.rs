@@ -62,7 +62,7 @@ section! {
         /// The memory that it may use, above 0. Default: not limited, or the profile's under the virtual
         /// clock. Example: `memory = "256MiB"`.
         pub memory: Option<ByteSize>,
-        /// Threads that compute, from 1 to 1024. Default 1. Example: `threads = 2`.
+        /// Wall clock: threads that compute, from 1 to 1024. Default 1. Example: `threads = 2`.
         pub threads: Whole<1, 1024> = literal(Whole::new(1)),
         /// The processors that its process is pinned to, under the wall clock. Default: any. Example: `cpus = "2"`.
         pub cpus: Option<CpuList>,

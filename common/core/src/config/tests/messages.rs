@@ -334,6 +334,8 @@ fn what_is_not_built_yet_is_refused() {
     for (set, message) in [
         ("cloud.cpus=\"0-1\"", "`cloud.cpus = \"0,1\"` is not available in this version"),
         ("wire.data_connection=true", "`wire.data_connection = true` is not available in this version"),
+        ("cloud.threads=2", "`cloud.threads = 2` is not available in this version"),
+        ("edge.0.threads=4", "`edge[0].threads = 4` (edge `camera`) is not available in this version"),
         ("edge.1.cpus=\"1\"", "`edge[1].cpus = \"1\"` (edge `gateway`) is not available in this version"),
     ] {
         // Processes can be pinned, and have connections; virtual devices are none, and have none.
