@@ -1,7 +1,7 @@
 //! `partway run`: the whole experiment on this machine.
 
 mod children;
-mod emulation;
+pub(crate) mod emulation;
 mod folder;
 pub(crate) mod layout;
 pub(crate) mod processes;
