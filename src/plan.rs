@@ -18,7 +18,7 @@ use partway_core::plan::{Plan, PlanError};
 use partway_core::profile::{DeviceProfile, StepCorrections};
 use thiserror::Error;
 
-use crate::calibration::{self, CalibrationError, DeviceError, calibrate};
+use crate::calibration::{self, CalibrationError, DeviceError, Measured, calibrate};
 use crate::experiment::{Experiment, ExperimentArgs};
 use crate::failure::Failure;
 use crate::output;
@@ -114,7 +114,7 @@ fn make(experiment: &Experiment) -> Result<Planned, PlanningError> {
 /// machine, which is measured when it is first asked for.
 struct Machine<'a> {
     experiment: &'a Experiment,
-    measured: Vec<(DeviceKind, DeviceProfile)>,
+    measured: Vec<(Measured, DeviceProfile)>,
 }
 
 impl Machine<'_> {
@@ -122,7 +122,7 @@ impl Machine<'_> {
         let Config { clock, cloud, .. } = &self.experiment.config;
         match &cloud.profile {
             Some(path) if *clock == Clock::Virtual => read_profile("cloud.profile", path),
-            _ => self.measured(calibration::CLOUD_KEY.to_owned(), cloud.device),
+            _ => self.measured(calibration::CLOUD_KEY.to_owned(), Measured::of_cloud(cloud)),
         }
     }
 
@@ -132,16 +132,16 @@ impl Machine<'_> {
             Some(path) if self.experiment.config.clock == Clock::Virtual => {
                 read_profile(&format!("profile of edge `{}`", edge.name), path)?
             }
-            _ => self.measured(calibration::edge_key(edge), edge.device)?,
+            _ => self.measured(calibration::edge_key(edge), Measured::of_edge(edge))?,
         };
         Ok(profile.scaled(1.0 / speed(edge, self.experiment.config.clock)))
     }
 
-    fn measured(&mut self, key: String, device: DeviceKind) -> Result<DeviceProfile, PlanningError> {
+    fn measured(&mut self, key: String, device: Measured) -> Result<DeviceProfile, PlanningError> {
         if let Some((_, profile)) = self.measured.iter().find(|(measured, _)| *measured == device) {
             return Ok(profile.clone());
         }
-        let profile = calibrate(self.experiment, &calibration::open(key, device)?)?;
+        let profile = calibrate(self.experiment, &device.open(key)?)?;
         self.measured.push((device, profile.clone()));
         Ok(profile)
     }
@@ -333,8 +333,10 @@ mod tests {
         let machine: DeviceProfile = toml::from_str(PROFILE).expect("a profile");
         let experiment = load(SMALL, &["edge.camera.speed=0.25"]).expect("it is right");
         let edge = &experiment.config.edges()[0];
-        let mut this =
-            Machine { experiment: &experiment, measured: vec![(DeviceKind::Cpu, machine.clone())] };
+        let mut this = Machine {
+            experiment: &experiment,
+            measured: vec![(Measured::of(DeviceKind::Cpu, 1), machine.clone())],
+        };
         let profile = this.edge_profile(edge).expect("it is measured");
         assert_eq!(profile, machine.scaled(4.0));
         let faster = EdgeConfig { speed: Speed::new(2.0).expect("it is in the range"), ..edge.clone() };

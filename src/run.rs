@@ -77,14 +77,14 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         ));
     }
     introduce(&experiment);
-    let profiles = devices.iter().map(|device| {
+    let profiles = devices.iter().map(|(measured, device)| {
         let profile = if args.resume {
-            folder::read_calibration(&folder.layout, device.kind()).map_err(Failure::wrong)?
+            folder::read_calibration(&folder.layout, *measured).map_err(Failure::wrong)?
         } else {
             output::note(&format!("calibrating this machine, alone: {}", device.name()));
             calibrate(&experiment, device).map_err(Failure::failed)?
         };
-        Ok((device.kind(), profile))
+        Ok((*measured, profile))
     });
     let profiles = profiles.collect::<Result<Vec<_>, _>>()?;
     let target = experiment.config.training.target_accuracy.map(Share::get);

@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use partway_cloud::model_file::{self, ModelFileError};
-use partway_core::config::DeviceKind;
 use partway_core::model::LayerState;
 use partway_core::profile::DeviceProfile;
 use partway_datasets::{ShardError, shard};
@@ -13,6 +12,7 @@ use partway_net::{Authority, TlsError};
 use thiserror::Error;
 
 use super::layout::Layout;
+use crate::calibration::Measured;
 use crate::experiment::Experiment;
 use crate::outputs::Outputs;
 
@@ -147,11 +147,14 @@ impl RunFolder {
         &self,
         experiment: &Experiment,
         init: Option<&LayerState>,
-        profiles: &[(DeviceKind, DeviceProfile)],
+        profiles: &[(Measured, DeviceProfile)],
     ) -> Result<(), FolderError> {
         let layout = &self.layout;
-        for (device, profile) in profiles {
-            let path = layout.calibration(*device);
+        for (measured, profile) in profiles {
+            let path = layout.calibration(*measured);
+            if let Some(folder) = path.parent() {
+                fs::create_dir_all(folder).map_err(io_error("make", folder))?;
+            }
             let calibration = toml::to_string(profile).map_err(|error| FolderError::Calibration {
                 path: path.clone(),
                 reason: error.to_string(),
@@ -186,8 +189,8 @@ impl RunFolder {
 }
 
 /// The profile of a device that [`RunFolder::fill`] wrote.
-pub(crate) fn read_calibration(layout: &Layout, device: DeviceKind) -> Result<DeviceProfile, FolderError> {
-    let path = layout.calibration(device);
+pub(crate) fn read_calibration(layout: &Layout, measured: Measured) -> Result<DeviceProfile, FolderError> {
+    let path = layout.calibration(measured);
     let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
     toml::from_str(&text).map_err(|error| FolderError::Calibration { path, reason: error.to_string() })
 }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use partway_core::config::DeviceKind;
 
+use crate::calibration::Measured;
+
 /// The folder of one run.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
@@ -12,10 +14,11 @@ pub(crate) struct Layout {
 
 impl Layout {
     /// Everything that a run leaves in its folder, and that the next one there replaces.
-    pub(crate) const OUTPUTS: [&'static str; 15] = [
+    pub(crate) const OUTPUTS: [&'static str; 16] = [
         "config.toml",
         "calibration.toml",
         "calibration-wgpu.toml",
+        "calibration",
         "events.jsonl",
         "metrics.csv",
         "model.safetensors",
@@ -57,11 +60,12 @@ impl Layout {
     }
 
     /// The profile of one of the machine's devices.
-    pub(crate) fn calibration(&self, device: DeviceKind) -> PathBuf {
-        self.root.join(match device {
-            DeviceKind::Cpu => "calibration.toml",
-            DeviceKind::Wgpu => "calibration-wgpu.toml",
-        })
+    pub(crate) fn calibration(&self, measured: Measured) -> PathBuf {
+        match (measured.kind, measured.threads) {
+            (DeviceKind::Cpu, 1) => self.root.join("calibration.toml"),
+            (DeviceKind::Cpu, threads) => self.root.join(format!("calibration/cpu-{threads}-threads.toml")),
+            (DeviceKind::Wgpu, _) => self.root.join("calibration-wgpu.toml"),
+        }
     }
 
     /// What a run continues from.

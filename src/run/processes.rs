@@ -24,6 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::emulation;
 use super::folder::{self, SERVER_NAMES};
 use super::layout::Layout;
+use crate::calibration::Measured;
 use crate::experiment::{read_config, read_model, read_trace};
 use crate::failure::Failure;
 
@@ -145,7 +146,8 @@ pub(crate) fn cloud(args: &CloudArgs) -> Result<(), Failure> {
     let layout = Layout::new(&args.out);
     let config = read_config(&layout.config(), &[]).map_err(Failure::failed)?;
     pin(config.cloud.cpus.as_ref())?;
-    let profile = folder::read_calibration(&layout, config.cloud.device).map_err(Failure::failed)?;
+    let profile =
+        folder::read_calibration(&layout, Measured::of_cloud(&config.cloud)).map_err(Failure::failed)?;
     let read_model = |_: &Path| read_model(&layout.layers());
     let (test, spec) = match config.data.evaluate {
         EvaluateAt::Cloud => {
@@ -209,7 +211,7 @@ pub(crate) fn edge(args: &EdgeArgs) -> Result<(), Failure> {
     })?;
     use_small_pages();
     pin(edge.cpus.as_ref())?;
-    let profile = folder::read_calibration(&layout, edge.device).map_err(Failure::failed)?;
+    let profile = folder::read_calibration(&layout, Measured::of_edge(&edge)).map_err(Failure::failed)?;
     let traces = config.traces(read_trace).map_err(Failure::failed)?;
     let trace = edge.trace.as_ref().and_then(|path| traces.get(path));
     let elapsed = Duration::from_millis(unix_ms().saturating_sub(args.started_ms));
