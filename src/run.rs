@@ -19,7 +19,7 @@ use partway_model::check_processors;
 
 use self::folder::RunFolder;
 use self::layout::Layout;
-use self::supervise::{End, supervise};
+use self::supervise::{End, Quorum, supervise};
 use crate::calibration::{calibrate, devices};
 use crate::experiment::{Experiment, ExperimentArgs};
 use crate::failure::Failure;
@@ -93,9 +93,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         Clock::Wall => {
             folder.fill(&experiment, init.as_ref(), &profiles).map_err(Failure::failed)?;
             let edges = experiment.parts.iter().map(|(name, _)| name.clone()).collect();
+            let quorum = Quorum::of(&experiment.config);
             // The processes have read their own parts; this one needs no samples and weights any more.
             drop((experiment, init));
-            supervise(&folder.layout, edges, args.resume)
+            supervise(&folder.layout, edges, quorum, args.resume)
         }
         Clock::Virtual => {
             let threads = args.threads.map_or_else(processors, usize::from);
