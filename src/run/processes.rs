@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Args;
 use partway_cloud::{Ended, ServeOptions, model_file};
 use partway_core::config::{CpuList, EvaluateAt, LabelsAt};
-use partway_core::event::Event;
+use partway_core::event::{Event, EventKind};
 use partway_core::participant::Outcome;
 use partway_datasets::own::Reading;
 use partway_datasets::shard;
@@ -140,8 +140,17 @@ pub(crate) fn run(args: &RunProcessArgs) -> Result<(), Failure> {
     super::run(&args.run)
 }
 
-/// The coordinator: writes its events to standard output, one a line, and stops when it gets SIGTERM.
+/// The coordinator: writes its events to standard output, one a line, and stops when it gets SIGTERM. Why it fails is
+/// an event as well, as its log may be on the disk that is full.
 pub(crate) fn cloud(args: &CloudArgs) -> Result<(), Failure> {
+    coordinate(args).inspect_err(|failure| {
+        if let Failure::Failed(reason) = failure {
+            write_event(&Event { at: 0.0, kind: EventKind::Aborted { reason: reason.clone() } });
+        }
+    })
+}
+
+fn coordinate(args: &CloudArgs) -> Result<(), Failure> {
     end_with(args.parent)?;
     let layout = Layout::new(&args.out);
     let config = read_config(&layout.config(), &[]).map_err(Failure::failed)?;
