@@ -175,6 +175,11 @@ fn a_contradiction_about_training_names_the_other_key() {
              allowed: a name of its own; `edge[0]` is already called `camera-1`",
         ),
         (
+            &["edge.1.name=coordinator"],
+            "--set edge.1.name=coordinator: `edge[1].name = \"coordinator\"` (edge `coordinator`) is not allowed; \
+             allowed: another name than `coordinator`",
+        ),
+        (
             &[
                 "edge.0.name=abcdefghijklmnopqrstuvwxyz-abcdefghijklmnopqrstuvwxyz-abcdefghi",
                 "edge.0.count=11",

@@ -3,6 +3,19 @@
 use super::*;
 
 #[test]
+fn what_is_missing_beside_an_override_is_said_of_it() {
+    assert_eq!(
+        messages(SMALL, &["training.optimizer.lr=0.1"]),
+        "--set training.optimizer.lr=0.1: `training.optimizer.kind` is missing; allowed: \"sgd\", \"adam\""
+    );
+    let given = format!("{SMALL}[training]\noptimizer = {{ lr = 1 }}\n");
+    assert!(
+        messages(&given, &["training.optimizer.lr=0.1"]).starts_with("x.toml:"),
+        "the file says nothing of it"
+    );
+}
+
+#[test]
 fn a_value_is_toml_or_else_text() {
     let config = small(&[
         "training.algorithm=fedavg",
@@ -69,7 +82,7 @@ fn the_last_override_of_a_key_wins_and_is_named() {
     assert_eq!(
         messages(FULL, &["training.optimizer={ kind = \"adam\", lr = -1 }"]),
         "--set training.optimizer={ kind = \"adam\", lr = -1 }: `training.optimizer.lr = -1` is not allowed; \
-         allowed: a number above 0"
+         allowed: a number from 1.2e-38 to 3.4e38, as kernels compute in single precision"
     );
 }
 
