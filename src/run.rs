@@ -21,6 +21,7 @@ use self::folder::RunFolder;
 use self::layout::Layout;
 use self::supervise::{End, Quorum, supervise};
 use crate::calibration::{calibrate, devices};
+use crate::data::info::doubt_of_labels;
 use crate::experiment::{Experiment, ExperimentArgs};
 use crate::failure::Failure;
 use crate::outputs::Outputs;
@@ -221,6 +222,9 @@ fn introduce(experiment: &Experiment) {
         let numbered =
             dataset.train.class_names().iter().enumerate().map(|(class, name)| format!("{class} {name}"));
         output::print(&format!("classes: {}", numbered.collect::<Vec<_>>().join(", ")));
+    }
+    if let Some(doubt) = doubt_of_labels(&dataset.train) {
+        output::note(&format!("warning: {doubt} (data.label)"));
     }
     output::print(&partway_datasets::partition::table(&names, &indices, labels, classes));
     if config.clock == Clock::Wall {
