@@ -3,6 +3,7 @@
 mod children;
 pub(crate) mod emulation;
 mod folder;
+mod inputs;
 pub(crate) mod layout;
 pub(crate) mod processes;
 pub(crate) mod progress;
@@ -18,6 +19,7 @@ use partway_core::holdout::held_out;
 use partway_model::check_processors;
 
 use self::folder::RunFolder;
+use self::inputs::Inputs;
 use self::layout::Layout;
 use self::supervise::{End, Quorum, supervise};
 use crate::calibration::{calibrate, devices};
@@ -77,6 +79,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
             root.display()
         ));
     }
+    let inputs = Inputs::of(&experiment)
+        .map_err(|(path, error)| Failure::Failed(format!("cannot read `{}`: {error}", path.display())))?;
+    if args.resume {
+        folder.check_inputs(&inputs).map_err(Failure::wrong)?;
+    } else {
+        folder.describe(&experiment, &inputs).map_err(Failure::failed)?;
+    }
     introduce(&experiment);
     let profiles = devices.iter().map(|(measured, device)| {
         let profile = if args.resume {
@@ -89,7 +98,6 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     });
     let profiles = profiles.collect::<Result<Vec<_>, _>>()?;
     let target = experiment.config.training.target_accuracy.map(Share::get);
-    folder.describe(&experiment).map_err(Failure::failed)?;
     let ended = match clock {
         Clock::Wall => {
             folder.fill(&experiment, init.as_ref(), &profiles).map_err(Failure::failed)?;

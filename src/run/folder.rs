@@ -1,16 +1,19 @@
 //! A run's folder: claimed, emptied of the run before, filled with what the processes read.
 
+mod error;
+
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use partway_cloud::model_file::{self, ModelFileError};
+use partway_cloud::model_file;
 use partway_core::model::LayerState;
 use partway_core::profile::DeviceProfile;
-use partway_datasets::{ShardError, shard};
-use partway_net::{Authority, TlsError};
-use thiserror::Error;
+use partway_datasets::shard;
+use partway_net::Authority;
 
+pub(crate) use self::error::FolderError;
+use super::inputs::Inputs;
 use super::layout::Layout;
 use crate::calibration::Measured;
 use crate::experiment::Experiment;
@@ -20,82 +23,6 @@ use crate::outputs::Outputs;
 pub(crate) const SERVER_NAMES: [&str; 2] = ["localhost", "127.0.0.1"];
 
 const MARKER: &str = "The outputs of an experiment, written by partway; the next run here replaces them.\n";
-
-/// Why a folder cannot be a run's.
-#[derive(Debug, Error)]
-pub(crate) enum FolderError {
-    /// It holds something else.
-    #[error("`{}` is not empty, and not a previous run's: choose another folder with --out", folder.display())]
-    Foreign {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// Another run is at work there.
-    #[error("another run is writing to `{}`: wait for it, or choose another folder with --out", folder.display())]
-    Busy {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// There is nothing to continue.
-    #[error("`{}` has no {missing}, so that there is nothing to resume: run it without --resume", folder.display())]
-    NothingToResume {
-        /// The folder.
-        folder: PathBuf,
-        /// What it lacks.
-        missing: &'static str,
-    },
-    /// There is nothing left to do.
-    #[error(
-        "the run in `{}` is finished: leave out --resume to run it anew, which replaces it, or choose another folder \
-         with --out",
-        folder.display()
-    )]
-    Finished {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// The run there was another experiment.
-    #[error(
-        "the run in `{}` is another experiment, it has {before} where this one has {now}: resume it with its own \
-         configuration, or start this one without --resume",
-        folder.display()
-    )]
-    OtherExperiment {
-        /// The folder.
-        folder: PathBuf,
-        /// A line of its configuration.
-        before: String,
-        /// The line of the new one.
-        now: String,
-    },
-    /// The profile in it cannot be used.
-    #[error("`{}` is no device profile: {reason}: start the run without --resume", path.display())]
-    Calibration {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A file or folder cannot be used.
-    #[error("cannot {action} `{}`: {source}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Samples cannot be written.
-    #[error(transparent)]
-    Shard(#[from] ShardError),
-    /// The weights to start from cannot be written.
-    #[error(transparent)]
-    Weights(#[from] ModelFileError),
-    /// Certificates cannot be made.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-}
 
 /// A folder that this run, and no other, writes to.
 #[derive(Debug)]
@@ -132,8 +59,28 @@ impl RunFolder {
         Ok(Self { layout, replaced_unfinished, _marker: marker })
     }
 
-    /// Writes what the run is: its configuration, and the names of its classes.
-    pub(crate) fn describe(&self, experiment: &Experiment) -> Result<(), FolderError> {
+    /// Refuses to go on with other samples or files than the run began with. One that an earlier version began does
+    /// not say with which.
+    pub(crate) fn check_inputs(&self, inputs: &Inputs) -> Result<(), FolderError> {
+        let path = self.layout.inputs();
+        let before = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            read => read.map_err(io_error("read", &path))?,
+        };
+        let differs = inputs.first_difference(&before).map_err(|error| {
+            io_error("understand", &path)(io::Error::new(io::ErrorKind::InvalidData, error))
+        })?;
+        match differs {
+            None => Ok(()),
+            Some(what) => {
+                Err(FolderError::OtherInputs { folder: self.layout.root().to_owned(), what: what.to_owned() })
+            }
+        }
+    }
+
+    /// Writes what the run is: its configuration, the names of its classes, and what it is made from.
+    pub(crate) fn describe(&self, experiment: &Experiment, inputs: &Inputs) -> Result<(), FolderError> {
+        write(&self.layout.inputs(), &inputs.to_toml())?;
         write(&self.layout.config(), &experiment.config.to_toml())?;
         let names = experiment.dataset.train.class_names();
         if !names.is_empty() {

@@ -6,6 +6,9 @@ use partway_core::config::DeviceKind;
 
 use crate::calibration::Measured;
 
+/// The file that makes a folder a run's.
+pub(crate) const RUN_MARKER: &str = ".partway-run";
+
 /// The folder of one run.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
@@ -14,8 +17,9 @@ pub(crate) struct Layout {
 
 impl Layout {
     /// Everything that a run leaves in its folder, and that the next one there replaces.
-    pub(crate) const OUTPUTS: [&'static str; 16] = [
+    pub(crate) const OUTPUTS: [&'static str; 17] = [
         "config.toml",
+        "inputs.toml",
         "calibration.toml",
         "calibration-wgpu.toml",
         "calibration",
@@ -51,12 +55,17 @@ impl Layout {
 
     /// Says that the folder is a run's; locked while one is at work.
     pub(crate) fn marker(&self) -> PathBuf {
-        self.root.join(".partway-run")
+        self.root.join(RUN_MARKER)
     }
 
     /// The resolved configuration.
     pub(crate) fn config(&self) -> PathBuf {
         self.root.join("config.toml")
+    }
+
+    /// The sums of what the run is made from beside that.
+    pub(crate) fn inputs(&self) -> PathBuf {
+        self.root.join("inputs.toml")
     }
 
     /// The profile of one of the machine's devices.
