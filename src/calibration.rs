@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use partway_core::config::{Config, DeviceKind, EdgeConfig};
+use partway_core::config::{CloudConfig, Config, DeviceKind, EdgeConfig};
 use partway_core::profile::{self, DeviceProfile, ProfileError};
 use partway_model::{Compute, ComputeError, HalfError};
 use thiserror::Error;
@@ -41,22 +41,49 @@ pub(crate) enum CalibrationError {
     Fit(#[from] ProfileError),
 }
 
-/// The devices of this machine that the cloud and the edges compute on.
-pub(crate) fn devices(config: &Config) -> Result<Vec<Compute>, DeviceError> {
-    let edges = config.edge.iter().map(|edge| (edge_key(edge), edge.device));
-    let mut devices = Vec::<Compute>::new();
-    for (key, kind) in std::iter::once((CLOUD_KEY.to_owned(), config.cloud.device)).chain(edges) {
-        if devices.iter().all(|device| device.kind() != kind) {
-            devices.push(open(key, kind)?);
+/// What of this machine is calibrated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Measured {
+    pub(crate) kind: DeviceKind,
+    /// That compute together; 1 for a graphics processor, whose times do not depend on them.
+    pub(crate) threads: usize,
+}
+
+impl Measured {
+    /// What somebody with so many threads computes on.
+    pub(crate) fn of(kind: DeviceKind, threads: usize) -> Self {
+        let threads = if kind == DeviceKind::Cpu { threads } else { 1 };
+        Self { kind, threads }
+    }
+
+    /// What an edge computes on.
+    pub(crate) fn of_edge(edge: &EdgeConfig) -> Self {
+        Self::of(edge.device, edge.threads.get())
+    }
+
+    /// What the cloud computes on.
+    pub(crate) fn of_cloud(cloud: &CloudConfig) -> Self {
+        Self::of(cloud.device, cloud.threads.get())
+    }
+
+    /// Opens it for the one that a key of the configuration names.
+    pub(crate) fn open(self, key: String) -> Result<Compute, DeviceError> {
+        let Self { kind, threads } = self;
+        Compute::new(kind, threads).map_err(|source| DeviceError { key, kind, source: Box::new(source) })
+    }
+}
+
+/// What of this machine the cloud and the edges compute on, each once.
+pub(crate) fn devices(config: &Config) -> Result<Vec<(Measured, Compute)>, DeviceError> {
+    let edges = config.edge.iter().map(|edge| (edge_key(edge), Measured::of_edge(edge)));
+    let cloud = (CLOUD_KEY.to_owned(), Measured::of_cloud(&config.cloud));
+    let mut devices = Vec::<(Measured, Compute)>::new();
+    for (key, measured) in std::iter::once(cloud).chain(edges) {
+        if devices.iter().all(|(known, _)| *known != measured) {
+            devices.push((measured, measured.open(key)?));
         }
     }
     Ok(devices)
-}
-
-/// The device that a key of the configuration names, or one thread of it: what everything on this
-/// machine is a multiple of.
-pub(crate) fn open(key: String, kind: DeviceKind) -> Result<Compute, DeviceError> {
-    Compute::new(kind, 1).map_err(|source| DeviceError { key, kind, source: Box::new(source) })
 }
 
 /// The key of an edge's device.
@@ -91,6 +118,18 @@ pub(crate) fn batch_sizes(batch: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_number_of_threads_is_calibrated_once() {
+        let text = "name = \"x\"\n[model]\narch = \"mlp\"\n[data]\ndataset = \"synthetic\"\n[cloud]\nthreads = 2\n\
+                    [[edge]]\nname = \"a\"\ncount = 3\n[[edge]]\nname = \"b\"\nthreads = 2\n[[edge]]\nname = \"c\"\n";
+        let config = Config::parse(text, "x.toml", &[]).expect("it is right");
+        let devices = devices(&config).expect("there is a processor");
+        let found: Vec<(usize, &str)> =
+            devices.iter().map(|(measured, compute)| (measured.threads, compute.name())).collect();
+        assert_eq!(found, [(2, "2 CPU threads"), (1, "one CPU thread")]);
+        assert_eq!(Measured::of(DeviceKind::Wgpu, 4), Measured::of(DeviceKind::Wgpu, 1));
+    }
 
     #[test]
     fn batch_sizes_are_distinct_and_not_empty() {

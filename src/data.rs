@@ -1,7 +1,7 @@
 //! `partway data`: looks at data, deals it out to edges, downloads it.
 
 mod fetch;
-mod info;
+pub(crate) mod info;
 mod partition;
 
 use clap::{Args, Subcommand};

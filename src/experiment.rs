@@ -139,6 +139,15 @@ impl Experiment {
         Settings::from_config(&self.config, self.spec.clone(), 0, cloud_profile)
     }
 
+    /// Refuses edges whose memory holds no part of the model, unless the others are a quorum. A plan says of each what
+    /// it lacks; a run would find out when it has begun.
+    pub(crate) fn check_memory(&self) -> Result<(), ConfigError> {
+        let settings = self.settings(DeviceProfile::default())?;
+        let (least, batch) = (*settings.depth.start(), u64::from(settings.batch_size));
+        let needed = self.cost.edge_memory_bytes(least, settings.tail, batch, settings.moments() as u64);
+        self.config.check_edge_memory(&self.spec, needed)
+    }
+
     /// Samples per step.
     pub(crate) fn batch(&self) -> usize {
         self.config.training.batch_size.get()

@@ -6,19 +6,23 @@ mod tables;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
-use partway_core::config::{Clock, Config, ConfigError, DeviceFile, DeviceKind, EdgeConfig, Mbps};
+use partway_core::config::{
+    Clock, Config, ConfigError, DeviceFile, DeviceKind, EdgeConfig, LinkTrace, Mbps, TraceStep,
+};
 use partway_core::coordinator::{Cuts, Outlook, Settings, forecast_edges};
 use partway_core::link::ASSUMED_BYTES_PER_S;
 use partway_core::plan::{Plan, PlanError};
 use partway_core::profile::{DeviceProfile, StepCorrections};
 use thiserror::Error;
 
-use crate::calibration::{self, CalibrationError, DeviceError, calibrate};
+use crate::calibration::{self, CalibrationError, DeviceError, Measured, calibrate};
 use crate::experiment::{Experiment, ExperimentArgs};
 use crate::failure::Failure;
 use crate::output;
+use crate::run::emulation;
 
 /// What to plan.
 #[derive(Clone, Debug, Args)]
@@ -99,7 +103,8 @@ fn make(experiment: &Experiment) -> Result<Planned, PlanningError> {
     let settings = experiment.settings(machine.cloud_profile()?)?;
     let mut outlooks = Vec::with_capacity(edges.len());
     for edge in &edges {
-        outlooks.push(outlook(edge, machine.edge_profile(edge)?, &settings));
+        let trace = edge.trace.as_ref().and_then(|path| experiment.traces.get(path));
+        outlooks.push(outlook(edge, trace.map(Arc::as_ref), machine.edge_profile(edge)?, &settings));
     }
     let plan = forecast_edges(&settings, &outlooks)?;
     Ok(Planned { sources: sources(experiment, &edges), settings, plan })
@@ -109,7 +114,7 @@ fn make(experiment: &Experiment) -> Result<Planned, PlanningError> {
 /// machine, which is measured when it is first asked for.
 struct Machine<'a> {
     experiment: &'a Experiment,
-    measured: Vec<(DeviceKind, DeviceProfile)>,
+    measured: Vec<(Measured, DeviceProfile)>,
 }
 
 impl Machine<'_> {
@@ -117,7 +122,7 @@ impl Machine<'_> {
         let Config { clock, cloud, .. } = &self.experiment.config;
         match &cloud.profile {
             Some(path) if *clock == Clock::Virtual => read_profile("cloud.profile", path),
-            _ => self.measured(calibration::CLOUD_KEY.to_owned(), cloud.device),
+            _ => self.measured(calibration::CLOUD_KEY.to_owned(), Measured::of_cloud(cloud)),
         }
     }
 
@@ -127,31 +132,53 @@ impl Machine<'_> {
             Some(path) if self.experiment.config.clock == Clock::Virtual => {
                 read_profile(&format!("profile of edge `{}`", edge.name), path)?
             }
-            _ => self.measured(calibration::edge_key(edge), edge.device)?,
+            _ => self.measured(calibration::edge_key(edge), Measured::of_edge(edge))?,
         };
-        Ok(profile.scaled(1.0 / edge.speed.get()))
+        Ok(profile.scaled(1.0 / speed(edge, self.experiment.config.clock)))
     }
 
-    fn measured(&mut self, key: String, device: DeviceKind) -> Result<DeviceProfile, PlanningError> {
+    fn measured(&mut self, key: String, device: Measured) -> Result<DeviceProfile, PlanningError> {
         if let Some((_, profile)) = self.measured.iter().find(|(measured, _)| *measured == device) {
             return Ok(profile.clone());
         }
-        let profile = calibrate(self.experiment, &calibration::open(key, device)?)?;
+        let profile = calibrate(self.experiment, &device.open(key)?)?;
         self.measured.push((device, profile.clone()));
         Ok(profile)
     }
 }
 
+/// How fast an edge is, as a share of its profile or of this machine.
+fn speed(edge: &EdgeConfig, clock: Clock) -> f64 {
+    match clock {
+        Clock::Wall => emulation::speed(edge),
+        Clock::Virtual => edge.speed.get(),
+    }
+}
+
+/// Bytes per second at the start of a run: the trace's, where it begins then; else what is configured, or else the
+/// trace's first. One that begins out of reach has its first rate thereafter.
+fn rate(configured: Option<Mbps>, trace: Option<&LinkTrace>, of: impl Fn(&TraceStep) -> Option<f64>) -> f64 {
+    let steps = || trace.into_iter().flat_map(LinkTrace::steps).filter_map(|step| Some((step.at, of(step)?)));
+    let at_once = steps().find(|(at, _)| at.is_zero()).map(|(_, mbps)| mbps);
+    let before_it = at_once.or(configured.map(Mbps::get));
+    let mbps = before_it.into_iter().chain(steps().map(|(_, mbps)| mbps)).find(|mbps| *mbps > 0.0);
+    mbps.map_or(ASSUMED_BYTES_PER_S, |mbps| mbps * 1e6 / 8.0)
+}
+
 /// What is known of an edge with this profile from the configuration alone.
-fn outlook(edge: &EdgeConfig, profile: DeviceProfile, settings: &Settings) -> Outlook {
-    let rate = |mbps: Option<Mbps>| mbps.map_or(ASSUMED_BYTES_PER_S, |mbps| mbps.get() * 1e6 / 8.0);
+fn outlook(
+    edge: &EdgeConfig,
+    trace: Option<&LinkTrace>,
+    profile: DeviceProfile,
+    settings: &Settings,
+) -> Outlook {
     Outlook {
         name: edge.name.as_str().to_owned(),
         profile,
         corrections: StepCorrections::default(),
-        up: rate(edge.uplink_mbps),
-        down: rate(edge.downlink_mbps),
-        rtt_s: edge.rtt.as_secs_f64(),
+        up: rate(edge.uplink_mbps, trace, |step| Some(step.up_mbps)),
+        down: rate(edge.downlink_mbps, trace, |step| step.down_mbps),
+        rtt_s: edge.rtt.get().as_secs_f64(),
         margin: settings.margin,
         memory_limit: edge.memory.map(partway_core::config::ByteSize::bytes),
         current_cut: None,
@@ -181,7 +208,10 @@ fn sources(experiment: &Experiment, edges: &[EdgeConfig]) -> Vec<String> {
         Some(path) if virtual_clock => {
             format!("{}: {}, at {} of its speed", edge.name, path.display(), edge.speed)
         }
-        _ => format!("{}: {}, at {} of its speed", edge.name, calibrated(edge.device), edge.speed),
+        _ => {
+            let speed = speed(edge, experiment.config.clock);
+            format!("{}: {}, at {speed} of its speed", edge.name, calibrated(edge.device))
+        }
     }));
     lines
 }
@@ -200,6 +230,8 @@ fn read_profile(key: &str, path: &Path) -> Result<DeviceProfile, PlanningError> 
 
 #[cfg(test)]
 mod tests {
+    use partway_core::config::Speed;
+
     use super::*;
     use crate::experiment::tests::{SMALL, load};
 
@@ -232,6 +264,33 @@ mod tests {
             "{:?}",
             planned.sources
         );
+    }
+
+    #[test]
+    fn a_trace_says_what_a_run_starts_with() {
+        let of = |text: &str, configured: f64| {
+            let trace = LinkTrace::parse(text, "x.csv").expect("it is right");
+            let kbps = |rate: f64| (rate * 8.0 / 1e3).round() as u64;
+            let configured = Mbps::new(configured);
+            [
+                kbps(rate(configured, Some(&trace), |step| Some(step.up_mbps))),
+                kbps(rate(configured, Some(&trace), |step| step.down_mbps)),
+            ]
+        };
+        assert_eq!(of("0,0.5,8\n9,4,4", 20.0), [500, 8000]);
+        assert_eq!(of("0,0.5", 20.0), [500, 20_000], "it says nothing of the other direction");
+        assert_eq!(of("5,0.5,8", 20.0), [20_000, 20_000], "it begins later");
+        assert_eq!(of("5,0.5,8", 0.0), [500, 8000], "nothing is configured");
+        assert_eq!(of("0,0,0\n5,4,2", 20.0), [4000, 2000], "it begins out of reach");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("slow.csv");
+        fs::write(&path, "0,0.5\n").expect("written");
+        let sets = ["edge.camera.uplink_mbps=20".to_owned(), format!("edge.camera.trace={}", path.display())];
+        let uplink = |sets: &[String]| {
+            let sets: Vec<&str> = sets.iter().map(String::as_str).chain(["plan.fixed_cut=2"]).collect();
+            planned(&sets).expect("it can be planned").plan.edges[0].terms.uplink
+        };
+        assert!(uplink(&sets) > 10.0 * uplink(&sets[..1]), "a fortieth of the rate: {}", uplink(&sets));
     }
 
     #[test]
@@ -274,12 +333,20 @@ mod tests {
         let machine: DeviceProfile = toml::from_str(PROFILE).expect("a profile");
         let experiment = load(SMALL, &["edge.camera.speed=0.25"]).expect("it is right");
         let edge = &experiment.config.edges()[0];
-        let mut this =
-            Machine { experiment: &experiment, measured: vec![(DeviceKind::Cpu, machine.clone())] };
+        let mut this = Machine {
+            experiment: &experiment,
+            measured: vec![(Measured::of(DeviceKind::Cpu, 1), machine.clone())],
+        };
         let profile = this.edge_profile(edge).expect("it is measured");
         assert_eq!(profile, machine.scaled(4.0));
+        let faster = EdgeConfig { speed: Speed::new(2.0).expect("it is in the range"), ..edge.clone() };
+        assert_eq!(
+            this.edge_profile(&faster).expect("it is measured"),
+            machine,
+            "no edge is faster than this"
+        );
         let settings = experiment.settings(machine.clone()).expect("it is right");
-        let outlook = outlook(edge, profile, &settings);
+        let outlook = outlook(edge, None, profile, &settings);
         assert_eq!((outlook.up.to_bits(), outlook.fixed_cut), (ASSUMED_BYTES_PER_S.to_bits(), None));
     }
 

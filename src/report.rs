@@ -103,14 +103,14 @@ impl Run {
     /// Only the events must be there. What else is missing or cannot be understood becomes a warning.
     fn read(folder: &Path) -> Result<Self, OutputError> {
         let outputs = Outputs::open(folder)?;
-        let mut history = History::default();
-        let log = outputs.events(|event| history.observe(event))?;
-        let mut warnings = log_warnings(&log);
+        let mut warnings = Vec::new();
         let config = usable(outputs.config_text(), &mut warnings).flatten();
+        let settings = config.as_deref().map(Settings::read).unwrap_or_default();
+        let (history, log) = History::read(settings.topology(), |observe| outputs.events(observe))?;
+        warnings.splice(..0, log_warnings(&log));
         let progress = usable(outputs.metrics(), &mut warnings).flatten().unwrap_or_default();
         let summary = usable(outputs.summary(), &mut warnings).flatten();
         let model = usable(outputs.model(), &mut warnings).flatten();
-        let settings = config.as_deref().map(Settings::read).unwrap_or_default();
         let of_folder = || folder.file_name().map(|name| name.to_string_lossy().into_owned());
         let of_summary = summary.as_ref().map(|summary| summary.name.clone());
         let name =

@@ -1,8 +1,9 @@
 //! `partway run`: the whole experiment on this machine.
 
 mod children;
-mod emulation;
+pub(crate) mod emulation;
 mod folder;
+mod inputs;
 pub(crate) mod layout;
 pub(crate) mod processes;
 pub(crate) mod progress;
@@ -18,12 +19,14 @@ use partway_core::holdout::held_out;
 use partway_model::check_processors;
 
 use self::folder::RunFolder;
+use self::inputs::Inputs;
 use self::layout::Layout;
-use self::summary::RunSummary;
-use self::supervise::{End, supervise};
+use self::supervise::{End, Quorum, supervise};
 use crate::calibration::{calibrate, devices};
+use crate::data::info::doubt_of_labels;
 use crate::experiment::{Experiment, ExperimentArgs};
 use crate::failure::Failure;
+use crate::outputs::Outputs;
 use crate::{output, report, virtual_fleet};
 
 /// With more classes than this their names are only in the outputs.
@@ -60,6 +63,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         Clock::Virtual => Vec::new(),
     };
     check_cpus(&experiment.config).map_err(Failure::wrong)?;
+    experiment.check_memory().map_err(Failure::wrong)?;
     let name = experiment.config.name.as_str();
     let root = args.out.clone().unwrap_or_else(|| Path::new("runs").join(name));
     let config = experiment.config.to_toml();
@@ -75,26 +79,33 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
             root.display()
         ));
     }
+    let inputs = Inputs::of(&experiment)
+        .map_err(|(path, error)| Failure::Failed(format!("cannot read `{}`: {error}", path.display())))?;
+    if args.resume {
+        folder.check_inputs(&inputs).map_err(Failure::wrong)?;
+    } else {
+        folder.describe(&experiment, &inputs).map_err(Failure::failed)?;
+    }
     introduce(&experiment);
-    let profiles = devices.iter().map(|device| {
+    let profiles = devices.iter().map(|(measured, device)| {
         let profile = if args.resume {
-            folder::read_calibration(&folder.layout, device.kind()).map_err(Failure::wrong)?
+            folder::read_calibration(&folder.layout, *measured).map_err(Failure::wrong)?
         } else {
             output::note(&format!("calibrating this machine, alone: {}", device.name()));
             calibrate(&experiment, device).map_err(Failure::failed)?
         };
-        Ok((device.kind(), profile))
+        Ok((*measured, profile))
     });
     let profiles = profiles.collect::<Result<Vec<_>, _>>()?;
     let target = experiment.config.training.target_accuracy.map(Share::get);
-    folder.describe(&experiment).map_err(Failure::failed)?;
     let ended = match clock {
         Clock::Wall => {
             folder.fill(&experiment, init.as_ref(), &profiles).map_err(Failure::failed)?;
             let edges = experiment.parts.iter().map(|(name, _)| name.clone()).collect();
+            let quorum = Quorum::of(&experiment.config);
             // The processes have read their own parts; this one needs no samples and weights any more.
             drop((experiment, init));
-            supervise(&folder.layout, edges, args.resume)
+            supervise(&folder.layout, edges, quorum, args.resume)
         }
         Clock::Virtual => {
             let threads = args.threads.map_or_else(processors, usize::from);
@@ -112,9 +123,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     })?;
     match ended {
         End::Finished => {
-            let summary = RunSummary::read(&folder.layout.summary())?;
-            output::print(&summary.table());
-            output::print(&summary.sentence(target, &root));
+            let summary =
+                Outputs::open(&root).and_then(|outputs| outputs.summary()).map_err(Failure::failed)?;
+            let summary = summary.ok_or_else(|| {
+                Failure::Failed(format!("the run in `{}` left no summary.json", root.display()))
+            })?;
+            output::print(&summary::edges(&summary));
+            output::print(&summary::sentence(&summary, target, &root));
             Ok(())
         }
         End::Interrupted if folder.is_resumable() => {
@@ -215,6 +230,9 @@ fn introduce(experiment: &Experiment) {
         let numbered =
             dataset.train.class_names().iter().enumerate().map(|(class, name)| format!("{class} {name}"));
         output::print(&format!("classes: {}", numbered.collect::<Vec<_>>().join(", ")));
+    }
+    if let Some(doubt) = doubt_of_labels(&dataset.train) {
+        output::note(&format!("warning: {doubt} (data.label)"));
     }
     output::print(&partway_datasets::partition::table(&names, &indices, labels, classes));
     if config.clock == Clock::Wall {

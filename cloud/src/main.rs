@@ -148,7 +148,7 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
     // Depths are checked there; no profile changes that.
     Settings::from_config(&config, spec.clone(), 0, DeviceProfile::default()).map_err(wrong)?;
     let device = config.cloud.device;
-    let compute = Compute::new(device, 1)
+    let compute = Compute::new(device, config.cloud.threads.get())
         .map_err(|error| wrong(format!("{file}: `cloud.device = \"{device}\"`: {error}")))?;
     describe(&arguments.state, &config, &spec, test_set.as_ref()).map_err(failed)?;
     let identity = identity(arguments)?;

@@ -1,5 +1,6 @@
 //! What a run leaves behind: every event, a table of its progress, a summary and the global model.
 
+mod fleet_ledger;
 mod ledger;
 pub mod metrics;
 pub mod summary;
@@ -17,6 +18,8 @@ use thiserror::Error;
 
 use crate::atomic_file;
 use crate::model_file::{self, ModelFileError};
+pub use fleet_ledger::FleetLedger;
+pub use ledger::{Attempt, Ledger};
 use metrics::MetricsRow;
 pub use summary::{Summary, SummaryBuilder};
 

@@ -64,7 +64,7 @@ pub async fn serve(
     let (inputs, mut input) = mpsc::channel(QUEUE);
     let (done, mut trained) = mpsc::channel::<Done>(QUEUE);
     let (peer_events, mut from_peers) = mpsc::channel::<(u64, PeerEvent<EdgeMessage>)>(QUEUE);
-    let idle_timeout = options.config.fleet.idle_timeout;
+    let idle_timeout = options.config.fleet.idle_timeout.get();
     let transport =
         TransportOptions { idle_timeout, keep_alive: idle_timeout / 3, ..TransportOptions::default() };
     let listener = Listener::bind(options.listen, &options.identity, transport.clone())?;

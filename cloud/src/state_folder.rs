@@ -9,8 +9,8 @@ use thiserror::Error;
 use crate::checkpoint;
 use crate::record::Summary;
 
-/// Locked while a coordinator uses the folder.
-const MARKER: &str = ".partway-cloud";
+/// The file that makes a folder a coordinator's, locked while one uses it.
+pub const MARKER: &str = ".partway-cloud";
 
 /// Why a folder cannot be used.
 #[derive(Debug, Error)]

@@ -82,6 +82,21 @@ pub enum CsvError {
         /// The cell's text, shortened if it is long.
         cell: String,
     },
+    /// A label that is no text.
+    #[error(
+        "`{}`, line {line}, column `{column}`: the label {cell:?} is not UTF-8: save the table as UTF-8",
+        path.display()
+    )]
+    Encoding {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: u64,
+        /// The column's name.
+        column: String,
+        /// The label, as far as it can be shown.
+        cell: String,
+    },
     /// A label that is none.
     #[error("`{}`, {source}", path.display())]
     Label {
@@ -141,7 +156,13 @@ pub(crate) fn read(path: &Path, label: Option<&Column>) -> Result<Rows, CsvError
                 cell: shortened(cell),
             };
             if column == label_at {
-                let pushed = labels.push(text.ok_or_else(wrong)?, || format!("line {line}"));
+                let text = text.ok_or_else(|| CsvError::Encoding {
+                    path: path.to_owned(),
+                    line,
+                    column: header[column].clone(),
+                    cell: shortened(cell),
+                })?;
+                let pushed = labels.push(text, || format!("line {line}"));
                 pushed.map_err(|source| CsvError::Label { path: path.to_owned(), source })?;
             } else {
                 let number = text.and_then(|text| text.parse::<f32>().ok()).filter(|x| x.is_finite());

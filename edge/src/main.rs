@@ -126,7 +126,7 @@ fn fail_to_calibrate(error: &CalibrationError) -> ExitCode {
 }
 
 fn run_profile(device: Device, json: bool) -> ExitCode {
-    let calibration = match calibrate_device(device.into()) {
+    let calibration = match calibrate_device(device.into(), 1) {
         Ok(calibration) => calibration,
         Err(error) => return fail_to_calibrate(&error),
     };
@@ -141,7 +141,7 @@ fn run_profile(device: Device, json: bool) -> ExitCode {
             error.measurements,
         ));
     }
-    match cache_profile(device.into(), &profile) {
+    match cache_profile(device.into(), 1, &profile) {
         Ok(Some(file)) => note(&format!("kept as {}", file.display())),
         Ok(None) => note("not kept: there is no cache folder that can be written"),
         Err(error) => return fail_to_calibrate(&error),
@@ -211,7 +211,7 @@ fn run_join(arguments: Join) -> ExitCode {
         );
     }
     note("calibrating this device, or taking what `partway-edge profile` kept");
-    let profile = match cached_profile(arguments.device.into()) {
+    let profile = match cached_profile(arguments.device.into(), arguments.threads) {
         Ok(profile) => profile,
         Err(error) => return fail_to_calibrate(&error),
     };

@@ -43,10 +43,10 @@ pub struct Calibration {
     pub errors: BTreeMap<LayerKind, FitError>,
 }
 
-/// Calibrates this device, or one thread of it, in about two seconds; a graphics processor takes
+/// Calibrates this device, or so many threads of it, in about two seconds; a graphics processor takes
 /// longer, as it compiles its kernels first.
-pub fn calibrate_device(kind: DeviceKind) -> Result<Calibration, CalibrationError> {
-    let compute = Compute::new(kind, 1)?;
+pub fn calibrate_device(kind: DeviceKind, threads: usize) -> Result<Calibration, CalibrationError> {
+    let compute = Compute::new(kind, threads)?;
     let optimizer = Optimizer::Sgd { lr: 0.01, momentum: 0.9, weight_decay: 0.0 };
     let mut measurements = Vec::new();
     for (spec, batches) in calibration::models() {
@@ -59,12 +59,12 @@ pub fn calibrate_device(kind: DeviceKind) -> Result<Calibration, CalibrationErro
 
 /// As [`calibrate_device`], or what it found the last time on this device; a cache that cannot be read or written is
 /// none.
-pub fn cached_profile(kind: DeviceKind) -> Result<DeviceProfile, CalibrationError> {
-    let file = cache_file(kind)?;
+pub fn cached_profile(kind: DeviceKind, threads: usize) -> Result<DeviceProfile, CalibrationError> {
+    let file = cache_file(kind, threads)?;
     if let Some(profile) = file.as_deref().and_then(read) {
         return Ok(profile);
     }
-    let profile = calibrate_device(kind)?.profile;
+    let profile = calibrate_device(kind, threads)?.profile;
     if let Some(file) = file {
         keep(&file, &profile);
     }
@@ -72,20 +72,25 @@ pub fn cached_profile(kind: DeviceKind) -> Result<DeviceProfile, CalibrationErro
 }
 
 /// Keeps a calibration of this device for [`cached_profile`].
-pub fn cache_profile(kind: DeviceKind, profile: &DeviceProfile) -> Result<Option<PathBuf>, CalibrationError> {
-    let file = cache_file(kind)?;
+pub fn cache_profile(
+    kind: DeviceKind,
+    threads: usize,
+    profile: &DeviceProfile,
+) -> Result<Option<PathBuf>, CalibrationError> {
+    let file = cache_file(kind, threads)?;
     Ok(file.filter(|file| keep(file, profile)))
 }
 
-/// Where the calibration of this device is kept: named by the device, the processor, this program's version and the
-/// models that it measures.
-fn cache_file(kind: DeviceKind) -> Result<Option<PathBuf>, CalibrationError> {
+/// Where the calibration of this device is kept: named by the device, its threads, the processor, this program's
+/// version and the models that it measures.
+fn cache_file(kind: DeviceKind, threads: usize) -> Result<Option<PathBuf>, CalibrationError> {
     let named =
         |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
     let Some(folder) = named("XDG_CACHE_HOME").or_else(|| Some(named("HOME")?.join(".cache"))) else {
         return Ok(None);
     };
-    let compute = Compute::new(kind, 1)?;
+    // Its name says how many threads it has.
+    let compute = Compute::new(kind, threads)?;
     let mut hash = Sha256::new();
     for part in [env!("CARGO_PKG_VERSION"), compute.name(), &processor()] {
         hash.update(part.as_bytes());
@@ -159,8 +164,10 @@ mod tests {
 
     #[test]
     fn the_same_device_has_the_same_file() {
-        let [one, other] = [(); 2].map(|()| cache_file(DeviceKind::Cpu).expect("there is a processor"));
+        let file = |threads| cache_file(DeviceKind::Cpu, threads).expect("there is a processor");
+        let (one, other) = (file(1), file(1));
         assert_eq!(one, other);
+        assert!(one.is_none() || one != file(2), "two threads take other times");
         if let Some(file) = one {
             assert!(file.to_string_lossy().contains("profile-cpu-"), "{}", file.display());
         }

@@ -43,7 +43,7 @@ fn csv(comparison: &Comparison) -> String {
         text.push(',');
         text += measure.key;
     }
-    text.push('\n');
+    text += ",clock\n";
     for run in comparison.experiments.iter().flat_map(|experiment| &experiment.runs) {
         let summary = &run.summary;
         let algorithm = run.settings.algorithm.as_deref().unwrap_or_default();
@@ -60,7 +60,7 @@ fn csv(comparison: &Comparison) -> String {
             text.push(',');
             let _ = (measure.of)(summary).map_or(Ok(()), |value| write!(text, "{value}"));
         }
-        text.push('\n');
+        let _ = writeln!(text, ",{}", summary.clock);
     }
     text
 }
@@ -97,6 +97,7 @@ fn run(run: &Outcome) -> Value {
     let mut object = Map::new();
     object.insert("seed".to_owned(), run.summary.seed.into());
     object.insert("folder".to_owned(), run.folder.clone().into());
+    object.insert("clock".to_owned(), run.summary.clock.name().into());
     object.insert("target_accuracy".to_owned(), run.settings.target_accuracy.into());
     object.insert("target_reached".to_owned(), run.summary.target_reached.into());
     object.extend(MEASURES.iter().map(|measure| (measure.key.to_owned(), (measure.of)(&run.summary).into())));

@@ -1,6 +1,7 @@
 //! What came of each run, and of each experiment over its seeds.
 
 use partway_cloud::record::Summary;
+use partway_core::config::Clock;
 
 use super::selection::Entry;
 use crate::outputs::metrics::Progress;
@@ -84,6 +85,21 @@ impl Comparison {
         Self { experiments }
     }
 
+    /// Whether the times of some are virtual and those of others are not.
+    pub(super) fn mixes_clocks(&self) -> bool {
+        let mut clocks = self.experiments.iter().filter_map(ExperimentOutcome::clock);
+        let first = clocks.next();
+        clocks.any(|clock| Some(clock) != first)
+    }
+
+    /// Whether of any experiment's runs some reached the target and others did not.
+    pub(super) fn is_target_reached_by_some(&self) -> bool {
+        self.experiments.iter().any(|experiment| {
+            let reached = experiment.reached_target();
+            reached > 0 && reached < experiment.runs.len()
+        })
+    }
+
     /// Whether any experiment ran more than once.
     pub(super) fn has_repeats(&self) -> bool {
         self.experiments.iter().any(|experiment| experiment.runs.len() > 1)
@@ -94,6 +110,11 @@ impl ExperimentOutcome {
     /// The mean and deviation over those runs that have the number.
     pub(super) fn mean(&self, measure: Measure) -> Option<Spread> {
         Spread::of(self.runs.iter().filter_map(|run| (measure.of)(&run.summary)))
+    }
+
+    /// What passed their time: runs of one experiment differ in their seeds only.
+    pub(super) fn clock(&self) -> Option<Clock> {
+        Some(self.runs.first()?.summary.clock)
     }
 
     /// What the runs trained by.

@@ -1,7 +1,7 @@
 //! The comparison as a page, its table and accuracy over time, rounds and bytes; and the first of these as a picture.
 
-use super::outcome::Comparison;
-use super::summary_table::SummaryTable;
+use super::outcome::{Comparison, ExperimentOutcome};
+use super::summary_table::{SummaryTable, note};
 use crate::markup::Markup;
 use crate::outputs::metrics::Progress;
 use crate::page::{self, Column, table};
@@ -49,8 +49,9 @@ fn summary(m: &mut Markup, comparison: &Comparison) {
             Align::Right => Column::Numbers(name),
         })
         .collect();
-    let over = if comparison.has_repeats() { ": mean ± standard deviation over the seeds" } else { "" };
-    table(m, &format!("What each experiment came to{over}"), &columns, &rows);
+    let note = note(comparison);
+    let note = if note.is_empty() { note } else { format!(": {note}") };
+    table(m, &format!("What each experiment came to{note}"), &columns, &rows);
 }
 
 fn accuracy(
@@ -60,11 +61,16 @@ fn accuracy(
     along: fn(&Progress) -> f64,
     axis: impl Fn(Vec<f64>) -> Axis,
 ) -> LinePlot {
+    let name = |experiment: &ExperimentOutcome| match experiment.clock().filter(|_| comparison.mixes_clocks())
+    {
+        Some(clock) => format!("{} ({clock} clock)", experiment.name),
+        None => experiment.name.clone(),
+    };
     let experiments = comparison.experiments.iter().enumerate();
     let series: Vec<Series> = experiments
-        .flat_map(|(nth, experiment)| experiment.runs.iter().map(move |run| (nth, &experiment.name, run)))
-        .map(|(nth, name, run)| Series {
-            name: name.clone(),
+        .flat_map(|(nth, experiment)| experiment.runs.iter().map(move |run| (nth, experiment, run)))
+        .map(|(nth, experiment, run)| Series {
+            name: name(experiment),
             style: Style::Nth(nth),
             shape: Shape::Straight,
             points: run.progress.iter().map(|row| (along(row), row.accuracy)).collect(),

@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use partway_cloud::record::SUMMARY_FILE;
+use partway_cloud::state_folder::MARKER as DAEMON_MARKER;
 use thiserror::Error;
 
 use super::CompareArgs;
 use crate::experiment::{Experiment, ExperimentArgs, ExperimentError};
 use crate::outputs::{OutputError, Outputs};
-use crate::run::layout::Layout;
+use crate::run::layout::{Layout, RUN_MARKER};
 
 /// Files that stand beside the runs' folders.
 pub(super) const FILES: [&str; 4] = ["compare.csv", "compare.json", "compare.html", "compare.svg"];
@@ -51,6 +53,12 @@ pub(super) enum SelectionError {
     /// A folder's contents cannot be used.
     #[error(transparent)]
     Outputs(#[from] OutputError),
+    /// A folder holds something else.
+    #[error("`{}` is not the folder of a run's outputs: give one, such as runs/quickstart, or a TOML file", folder.display())]
+    NoRun {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// A folder has no finished run.
     #[error(
         "the run in `{}` did not finish: continue it with `partway run ... --resume`, or give its configuration \
@@ -166,6 +174,10 @@ fn check_options(args: &CompareArgs) -> Result<(), SelectionError> {
 /// A run that is there.
 fn finished(folder: &Path) -> Result<Entry, SelectionError> {
     let outputs = Outputs::open(folder)?;
+    let is_marked = [RUN_MARKER, DAEMON_MARKER].iter().any(|marker| folder.join(marker).is_file());
+    if !is_marked && !folder.join(SUMMARY_FILE).is_file() {
+        return Err(SelectionError::NoRun { folder: folder.to_owned() });
+    }
     let not_finished = || SelectionError::NotFinished { folder: folder.to_owned() };
     let summary = outputs.summary()?.filter(is_finished).ok_or_else(not_finished)?;
     Ok(Entry {

@@ -34,15 +34,37 @@ impl SummaryTable {
                 row.remove(2);
             }
         }
+        if comparison.mixes_clocks() {
+            columns.insert(2, ("clock", Align::Left));
+            for (row, experiment) in rows.iter_mut().zip(&comparison.experiments) {
+                row.insert(2, experiment.clock().map_or("-".to_owned(), |clock| clock.to_string()));
+            }
+        }
         Self { columns, rows }
     }
+}
+
+/// What the numbers of the table are, where that is not plain.
+pub(super) fn note(comparison: &Comparison) -> String {
+    let mut notes = Vec::new();
+    if comparison.has_repeats() {
+        notes.push("means and standard deviations over the seeds");
+    }
+    if comparison.is_target_reached_by_some() {
+        notes.push("seconds to the target of those runs that reached it");
+    }
+    if comparison.mixes_clocks() {
+        notes.push("seconds of different clocks do not compare");
+    }
+    notes.join("; ")
 }
 
 /// For the terminal.
 pub(super) fn text(comparison: &Comparison) -> String {
     let SummaryTable { columns, rows } = SummaryTable::of(comparison);
-    let note = if comparison.has_repeats() { "means and standard deviations over the seeds\n" } else { "" };
-    format!("\n{}{note}", table(&columns, &rows))
+    let note = note(comparison);
+    let end = if note.is_empty() { "" } else { "\n" };
+    format!("\n{}{note}{end}", table(&columns, &rows))
 }
 
 fn row(experiment: &ExperimentOutcome) -> Vec<String> {

@@ -112,7 +112,9 @@ impl Found {
             .filter(|class| counts[*class] == 1)
             .map(|class| names.get(class).map_or_else(|| class.to_string(), |name| format!("`{name}`")))
             .collect();
-        if !stray.is_empty() && stray.len() < counts.len() {
+        if let Some(doubt) = doubt_of_labels(&self.train) {
+            doubts.push(format!("{doubt} (--label)"));
+        } else if !stray.is_empty() && stray.len() < counts.len() {
             let classes = if stray.len() == 1 { "class" } else { "classes" };
             doubts.push(format!(
                 "{} {classes} with a single sample: {}; a label may be misspelt, or the label column another one \
@@ -150,6 +152,20 @@ impl Found {
         });
         table(&columns, &rows.collect::<Vec<_>>())
     }
+}
+
+/// Says that the labels are more likely something else, if every sample has one of its own.
+pub(crate) fn doubt_of_labels(samples: &Samples) -> Option<String> {
+    /// A handful may be a test of one sample per class.
+    const FEW: usize = 16;
+    let is_unique = samples.len() > FEW && samples.label_counts().iter().all(|count| *count <= 1);
+    is_unique.then(|| {
+        format!(
+            "every one of the {} training samples has a label of its own, as if it were a number of the sample: \
+             nothing can be learnt from that; the label column may be another one",
+            samples.len()
+        )
+    })
 }
 
 /// A list for a message, cut off if it is long.
@@ -230,6 +246,10 @@ mod tests {
         found.train = found.train.named(vec!["cat".into(), "dgo".into(), "dog".into()]);
         assert_eq!(found.doubts(), [stray("`dgo`")]);
         assert_eq!(labelled(vec![0, 1, 2], 3, &["a"]).doubts(), Vec::<String>::new());
+        // Every second number, as held-out samples have some.
+        let numbers = labelled((0..20).map(|number| 2 * number).collect(), 40, &["a"]).doubts();
+        let [doubt] = &numbers[..] else { panic!("one doubt: {numbers:?}") };
+        assert!(doubt.starts_with("every one of the 20 training samples has a label of its own"), "{doubt}");
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! The few settings of a run that are shown beside its results.
 
+use partway_core::config::Algorithm;
+use partway_core::coordinator::Topology;
+use serde::Deserialize;
+
 /// What of a resolved configuration is shown. One that this version would refuse, such as another
 /// version's, still says what it can.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,6 +27,12 @@ impl Settings {
             target_accuracy: of("training", "target_accuracy").and_then(toml::Value::as_float),
         }
     }
+
+    /// Which server-side models there were; those of the default algorithm if it is not known.
+    pub(crate) fn topology(&self) -> Topology {
+        let name = toml::Value::from(self.algorithm.as_deref().unwrap_or_default());
+        Algorithm::deserialize(name).unwrap_or(Algorithm::SplitFedV1).into()
+    }
 }
 
 #[cfg(test)]
@@ -34,7 +44,10 @@ mod tests {
         let config = "name = \"x\"\n[training]\ntarget_accuracy = 0.9\nalgorithm = \"of tomorrow\"\n";
         let read = Settings::read(config);
         assert_eq!((read.name.as_deref(), read.algorithm.as_deref()), (Some("x"), Some("of tomorrow")));
-        assert_eq!((read.dataset, read.target_accuracy), (None, Some(0.9)));
+        assert_eq!((&read.dataset, read.target_accuracy), (&None, Some(0.9)));
+        assert_eq!(read.topology(), Topology::ReplicaPerEdge);
+        let shared = Settings::read("[training]\nalgorithm = \"splitfed-v2\"\n");
+        assert_eq!(shared.topology(), Topology::Shared);
         assert_eq!(Settings::read("no toml ["), Settings::default());
     }
 }

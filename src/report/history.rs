@@ -1,10 +1,12 @@
 //! What a run's events add up to, for the plots.
 //!
-//! A step counts here if it is of the last attempt at its round; rounds that a restarted coordinator
-//! repeats replace what was. Bytes count whenever they crossed the wire.
+//! A step counts as in `summary.json`, if its work is not lost, but that a run which is not finished counts up to its
+//! last event. Bytes count whenever they crossed the wire.
 
 use std::collections::BTreeMap;
 
+use partway_cloud::record::{Attempt, FleetLedger};
+use partway_core::coordinator::Topology;
 use partway_core::event::{Event, EventKind, Recovery, TermsMs};
 
 /// More incidents than this tell nothing new; a stranger could make any number of them.
@@ -33,6 +35,7 @@ pub(crate) struct EdgeHistory {
     pub(crate) samples: u64,
     /// Samples per label.
     pub(crate) labels: Vec<u64>,
+    /// Those in which it made steps that count.
     pub(crate) rounds: BTreeMap<u32, EdgeRound>,
     pub(crate) bytes_up: u64,
     pub(crate) bytes_down: u64,
@@ -44,7 +47,6 @@ pub(crate) struct EdgeHistory {
 /// One edge in one round.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EdgeRound {
-    attempt: u32,
     pub(crate) cut: u32,
     pub(crate) steps: Vec<Step>,
 }
@@ -127,10 +129,35 @@ impl EdgeHistory {
 }
 
 impl History {
+    /// Of a run with these server-side models; `read` hands its events to what it is given, in order.
+    pub(crate) fn read<T, E>(
+        topology: Topology,
+        read: impl FnOnce(&mut dyn FnMut(Event)) -> Result<T, E>,
+    ) -> Result<(Self, T), E> {
+        let (mut history, mut ledgers) = (Self::default(), FleetLedger::new(topology));
+        let read = read(&mut |event| history.observe(&mut ledgers, event))?;
+        history.settle(ledgers);
+        Ok((history, read))
+    }
+
+    /// Keeps what counts.
+    fn settle(&mut self, ledgers: FleetLedger<Step>) {
+        let last = ledgers.finished().unwrap_or(u32::MAX);
+        if let Some(beyond) = last.checked_add(1) {
+            self.rounds.split_off(&beyond);
+        }
+        for (name, ledger) in ledgers.into_ledgers() {
+            let rounds = ledger.into_rounds(1..=last);
+            let rounds = rounds.map(|(round, Attempt { cut, steps, .. })| (round, EdgeRound { cut, steps }));
+            self.edges.entry(name).or_default().rounds = rounds.collect();
+        }
+    }
+
     /// Takes the next event.
-    pub(crate) fn observe(&mut self, event: Event) {
+    fn observe(&mut self, ledgers: &mut FleetLedger<Step>, event: Event) {
         let at = event.at;
         self.last_at = self.last_at.max(at);
+        ledgers.observe(&event.kind);
         match event.kind {
             EventKind::Listening { .. } if self.training_since.is_some() => {
                 self.incident(at, None, String::new(), What::Resumed);
@@ -142,15 +169,13 @@ impl History {
             EventKind::ModelDetermined { model, layers, parameters, macs } => {
                 self.model = Some(Model { name: model, layers, parameters, macs });
             }
-            EventKind::Planned { round, deadline_ms, edges, .. } => {
+            EventKind::Planned { round, deadline_ms, .. } => {
                 self.training_since.get_or_insert(at);
                 self.ending = None;
-                self.forget_from(round);
-                self.rounds.entry(round).or_default().deadline_ms = deadline_ms;
-                for planned in edges {
-                    let round_of = EdgeRound { cut: planned.cut, ..EdgeRound::default() };
-                    self.edges.entry(planned.edge).or_default().rounds.insert(round, round_of);
+                for (_, later) in self.rounds.range_mut(round..) {
+                    later.done_at = None;
                 }
+                self.rounds.entry(round).or_default().deadline_ms = deadline_ms;
             }
             EventKind::Step {
                 round,
@@ -174,7 +199,7 @@ impl History {
                     terms_ms: in_order(terms_ms),
                     in_time: latency_ms <= deadline_ms,
                 };
-                self.step(edge, round, attempt, cut, step);
+                ledgers.add(&edge, round, attempt, cut, step);
             }
             EventKind::RoundDone { round, .. } => {
                 self.rounds.entry(round).or_default().done_at = Some(at);
@@ -209,17 +234,6 @@ impl History {
         }
     }
 
-    fn step(&mut self, edge: String, round: u32, attempt: u32, cut: u32, step: Step) {
-        let done = self.edges.entry(edge).or_default().rounds.entry(round).or_default();
-        if attempt > done.attempt {
-            *done = EdgeRound { attempt, ..EdgeRound::default() };
-        }
-        if attempt == done.attempt {
-            done.cut = cut;
-            done.steps.push(step);
-        }
-    }
-
     /// Counts bytes up and down.
     fn carry(&mut self, round: u32, edge: &str, (up, down): (u64, u64)) {
         if !self.edges.contains_key(edge) {
@@ -234,16 +248,6 @@ impl History {
             (&mut round.bytes_down, down),
         ] {
             *total = total.saturating_add(bytes);
-        }
-    }
-
-    /// The coordinator went back: what follows is done again.
-    fn forget_from(&mut self, round: u32) {
-        for edge in self.edges.values_mut() {
-            edge.rounds.split_off(&round);
-        }
-        for (_, later) in self.rounds.range_mut(round..) {
-            later.done_at = None;
         }
     }
 

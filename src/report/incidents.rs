@@ -112,16 +112,16 @@ fn rows(history: &History) -> Vec<Row> {
 
 #[cfg(test)]
 mod tests {
+    use partway_core::coordinator::Topology;
     use partway_core::event::{Event, EventKind};
 
     use super::*;
 
     #[test]
     fn an_edge_is_away_from_its_loss_to_its_return_or_to_the_end() {
-        let mut history = History::default();
         let edge = || "a".to_owned();
         let reason = || "too late".to_owned();
-        for (at, kind) in [
+        let events = [
             (1.0, EventKind::EdgeLost { round: 1, edge: edge() }),
             (3.0, EventKind::EdgeResumed { round: 1, edge: edge(), how: Recovery::RolledBack }),
             (4.0, EventKind::EdgeLost { round: 2, edge: edge() }),
@@ -129,9 +129,14 @@ mod tests {
             (7.0, EventKind::EdgeLost { round: 3, edge: "b".to_owned() }),
             (8.0, EventKind::EdgeRefused { edge: "stranger".to_owned(), reason: reason() }),
             (9.0, EventKind::Checkpointed { round: 3 }),
-        ] {
-            history.observe(Event { at, kind });
-        }
+        ];
+        let read = |observe: &mut dyn FnMut(Event)| {
+            for (at, kind) in events {
+                observe(Event { at, kind });
+            }
+            Ok::<(), ()>(())
+        };
+        let (mut history, ()) = History::read(Topology::ReplicaPerEdge, read).expect("they are there");
         history.training_since = Some(0.0);
         let rows = rows(&history);
         assert_eq!(rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);

@@ -93,6 +93,7 @@ fn events(edges: &[String], rounds: u32, latency_ms: f64) -> Vec<Event> {
             kinds.push(step(round, edge, latency_ms + nth as f64));
         }
         kinds.push(EventKind::RoundDone { round, seconds: 1.0 });
+        kinds.push(EventKind::Aggregated { round, aggregation: round, weights: Vec::new() });
     }
     let reason = || "<b>too slow</b>".to_owned();
     kinds.push(EventKind::EdgeLost { round: rounds, edge: last() });

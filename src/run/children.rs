@@ -72,6 +72,15 @@ fn changes_computing(variable: &std::ffi::OsStr) -> bool {
     name.starts_with("RAYON_") || name.starts_with("BURN_")
 }
 
+/// What became of an edge's process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Report {
+    /// In words.
+    pub(crate) text: String,
+    /// Whether it is not started again.
+    pub(crate) is_gone: bool,
+}
+
 /// Waits for the end of a process and passes on what is asked of it.
 pub(crate) async fn attend(child: &mut Child, stop: &mut watch::Receiver<Stop>) -> io::Result<ExitStatus> {
     ask(child, *stop.borrow_and_update());
@@ -109,7 +118,7 @@ pub(crate) async fn keep_running(
     name: String,
     start: Start,
     mut stop: watch::Receiver<Stop>,
-    reports: mpsc::Sender<String>,
+    reports: mpsc::Sender<Report>,
 ) {
     let mut restarts = 0;
     loop {
@@ -128,12 +137,12 @@ pub(crate) async fn keep_running(
         // Nobody listens once the run is over.
         match verdict {
             Verdict::Done => return,
-            Verdict::Again(report) => {
+            Verdict::Again(text) => {
                 restarts += 1;
-                let _ = reports.send(report).await;
+                let _ = reports.send(Report { text, is_gone: false }).await;
             }
-            Verdict::GiveUp(report) => {
-                let _ = reports.send(report).await;
+            Verdict::GiveUp(text) => {
+                let _ = reports.send(Report { text, is_gone: true }).await;
                 return;
             }
         }
@@ -270,6 +279,7 @@ mod tests {
             reports
         });
         assert_eq!(reports.len(), 6, "five restarts and the end: {reports:?}");
+        assert!(reports.iter().all(|report| report.is_gone == report.text.contains("not started again")));
         assert_eq!(fs::read_to_string(&start.log).expect("a log"), "started\n".repeat(6));
     }
 

@@ -44,8 +44,8 @@ fn link(edge: &EdgeConfig, trace: Option<&LinkTrace>, seed: u64, elapsed: Durati
     LinkProfile {
         up_mbps: edge.uplink_mbps.map(partway_core::config::Mbps::get),
         down_mbps: edge.downlink_mbps.map(partway_core::config::Mbps::get),
-        rtt: edge.rtt,
-        jitter: edge.jitter,
+        rtt: edge.rtt.get(),
+        jitter: edge.jitter.get(),
         loss: edge.loss.get(),
         trace: trace.and_then(|trace| later(trace, elapsed, |step| Some(step.up_mbps))),
         down_trace: trace.and_then(|trace| later(trace, elapsed, |step| step.down_mbps)),
@@ -57,10 +57,15 @@ fn link(edge: &EdgeConfig, trace: Option<&LinkTrace>, seed: u64, elapsed: Durati
     }
 }
 
+/// The speed that an emulated edge comes to, as a share of this machine's: none is faster.
+pub(crate) fn speed(edge: &EdgeConfig) -> f64 {
+    edge.speed.get().min(1.0)
+}
+
 /// How many times longer than on this machine computation takes on the edge: its profile is the
 /// calibration times that, which is what calibrating on the emulated device would have found.
 pub(crate) fn slowdown(edge: &EdgeConfig) -> f64 {
-    1.0 / edge.speed.get()
+    1.0 / speed(edge)
 }
 
 /// What a machine with so many processors cannot emulate, in words.
@@ -95,6 +100,17 @@ pub(crate) fn warnings(config: &Config, processors: usize) -> Vec<String> {
         warnings.push(format!(
             "a speed above 1 cannot be emulated, only slower devices can: {} will be as fast as this machine",
             fast.join(", ")
+        ));
+    }
+    let described = edges.iter().any(|edge| edge.profile.is_some());
+    if described || config.cloud.profile.is_some() {
+        let keys = match (config.cloud.profile.is_some(), described) {
+            (true, false) => "`cloud.profile` counts",
+            (false, _) => "`edge.profile` counts",
+            (true, true) => "`cloud.profile` and `edge.profile` count",
+        };
+        warnings.push(format!(
+            "{keys} with `clock = \"virtual\"` only: here the cloud is this machine, and an edge `edge.speed` of it"
         ));
     }
     warnings
@@ -140,12 +156,25 @@ mod tests {
     }
 
     #[test]
+    fn profiles_that_do_not_count_are_named() {
+        let edges = config("[[edge]]\nname = \"a\"\nprofile = \"pi4.toml\"\n");
+        assert!(matches!(&warnings(&edges, 64)[..], [one] if one.starts_with("`edge.profile` counts with")));
+        let mut both = edges.clone();
+        both.cloud.profile = Some("server.toml".into());
+        assert!(
+            matches!(&warnings(&both, 64)[..], [one] if one.starts_with("`cloud.profile` and `edge.profile`"))
+        );
+    }
+
+    #[test]
     fn an_edge_like_this_machine_is_not_emulated() {
         let edge = &config("[[edge]]\nname = \"a\"\n").edges()[0];
         assert_eq!(emulation(edge, None, 1, Duration::ZERO), None);
         let slow = &config("[[edge]]\nname = \"a\"\nspeed = 0.25\n").edges()[0];
         assert!(emulation(slow, None, 1, Duration::ZERO).is_some_and(|it| it.speed < 0.26));
         assert!((slowdown(slow) - 4.0).abs() < 1e-12);
+        let fast = &config("[[edge]]\nname = \"a\"\nspeed = 2\n").edges()[0];
+        assert!((slowdown(fast) - 1.0).abs() < 1e-12, "it is as fast as this machine, and says so");
         let far = &config("[[edge]]\nname = \"a\"\nrtt = \"20ms\"\nuplink_mbps = 8\n").edges()[0];
         let link = emulation(far, None, 1, Duration::ZERO).expect("it is far").link;
         assert_eq!((link.rtt, link.up_mbps, link.down_mbps), (Duration::from_millis(20), Some(8.0), None));

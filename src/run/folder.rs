@@ -1,19 +1,21 @@
 //! A run's folder: claimed, emptied of the run before, filled with what the processes read.
 
+mod error;
+
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use partway_cloud::checkpoint;
-use partway_cloud::model_file::{self, ModelFileError};
-use partway_core::config::DeviceKind;
+use partway_cloud::{checkpoint, model_file};
 use partway_core::model::LayerState;
 use partway_core::profile::DeviceProfile;
-use partway_datasets::{ShardError, shard};
-use partway_net::{Authority, TlsError};
-use thiserror::Error;
+use partway_datasets::shard;
+use partway_net::Authority;
 
+pub(crate) use self::error::FolderError;
+use super::inputs::Inputs;
 use super::layout::Layout;
+use crate::calibration::Measured;
 use crate::experiment::Experiment;
 use crate::outputs::Outputs;
 
@@ -21,72 +23,6 @@ use crate::outputs::Outputs;
 pub(crate) const SERVER_NAMES: [&str; 2] = ["localhost", "127.0.0.1"];
 
 const MARKER: &str = "The outputs of an experiment, written by partway; the next run here replaces them.\n";
-
-/// Why a folder cannot be a run's.
-#[derive(Debug, Error)]
-pub(crate) enum FolderError {
-    /// It holds something else.
-    #[error("`{}` is not empty, and not a previous run's: choose another folder with --out", folder.display())]
-    Foreign {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// Another run is at work there.
-    #[error("another run is writing to `{}`: wait for it, or choose another folder with --out", folder.display())]
-    Busy {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// There is nothing to continue.
-    #[error("`{}` has no {missing}, so that there is nothing to resume: run it without --resume", folder.display())]
-    NothingToResume {
-        /// The folder.
-        folder: PathBuf,
-        /// What it lacks.
-        missing: &'static str,
-    },
-    /// The run there was another experiment.
-    #[error(
-        "the run in `{}` is another experiment, it has {before} where this one has {now}: resume it with its own \
-         configuration, or start this one without --resume",
-        folder.display()
-    )]
-    OtherExperiment {
-        /// The folder.
-        folder: PathBuf,
-        /// A line of its configuration.
-        before: String,
-        /// The line of the new one.
-        now: String,
-    },
-    /// The profile in it cannot be used.
-    #[error("`{}` is no device profile: {reason}: start the run without --resume", path.display())]
-    Calibration {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A file or folder cannot be used.
-    #[error("cannot {action} `{}`: {source}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Samples cannot be written.
-    #[error(transparent)]
-    Shard(#[from] ShardError),
-    /// The weights to start from cannot be written.
-    #[error(transparent)]
-    Weights(#[from] ModelFileError),
-    /// Certificates cannot be made.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-}
 
 /// A folder that this run, and no other, writes to.
 #[derive(Debug)]
@@ -123,8 +59,28 @@ impl RunFolder {
         Ok(Self { layout, replaced_unfinished, _marker: marker })
     }
 
-    /// Writes what the run is: its configuration, and the names of its classes.
-    pub(crate) fn describe(&self, experiment: &Experiment) -> Result<(), FolderError> {
+    /// Refuses to go on with other samples or files than the run began with. One that an earlier version began does
+    /// not say with which.
+    pub(crate) fn check_inputs(&self, inputs: &Inputs) -> Result<(), FolderError> {
+        let path = self.layout.inputs();
+        let before = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            read => read.map_err(io_error("read", &path))?,
+        };
+        let differs = inputs.first_difference(&before).map_err(|error| {
+            io_error("understand", &path)(io::Error::new(io::ErrorKind::InvalidData, error))
+        })?;
+        match differs {
+            None => Ok(()),
+            Some(what) => {
+                Err(FolderError::OtherInputs { folder: self.layout.root().to_owned(), what: what.to_owned() })
+            }
+        }
+    }
+
+    /// Writes what the run is: its configuration, the names of its classes, and what it is made from.
+    pub(crate) fn describe(&self, experiment: &Experiment, inputs: &Inputs) -> Result<(), FolderError> {
+        write(&self.layout.inputs(), &inputs.to_toml())?;
         write(&self.layout.config(), &experiment.config.to_toml())?;
         let names = experiment.dataset.train.class_names();
         if !names.is_empty() {
@@ -138,11 +94,14 @@ impl RunFolder {
         &self,
         experiment: &Experiment,
         init: Option<&LayerState>,
-        profiles: &[(DeviceKind, DeviceProfile)],
+        profiles: &[(Measured, DeviceProfile)],
     ) -> Result<(), FolderError> {
         let layout = &self.layout;
-        for (device, profile) in profiles {
-            let path = layout.calibration(*device);
+        for (measured, profile) in profiles {
+            let path = layout.calibration(*measured);
+            if let Some(folder) = path.parent() {
+                fs::create_dir_all(folder).map_err(io_error("make", folder))?;
+            }
             let calibration = toml::to_string(profile).map_err(|error| FolderError::Calibration {
                 path: path.clone(),
                 reason: error.to_string(),
@@ -177,8 +136,8 @@ impl RunFolder {
 }
 
 /// The profile of a device that [`RunFolder::fill`] wrote.
-pub(crate) fn read_calibration(layout: &Layout, device: DeviceKind) -> Result<DeviceProfile, FolderError> {
-    let path = layout.calibration(device);
+pub(crate) fn read_calibration(layout: &Layout, measured: Measured) -> Result<DeviceProfile, FolderError> {
+    let path = layout.calibration(measured);
     let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
     toml::from_str(&text).map_err(|error| FolderError::Calibration { path, reason: error.to_string() })
 }
@@ -204,6 +163,9 @@ fn lock(layout: &Layout) -> Result<File, FolderError> {
 
 fn check_resumable(layout: &Layout, config: &str) -> Result<(), FolderError> {
     let folder = || layout.root().to_owned();
+    if is_finished(layout.root()) {
+        return Err(FolderError::Finished { folder: folder() });
+    }
     let path = layout.config();
     let before = match fs::read_to_string(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -318,6 +280,32 @@ mod tests {
         assert!(error.contains("it has `seed = 42` where this one has `seed = 43`"), "{error}");
         assert!(resume(CONFIG).expect("it can be").is_resumable());
         assert!(folder.path().join("edges/a/state/x").exists());
+    }
+
+    #[test]
+    fn a_finished_run_is_not_resumed() {
+        use partway_cloud::record::{RunFacts, SummaryBuilder};
+        let folder = folder();
+        drop(RunFolder::claim(folder.path(), CONFIG, false).expect("an empty folder"));
+        touch(&folder.path().join("config.toml"));
+        touch(&folder.path().join("checkpoint/1.bin"));
+        let facts = RunFacts {
+            name: "x".into(),
+            clock: partway_core::config::Clock::Wall,
+            seed: 42,
+            batch_size: 8,
+            topology: partway_core::coordinator::Topology::ReplicaPerEdge,
+        };
+        let mut summary = SummaryBuilder::new(facts).build();
+        let path = folder.path().join("summary.json");
+        let mut resume = |weights: Option<&str>| {
+            summary.weights_sha256 = weights.map(str::to_owned);
+            fs::write(&path, serde_json::to_vec(&summary).expect("it is JSON")).expect("written");
+            RunFolder::claim(folder.path(), CONFIG, true).map(drop)
+        };
+        let error = resume(Some("0")).expect_err("it has its weights");
+        assert!(matches!(error, FolderError::Finished { .. }), "{error}");
+        resume(None).expect("it has a checkpoint and no weights");
     }
 
     #[test]

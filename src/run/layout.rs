@@ -4,6 +4,11 @@ use std::path::{Path, PathBuf};
 
 use partway_core::config::DeviceKind;
 
+use crate::calibration::Measured;
+
+/// The file that makes a folder a run's.
+pub(crate) const RUN_MARKER: &str = ".partway-run";
+
 /// The folder of one run.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
@@ -12,10 +17,12 @@ pub(crate) struct Layout {
 
 impl Layout {
     /// Everything that a run leaves in its folder, and that the next one there replaces.
-    pub(crate) const OUTPUTS: [&'static str; 15] = [
+    pub(crate) const OUTPUTS: [&'static str; 17] = [
         "config.toml",
+        "inputs.toml",
         "calibration.toml",
         "calibration-wgpu.toml",
+        "calibration",
         "events.jsonl",
         "metrics.csv",
         "model.safetensors",
@@ -48,7 +55,7 @@ impl Layout {
 
     /// Says that the folder is a run's; locked while one is at work.
     pub(crate) fn marker(&self) -> PathBuf {
-        self.root.join(".partway-run")
+        self.root.join(RUN_MARKER)
     }
 
     /// The resolved configuration.
@@ -56,22 +63,23 @@ impl Layout {
         self.root.join("config.toml")
     }
 
+    /// The sums of what the run is made from beside that.
+    pub(crate) fn inputs(&self) -> PathBuf {
+        self.root.join("inputs.toml")
+    }
+
     /// The profile of one of the machine's devices.
-    pub(crate) fn calibration(&self, device: DeviceKind) -> PathBuf {
-        self.root.join(match device {
-            DeviceKind::Cpu => "calibration.toml",
-            DeviceKind::Wgpu => "calibration-wgpu.toml",
-        })
+    pub(crate) fn calibration(&self, measured: Measured) -> PathBuf {
+        match (measured.kind, measured.threads) {
+            (DeviceKind::Cpu, 1) => self.root.join("calibration.toml"),
+            (DeviceKind::Cpu, threads) => self.root.join(format!("calibration/cpu-{threads}-threads.toml")),
+            (DeviceKind::Wgpu, _) => self.root.join("calibration-wgpu.toml"),
+        }
     }
 
     /// The classes' names, if they have any, a line for each number from 0 on.
     pub(crate) fn class_names(&self) -> PathBuf {
         self.root.join("classes.txt")
-    }
-
-    /// How the run ended.
-    pub(crate) fn summary(&self) -> PathBuf {
-        self.root.join("summary.json")
     }
 
     /// The folder of certificates.

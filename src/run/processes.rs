@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Args;
 use partway_cloud::{Ended, ServeOptions, model_file};
 use partway_core::config::{CpuList, EvaluateAt, LabelsAt};
-use partway_core::event::Event;
+use partway_core::event::{Event, EventKind};
 use partway_core::participant::Outcome;
 use partway_datasets::own::Reading;
 use partway_datasets::shard;
@@ -24,6 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::emulation;
 use super::folder::{self, SERVER_NAMES};
 use super::layout::Layout;
+use crate::calibration::Measured;
 use crate::experiment::{read_config, read_model, read_trace};
 use crate::failure::Failure;
 
@@ -139,13 +140,23 @@ pub(crate) fn run(args: &RunProcessArgs) -> Result<(), Failure> {
     super::run(&args.run)
 }
 
-/// The coordinator: writes its events to standard output, one a line, and stops when it gets SIGTERM.
+/// The coordinator: writes its events to standard output, one a line, and stops when it gets SIGTERM. Why it fails is
+/// an event as well, as its log may be on the disk that is full.
 pub(crate) fn cloud(args: &CloudArgs) -> Result<(), Failure> {
+    coordinate(args).inspect_err(|failure| {
+        if let Failure::Failed(reason) = failure {
+            write_event(&Event { at: 0.0, kind: EventKind::Aborted { reason: reason.clone() } });
+        }
+    })
+}
+
+fn coordinate(args: &CloudArgs) -> Result<(), Failure> {
     end_with(args.parent)?;
     let layout = Layout::new(&args.out);
     let config = read_config(&layout.config(), &[]).map_err(Failure::failed)?;
     pin(config.cloud.cpus.as_ref())?;
-    let profile = folder::read_calibration(&layout, config.cloud.device).map_err(Failure::failed)?;
+    let profile =
+        folder::read_calibration(&layout, Measured::of_cloud(&config.cloud)).map_err(Failure::failed)?;
     let read_model = |_: &Path| read_model(&layout.layers());
     let (test, spec) = match config.data.evaluate {
         EvaluateAt::Cloud => {
@@ -209,7 +220,7 @@ pub(crate) fn edge(args: &EdgeArgs) -> Result<(), Failure> {
     })?;
     use_small_pages();
     pin(edge.cpus.as_ref())?;
-    let profile = folder::read_calibration(&layout, edge.device).map_err(Failure::failed)?;
+    let profile = folder::read_calibration(&layout, Measured::of_edge(&edge)).map_err(Failure::failed)?;
     let traces = config.traces(read_trace).map_err(Failure::failed)?;
     let trace = edge.trace.as_ref().and_then(|path| traces.get(path));
     let elapsed = Duration::from_millis(unix_ms().saturating_sub(args.started_ms));
@@ -230,7 +241,7 @@ pub(crate) fn edge(args: &EdgeArgs) -> Result<(), Failure> {
         uplink_hint: None,
         allow_raw_data: config.data.allow_raw_data,
         keep_labels: config.training.labels == LabelsAt::Edge,
-        idle_timeout: config.fleet.idle_timeout,
+        idle_timeout: config.fleet.idle_timeout.get(),
         patience: config.fleet.rejoin_window.max(config.fleet.gather_timeout),
         emulation: emulation::emulation(&edge, trace.map(Arc::as_ref), config.seed, elapsed),
     };

@@ -2,85 +2,52 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
+use partway_cloud::record::Summary;
+use partway_cloud::record::summary::EdgeSummary;
 
-use crate::failure::Failure;
 use crate::outputs::missed;
 use crate::table::{Align, table};
 
-/// The part of `summary.json` that is shown.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct RunSummary {
-    rounds: u32,
-    final_accuracy: Option<f64>,
-    target_reached: bool,
-    seconds_training: Option<f64>,
-    edges: Vec<EdgeSummary>,
+/// A line per edge.
+pub(crate) fn edges(summary: &Summary) -> String {
+    let columns = [
+        ("edge", Align::Left),
+        ("cut", Align::Left),
+        ("steps", Align::Right),
+        ("median step", Align::Right),
+        ("predicted", Align::Right),
+        ("", Align::Left),
+    ];
+    let number = |cut: Option<u32>| cut.map_or("-".to_owned(), |cut| cut.to_string());
+    let ms = |ms: Option<f64>| ms.map_or("-".to_owned(), |ms| format!("{ms:.1} ms"));
+    let row = |edge: &EdgeSummary| {
+        vec![
+            edge.name.clone(),
+            format!("{} -> {}", number(edge.cut_first), number(edge.cut_last)),
+            edge.steps.to_string(),
+            ms(edge.step_ms_median),
+            ms(edge.step_ms_predicted),
+            missed(edge.dropped, edge.deferred),
+        ]
+    };
+    table(&columns, &summary.edges.iter().map(row).collect::<Vec<_>>())
 }
 
-/// One edge's part.
-#[derive(Clone, Debug, Deserialize)]
-struct EdgeSummary {
-    name: String,
-    cut_first: Option<u32>,
-    cut_last: Option<u32>,
-    steps: u64,
-    step_ms_median: Option<f64>,
-    step_ms_predicted: Option<f64>,
-    dropped: bool,
-    #[serde(default)]
-    deferred: u32,
-}
-
-impl RunSummary {
-    /// Reads the file that the coordinator wrote.
-    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let failed = |reason: String| Failure::Failed(format!("cannot read `{}`: {reason}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-        serde_json::from_str(&text).map_err(|error| failed(error.to_string()))
-    }
-
-    /// A line per edge.
-    pub(crate) fn table(&self) -> String {
-        let columns = [
-            ("edge", Align::Left),
-            ("cut", Align::Left),
-            ("steps", Align::Right),
-            ("median step", Align::Right),
-            ("predicted", Align::Right),
-            ("", Align::Left),
-        ];
-        let number = |cut: Option<u32>| cut.map_or("-".to_owned(), |cut| cut.to_string());
-        let ms = |ms: Option<f64>| ms.map_or("-".to_owned(), |ms| format!("{ms:.1} ms"));
-        let row = |edge: &EdgeSummary| {
-            vec![
-                edge.name.clone(),
-                format!("{} -> {}", number(edge.cut_first), number(edge.cut_last)),
-                edge.steps.to_string(),
-                ms(edge.step_ms_median),
-                ms(edge.step_ms_predicted),
-                missed(edge.dropped, edge.deferred),
-            ]
-        };
-        table(&columns, &self.edges.iter().map(row).collect::<Vec<_>>())
-    }
-
-    /// The run in a sentence.
-    pub(crate) fn sentence(&self, target: Option<f64>, folder: &Path) -> String {
-        let accuracy = self.final_accuracy.map_or("unknown".to_owned(), |accuracy| format!("{accuracy:.4}"));
-        let target = match target {
-            Some(target) if self.target_reached => format!(" (target {target} reached)"),
-            Some(target) => format!(" (target {target} not reached)"),
-            None => String::new(),
-        };
-        let seconds = self.seconds_training.map_or(String::new(), |seconds| format!(" in {seconds:.1} s"));
-        let rounds = if self.rounds == 1 { "round" } else { "rounds" };
-        format!(
-            "accuracy {accuracy}{target} after {} {rounds}{seconds}; outputs in {}",
-            self.rounds,
-            folder.display()
-        )
-    }
+/// The run in a sentence.
+pub(crate) fn sentence(summary: &Summary, target: Option<f64>, folder: &Path) -> String {
+    let accuracy = summary.final_accuracy.map_or("unknown".to_owned(), |accuracy| format!("{accuracy:.4}"));
+    let target = match target {
+        Some(target) if summary.target_reached => format!(" (target {target} reached)"),
+        Some(target) => format!(" (target {target} not reached)"),
+        None => String::new(),
+    };
+    let seconds = summary.seconds_training;
+    let rounds = if summary.rounds == 1 { "round" } else { "rounds" };
+    format!(
+        "accuracy {accuracy}{target} after {} {rounds} in {seconds:.1} s; outputs in {}",
+        summary.rounds,
+        folder.display()
+    )
 }
 
 #[cfg(test)]
@@ -103,21 +70,21 @@ mod tests {
 
     #[test]
     fn a_run_ends_with_a_table_and_a_sentence() {
-        let summary: RunSummary = serde_json::from_str(SUMMARY).expect("the design's summary");
+        let summary: Summary = serde_json::from_str(SUMMARY).expect("the design's summary");
         assert_eq!(
-            summary.table(),
+            edges(&summary),
             "edge      cut     steps  median step  predicted\n\
              camera-0  3 -> 6    400      80.0 ms    76.0 ms  deferred 2 times\n\
              b         - -> -      0            -          -  dropped\n"
         );
         let folder = Path::new("runs/quickstart");
         assert_eq!(
-            summary.sentence(Some(0.97), folder),
+            sentence(&summary, Some(0.97), folder),
             "accuracy 0.9750 (target 0.97 reached) after 40 rounds in 36.0 s; outputs in runs/quickstart"
         );
-        let missed = RunSummary { target_reached: false, rounds: 1, ..summary };
+        let missed = Summary { target_reached: false, rounds: 1, ..summary };
         assert_eq!(
-            missed.sentence(Some(0.99), folder),
+            sentence(&missed, Some(0.99), folder),
             "accuracy 0.9750 (target 0.99 not reached) after 1 round in 36.0 s; outputs in runs/quickstart"
         );
     }

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use partway_core::config::Config;
 use partway_core::event::{Event, EventKind};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::children::{self, Start, Stop, attend, keep_running};
+use super::children::{self, Report, Start, Stop, attend, keep_running};
 use super::layout::Layout;
 use super::processes::{CloudArgs, EdgeArgs, unix_ms};
 use super::progress::Display;
@@ -51,12 +52,54 @@ pub(crate) struct Supervisor {
     is_unreadable: bool,
     edge_stop: watch::Sender<Stop>,
     edge_tasks: JoinSet<()>,
-    report: mpsc::Sender<String>,
+    report: mpsc::Sender<Report>,
+    quorum: Quorum,
+    /// Why the run cannot begin any more.
+    hopeless: Option<String>,
+}
+
+/// How many edges must come before a run begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Quorum {
+    /// Edges that there are, but for those that are gone for good.
+    pub(crate) left: usize,
+    /// `fleet.min_edges`.
+    pub(crate) min_edges: usize,
+    /// `fleet.quorum`.
+    pub(crate) share: f64,
+}
+
+impl Quorum {
+    /// That of a configuration.
+    pub(crate) fn of(config: &Config) -> Self {
+        Self {
+            left: config.edge_count(),
+            min_edges: config.fleet.min_edges.get(),
+            share: config.fleet.quorum.get(),
+        }
+    }
+
+    /// Why so few will not do, as the coordinator counts them when `fleet.gather_timeout` is over.
+    fn lack(self) -> Option<String> {
+        let Self { left, min_edges, share } = self;
+        let is_enough = left > 0 && left as f64 >= share * min_edges as f64;
+        (!is_enough).then(|| {
+            format!(
+                "{left} {} left to begin with: fleet.min_edges = {min_edges} and fleet.quorum = {share} need more",
+                if left == 1 { "edge is" } else { "edges are" }
+            )
+        })
+    }
 }
 
 /// Runs the experiment in the folder of `layout` with these edges, until it ends. Must be called on the
 /// program's first thread: the processes end with the thread that started them.
-pub(crate) fn supervise(layout: &Layout, edges: Vec<String>, resume: bool) -> Result<End, Failure> {
+pub(crate) fn supervise(
+    layout: &Layout,
+    edges: Vec<String>,
+    quorum: Quorum,
+    resume: bool,
+) -> Result<End, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -75,13 +118,15 @@ pub(crate) fn supervise(layout: &Layout, edges: Vec<String>, resume: bool) -> Re
             edge_stop: watch::Sender::new(Stop::No),
             edge_tasks: JoinSet::new(),
             report,
+            quorum,
+            hopeless: None,
         };
         supervisor.run(reports).await
     })
 }
 
 impl Supervisor {
-    async fn run(mut self, mut reports: mpsc::Receiver<String>) -> Result<End, Failure> {
+    async fn run(mut self, mut reports: mpsc::Receiver<Report>) -> Result<End, Failure> {
         let mut interrupts = Interrupts::new().map_err(|error| failed("wait for signals", &error))?;
         let start = self.start_of_cloud();
         let log_start = start.log_len();
@@ -100,7 +145,13 @@ impl Supervisor {
                     Ok(Some(line)) => self.handle_line(&line),
                     Ok(None) | Err(_) => break,
                 },
-                Some(report) = reports.recv() => self.handle_report(&report),
+                Some(report) = reports.recv() => {
+                    self.handle_report(&report);
+                    if self.hopeless.is_some() && patience_ends.is_none() {
+                        cloud_stop.send_replace(Stop::Terminate);
+                        patience_ends = Some(Instant::now() + CLOUD_GRACE);
+                    }
+                }
                 () = interrupts.next() => {
                     if interrupted {
                         cloud_stop.send_replace(Stop::Kill);
@@ -136,7 +187,8 @@ impl Supervisor {
         drop(reports);
         self.end_edges(if status.success() { EDGE_GRACE } else { TERMINATE_GRACE }).await;
         self.display.finish();
-        conclude(status, interrupted, self.tracker.aborted, || children::tail(&start.log, log_start))
+        let failed = self.tracker.aborted.or(self.hopeless.filter(|_| !interrupted));
+        conclude(status, interrupted, failed, || children::tail(&start.log, log_start))
     }
 
     fn handle_line(&mut self, line: &str) {
@@ -163,10 +215,18 @@ impl Supervisor {
         self.display.update(&self.tracker, said.as_ref());
     }
 
-    /// Once the run is over, edges that fail only follow the coordinator.
-    fn handle_report(&self, report: &str) {
-        if !self.tracker.is_over {
-            self.display.say(report);
+    /// Once the run is over, edges that fail only follow the coordinator. Before the first round it would wait for
+    /// those that are gone; later they may be back as far as it knows, and it says itself when it has waited enough.
+    fn handle_report(&mut self, report: &Report) {
+        if self.tracker.is_over {
+            return;
+        }
+        self.display.say(&report.text);
+        if report.is_gone {
+            self.quorum.left = self.quorum.left.saturating_sub(1);
+            if self.tracker.round == 0 {
+                self.hopeless = self.quorum.lack();
+            }
         }
     }
 
@@ -249,6 +309,15 @@ mod tests {
     use std::os::unix::process::ExitStatusExt;
 
     use super::*;
+
+    #[test]
+    fn edges_that_are_gone_are_missed_below_the_quorum() {
+        let lack = |left, min_edges, share| Quorum { left, min_edges, share }.lack();
+        assert_eq!((lack(4, 4, 1.0), lack(2, 4, 0.5), lack(2, 2, 1.0)), (None, None, None));
+        let words = "3 edges are left to begin with: fleet.min_edges = 4 and fleet.quorum = 1 need more";
+        assert_eq!(lack(3, 4, 1.0).as_deref(), Some(words));
+        assert!(lack(0, 1, 0.1).is_some() && lack(1, 4, 0.5).is_some());
+    }
 
     #[test]
     fn the_coordinators_end_is_the_runs() {

@@ -5,6 +5,8 @@ use std::fmt::Write;
 
 use partway_core::event::{Event, EventKind, Recovery};
 
+use crate::statistics::median;
+
 /// At most so many edges are listed in one line.
 const LISTED: usize = 8;
 
@@ -71,14 +73,7 @@ impl EdgeTrack {
 
     /// Median latency of this round's steps.
     pub(crate) fn median_ms(&self) -> Option<f64> {
-        let mut sorted = self.latencies_ms.clone();
-        sorted.sort_by(f64::total_cmp);
-        let middle = sorted.len() / 2;
-        match sorted.len() {
-            0 => None,
-            odd if odd % 2 == 1 => Some(sorted[middle]),
-            _ => Some(f64::midpoint(sorted[middle - 1], sorted[middle])),
-        }
+        median(self.latencies_ms.iter().copied())
     }
 
     /// Spread loss of this round's steps.

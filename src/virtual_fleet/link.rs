@@ -30,10 +30,24 @@ pub(super) struct Crossing {
     pub(super) seconds: f64,
 }
 
+/// Why something does not cross.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// The link has no rate any more: an outage that does not end.
+    Stalled,
+    /// A packet and what repeats it are lost for as long as a connection may be silent, which is over then.
+    Silent {
+        /// When.
+        at: Duration,
+    },
+}
+
 /// One direction.
 #[derive(Clone, Debug)]
 pub(super) struct Direction {
     rates: Rates,
+    /// How long a connection may be silent.
+    patience: Duration,
     rtt: Duration,
     jitter: Duration,
     loss: f64,
@@ -54,8 +68,15 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// The link of an edge. One that the configuration does not limit has `most_mbps`: the cloud's.
-    pub(super) fn new(edge: &EdgeConfig, trace: Option<&LinkTrace>, most_mbps: f64, seed: u64) -> Self {
+    /// The link of an edge whose connections may be silent for `patience`. One that the configuration does not
+    /// limit has `most_mbps`: the cloud's.
+    pub(super) fn new(
+        edge: &EdgeConfig,
+        trace: Option<&LinkTrace>,
+        most_mbps: f64,
+        patience: Duration,
+        seed: u64,
+    ) -> Self {
         let steps = trace.map(LinkTrace::steps).unwrap_or_default();
         let first = |configured: Option<f64>, traced: Option<f64>| {
             bits_per_second(configured.or(traced).unwrap_or(most_mbps))
@@ -72,8 +93,9 @@ impl Link {
         let outages = stalled.stalls();
         let direction = |rates: &Rates, name: &str| Direction {
             rates: rates.without(&outages),
-            rtt: edge.rtt,
-            jitter: edge.jitter,
+            patience,
+            rtt: edge.rtt.get(),
+            jitter: edge.jitter.get(),
             loss: edge.loss.get(),
             random: random::stream(seed, &["virtual link", edge.name.as_str(), name]),
             free_at: Duration::ZERO,
@@ -105,16 +127,26 @@ impl Direction {
         self.arrived_at.max(now + self.delay())
     }
 
-    /// Sends `bytes` at `now`, at no more than `pace` bytes per second; `None` if they never arrive.
-    pub(super) fn send(&mut self, now: Duration, bytes: u64, pace: Option<f64>) -> Option<Crossing> {
+    /// Sends `bytes` at `now`, at no more than `pace` bytes per second.
+    ///
+    /// # Errors
+    /// If they never arrive.
+    pub(super) fn send(&mut self, now: Duration, bytes: u64, pace: Option<f64>) -> Result<Crossing, Lost> {
         let start = self.free_at.max(now);
         let half = bytes / 2;
+        let finish = |bits| self.rates.finish(start, bits).ok_or(Lost::Stalled);
         let (middle, end) = match pace {
-            None => (self.rates.finish(start, wire_bits(half))?, self.rates.finish(start, wire_bits(bytes))?),
-            Some(pace) => self.paced(now, bytes, half, pace)?,
+            None => (finish(wire_bits(half))?, finish(wire_bits(bytes))?),
+            Some(pace) => self.paced(now, bytes, half, pace).ok_or(Lost::Stalled)?,
         };
-        let (end, repeated) = self.with_losses(start, end, bytes.div_ceil(PACKET_PAYLOAD).max(1));
-        self.free_at = self.rates.finish(end, repeated * 8 * (PACKET_PAYLOAD + PACKET_OVERHEAD))?;
+        let (end, repeated) =
+            self.with_losses(start, end, bytes.div_ceil(PACKET_PAYLOAD).max(1)).map_err(|at| {
+                // Nothing overtakes, so that nothing arrives before the connection has ended.
+                (self.free_at, self.arrived_at) = (at, at);
+                Lost::Silent { at }
+            })?;
+        let again = repeated * 8 * (PACKET_PAYLOAD + PACKET_OVERHEAD);
+        self.free_at = self.rates.finish(end, again).ok_or(Lost::Stalled)?;
         let late = if self.jitter.is_zero() {
             Duration::ZERO
         } else {
@@ -124,7 +156,7 @@ impl Direction {
         self.arrived_at = arrives;
         let second_half = (bytes - half).max(1);
         let seconds = (end + late).saturating_sub(middle).as_secs_f64() * (bytes as f64 / second_half as f64);
-        Some(Crossing { arrives, seconds })
+        Ok(Crossing { arrives, seconds })
     }
 
     /// When the first `half` bytes and all of them have left, if a token bucket of `pace` bytes per second
@@ -154,10 +186,16 @@ impl Direction {
     }
 
     /// When packets that were sent from `start` to `end` have all been sent with success, and how many were
-    /// sent more than once: a loss is noticed by later packets, or, at the end, by a timeout (RFC 9002).
-    fn with_losses(&mut self, start: Duration, end: Duration, packets: u64) -> (Duration, u64) {
+    /// sent more than once: a loss is noticed by later packets, or, at the end, by a timeout (RFC 9002). Fails with
+    /// the end of the connection if a packet has not come through when that has been silent for too long.
+    fn with_losses(
+        &mut self,
+        start: Duration,
+        end: Duration,
+        packets: u64,
+    ) -> Result<(Duration, u64), Duration> {
         if self.loss <= 0.0 {
-            return (end, 0);
+            return Ok((end, 0));
         }
         let timeout = self.rtt + (2 * self.jitter).max(Duration::from_millis(1)) + ACKNOWLEDGEMENT_DELAY;
         let span = end.saturating_sub(start).as_nanos();
@@ -174,16 +212,20 @@ impl Direction {
             } else {
                 sent_at(packet) + timeout
             };
+            let silent_at = sent_at(packet).saturating_add(self.patience);
             let mut backoff = timeout;
             while lost {
+                if again > silent_at {
+                    return Err(silent_at);
+                }
                 repeated += 1;
                 done = done.max(again);
                 lost = unit_f64(&mut self.random) < self.loss;
-                backoff *= 2;
-                again += backoff;
+                backoff = backoff.saturating_mul(2);
+                again = again.saturating_add(backoff);
             }
         }
-        (done, repeated)
+        Ok((done, repeated))
     }
 }
 

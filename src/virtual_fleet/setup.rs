@@ -114,7 +114,8 @@ impl Setup {
                 .with_labels_kept(config.training.labels == LabelsAt::Edge);
             let trace = described.trace.as_ref().and_then(|path| traces.get(path));
             let most = config.cloud.capacity_mbps.get();
-            let link = Link::new(described, trace.map(Arc::as_ref), most, config.seed);
+            let silence = config.fleet.idle_timeout.get();
+            let link = Link::new(described, trace.map(Arc::as_ref), most, silence, config.seed);
             let computing = Computing {
                 device,
                 slow: described.slow.clone(),
@@ -125,7 +126,7 @@ impl Setup {
                 batch: settings.batch_size as usize,
             };
             let worker = Worker::in_memory(name.clone(), shard, compute.clone(), tapes.clone());
-            fleet.push(Edge::new(name, participant, worker, link, described.rtt, computing));
+            fleet.push(Edge::new(name, participant, worker, link, described.rtt.get(), computing));
         }
         let blueprint = Blueprint {
             spec: spec.clone(),
@@ -139,7 +140,7 @@ impl Setup {
             (settings.workers, random::stream(config.seed, &["virtual computing", "cloud"]));
         let coordinator = Coordinator::new(std::time::Duration::ZERO, settings, checkpoint);
         let cloud = Cloud::new(coordinator, blueprint, cloud, random, workers, evaluator);
-        Ok(World::new(cloud, fleet, config.fleet.idle_timeout, crew))
+        Ok(World::new(cloud, fleet, config.fleet.idle_timeout.get(), crew))
     }
 }
 

@@ -60,6 +60,10 @@ enum Happening {
     Silence {
         edge: usize,
     },
+    /// What was sent has been lost for as long as a connection may be silent.
+    Unheard {
+        connection: u64,
+    },
     EdgeDone {
         edge: usize,
     },
@@ -206,6 +210,11 @@ impl World {
                 None
             }
             Happening::Silence { edge } => self.break_connection(edge),
+            Happening::Unheard { connection } => {
+                let edge = self.connections.get(&connection)?.edge;
+                let is_current = self.edges[edge].connection == Some(connection);
+                if is_current { self.break_connection(edge) } else { None }
+            }
             Happening::EdgeDone { edge } => {
                 let next = self.edges[edge].handle_done(now, &self.crew);
                 self.plan_edge_done(edge, next);

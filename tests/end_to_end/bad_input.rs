@@ -82,6 +82,17 @@ fn processors_that_are_not_there_are_named() {
 }
 
 #[test]
+fn memory_that_holds_no_part_of_the_model_is_refused_unless_the_others_are_a_quorum() {
+    let error = refused(SMALL, &["edge.camera.memory=1B", "fleet.quorum=0.5"]);
+    let expected = "error: --set edge.camera.memory=1B: `edge[0].memory = \"1B\"` (edge `camera`) is not allowed; \
+                    allowed: at least ";
+    assert!(error.starts_with(expected), "{error}");
+    let record =
+        Experiment::new(SMALL).run(&["edge.gateway.memory=1B", "fleet.quorum=0.5", "fleet.rejoin_window=1s"]);
+    assert_eq!(record.number("rounds"), 7);
+}
+
+#[test]
 fn images_that_do_not_fit_the_model_are_refused() {
     assert_eq!(
         refused(SMALL, &["model.input=[3, 32, 32]"]),

@@ -166,6 +166,15 @@ impl Running {
         }
     }
 
+    /// Waits until so many processes are at work for the run, itself included.
+    pub(crate) fn wait_for_processes(&self, count: usize) {
+        let begun = std::time::Instant::now();
+        while processes(&self.out, "").len() < count {
+            assert!(begun.elapsed() < PATIENCE, "the run hangs:\n{}", self.said.join("\n"));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// `kill -9` of the one process with this in its command line.
     pub(crate) fn kill(&self, part: &str) {
         self.signal_to(part, Signal::KILL);

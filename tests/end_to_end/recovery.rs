@@ -39,6 +39,25 @@ fn an_edge_that_is_killed_repeats_its_round() {
 }
 
 #[test]
+fn a_run_that_cannot_begin_without_an_edge_that_is_gone_ends() {
+    // The others wait for it, and it for its link.
+    let experiment = Experiment::new(SMALL);
+    let mut run = experiment.start(&["edge.gateway.down=[[\"0s\", \"10m\"]]", "fleet.gather_timeout=10m"]);
+    run.wait_for_processes(4);
+    for _ in 0..5 {
+        run.kill_edge("gateway");
+        run.wait_for("edge gateway: its process was killed by signal 9; starting it again");
+        run.wait_for_processes(4);
+    }
+    run.kill_edge("gateway");
+    let ended = run.end();
+    assert_eq!(ended.code, Some(1), "{}", ended.said);
+    let expected =
+        "error: 2 edges are left to begin with: fleet.min_edges = 3 and fleet.quorum = 1 need more";
+    assert!(ended.said.contains(expected), "{}", ended.said);
+}
+
+#[test]
 fn edges_that_are_killed_while_cuts_move_repeat_their_rounds() {
     let sets = [SLOW, "plan.fixed_cut=random"];
     let experiment = Experiment::new(SMALL);

@@ -97,6 +97,11 @@ fn an_interrupted_run_goes_on_from_its_checkpoint() {
     let resumed = experiment.resume(&sets).finish();
     assert_eq!(resumed.number("rounds"), 40);
     assert_eq!(resumed.weights(), Experiment::new(SMALL).run(&sets).weights());
+
+    let ended = experiment.resume(&sets).end();
+    assert_eq!(ended.code, Some(2), "{}", ended.said);
+    assert!(ended.said.contains("is finished: leave out --resume"), "{}", ended.said);
+    assert_eq!(Record::read(&experiment.out()).weights(), resumed.weights(), "it is left as it was");
 }
 
 #[test]

@@ -14,12 +14,14 @@ pub(super) struct StepRecord {
     pub(super) in_time: bool,
 }
 
-/// An attempt at one round.
+/// An attempt at one round; `S` is what is kept of a step.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Attempt {
+pub struct Attempt<S> {
     number: u32,
-    pub(super) cut: u32,
-    pub(super) steps: Vec<StepRecord>,
+    /// The edge's cut in it.
+    pub cut: u32,
+    /// Its steps, in order.
+    pub steps: Vec<S>,
 }
 
 /// Rounds whose work was not done when the last of them was over.
@@ -33,17 +35,23 @@ struct Late {
     merged: Option<u32>,
 }
 
-/// The steps of one edge by round.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Ledger {
-    rounds: BTreeMap<u32, Attempt>,
+/// The steps of one edge by round; `S` is what is kept of one.
+#[derive(Clone, Debug)]
+pub struct Ledger<S> {
+    rounds: BTreeMap<u32, Attempt<S>>,
     /// In order.
     late: Vec<Late>,
 }
 
-impl Ledger {
+impl<S> Default for Ledger<S> {
+    fn default() -> Self {
+        Self { rounds: BTreeMap::new(), late: Vec::new() }
+    }
+}
+
+impl<S> Ledger<S> {
     /// Adds a step. One of a later attempt at a round replaces what earlier attempts did in it.
-    pub(super) fn add(&mut self, round: u32, number: u32, cut: u32, step: StepRecord) {
+    pub(super) fn add(&mut self, round: u32, number: u32, cut: u32, step: S) {
         let attempt = self.rounds.entry(round).or_insert(Attempt { number, cut, steps: Vec::new() });
         if number > attempt.number {
             *attempt = Attempt { number, cut, steps: Vec::new() };
@@ -99,26 +107,35 @@ impl Ledger {
         }
     }
 
-    /// The round with which one's work counts: itself, unless that was late.
-    fn counts_with(&self, round: u32) -> Option<u32> {
-        let late = self.late.iter().find(|late| late.rounds.contains(&round));
-        late.map_or(Some(round), |late| late.merged)
-    }
-
     /// Whether there is no step.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.rounds.is_empty()
     }
 
     /// The rounds that have steps and count with a round of this range, in order.
-    pub(super) fn attempts(&self, rounds: RangeInclusive<u32>) -> impl Iterator<Item = &Attempt> {
+    pub fn attempts(&self, rounds: RangeInclusive<u32>) -> impl Iterator<Item = &Attempt<S>> {
         // `BTreeMap::range` panics on a range that ends before it starts.
         let rounds = if rounds.is_empty() { 0..=0 } else { rounds };
         let first = if self.late.is_empty() { *rounds.start() } else { 0 };
         let done = self.rounds.range(first..=*rounds.end());
-        done.filter(move |(round, _)| self.counts_with(**round).is_some_and(|with| rounds.contains(&with)))
-            .map(|(_, attempt)| attempt)
+        done.filter(move |(round, _)| {
+            counts_with(&self.late, **round).is_some_and(|with| rounds.contains(&with))
+        })
+        .map(|(_, attempt)| attempt)
     }
+
+    /// As [`Ledger::attempts`], each with the number of its round, for good.
+    pub fn into_rounds(self, rounds: RangeInclusive<u32>) -> impl Iterator<Item = (u32, Attempt<S>)> {
+        let Self { rounds: done, late } = self;
+        let counts = move |round| counts_with(&late, round).is_some_and(|with| rounds.contains(&with));
+        done.into_iter().filter(move |(round, _)| counts(*round))
+    }
+}
+
+/// The round with which one's work counts: itself, unless that was late.
+fn counts_with(late: &[Late], round: u32) -> Option<u32> {
+    let late = late.iter().find(|late| late.rounds.contains(&round));
+    late.map_or(Some(round), |late| late.merged)
 }
 
 /// Sums over steps.

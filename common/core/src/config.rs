@@ -41,6 +41,7 @@ mod fleet;
 mod label;
 mod link_file;
 mod link_trace;
+mod memory;
 mod micro_batches;
 mod model;
 mod model_file;
@@ -68,7 +69,7 @@ pub use self::{
     cpus::CpuList,
     data::{DataConfig, Dataset, EvaluateAt, StandardizeMethod, SyntheticConfig},
     device_file::DeviceFile,
-    edge::{EdgeConfig, Outage, Slowdown},
+    edge::{Delay, EdgeConfig, Outage, Slowdown},
     error::{ConfigError, Fault, Place, Problem},
     fleet::FleetConfig,
     label::{ClassNames, Column},
@@ -77,14 +78,15 @@ pub use self::{
     model::{ImageSize, ModelConfig, ModelSource, SampleShape},
     model_file::ModelFit,
     number::{
-        AtLeastOne, Factor, Fraction, Mbps, NonNegativeF64, PositiveF64, Probability, Share, Speed, Whole,
+        AtLeastOne, Factor, Fraction, Margin, Mbps, NonNegativeF32, NonNegativeF64, PositiveF32, PositiveF64,
+        Probability, Share, Speed, Whole,
     },
     partition::Partition,
     plan::{Deadline, Depth, FixedCut, Objective, OnStraggler, PlanConfig, Replan},
     setting::Name,
     text::Text,
     training::{AggregateMoments, Algorithm, LabelsAt, TrainingConfig},
-    units::ByteSize,
+    units::{ByteSize, Time},
     wire::WireConfig,
 };
 use self::{

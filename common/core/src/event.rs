@@ -28,13 +28,6 @@ pub struct TermsMs {
     pub edge_backward: f64,
 }
 
-impl TermsMs {
-    /// The whole step of one micro-batch.
-    pub fn sum(&self) -> f64 {
-        self.edge_forward + self.uplink + self.cloud + self.downlink + self.edge_backward
-    }
-}
-
 /// One edge's part of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlannedEdge {

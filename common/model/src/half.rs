@@ -156,11 +156,6 @@ impl Half {
         self.optimizer
     }
 
-    /// Moments per trained tensor.
-    pub fn optimizer_moments(&self) -> usize {
-        self.optimizer.moments().len()
-    }
-
     /// Shape of one sample that reaches the first layer.
     pub fn input_shape(&self) -> &[usize] {
         &self.shapes[self.layers.start]

@@ -86,6 +86,17 @@ fn what_is_wrong_is_named_with_line_and_column() {
 }
 
 #[test]
+fn a_label_in_another_encoding_is_said_to_be_one() {
+    let folder = folder();
+    let path = folder.path().join("latin1.csv");
+    std::fs::write(&path, b"a,label\n1,caf\xe9\n").expect("written");
+    let read = load(Format::Csv, &path, None, Halves::Both, &Reading::default());
+    let message = read.expect_err("it is Latin-1").to_string();
+    assert!(message.contains("line 2, column `label`: the label"), "{message}");
+    assert!(message.ends_with("is not UTF-8: save the table as UTF-8"), "{message}");
+}
+
+#[test]
 fn a_header_names_every_column_once() {
     assert!(refused("1,2\n3,4\n").starts_with("the first line is all numbers"));
     assert!(refused(",a,label\n0,1,2\n").starts_with("column 0 has no name"));

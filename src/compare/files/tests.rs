@@ -63,9 +63,9 @@ fn the_table_has_a_row_per_run() {
     assert_eq!(
         lines[0],
         "name,seed,folder,algorithm,target_reached,rounds,final_accuracy,best_accuracy,seconds_to_target,\
-         seconds_training,bytes_up,bytes_down,deadline_hit_rate,prediction_median_error"
+         seconds_training,bytes_up,bytes_down,deadline_hit_rate,prediction_median_error,clock"
     );
-    assert_eq!(lines[2], "a,2,\"runs/a, 2\",fedavg,true,10,0.9,0.9,3.5,4,1500000,1000,0.975,");
+    assert_eq!(lines[2], "a,2,\"runs/a, 2\",fedavg,true,10,0.9,0.9,3.5,4,1500000,1000,0.975,,wall");
 }
 
 #[test]
@@ -102,6 +102,23 @@ fn the_text_says_means_only_where_there_are_several_seeds() {
     assert!(lines[2].contains("1.50 MB") && lines[2].contains("97.5 %"), "{text}");
     let single = super::super::summary_table::text(&Comparison::of(vec![outcome("a", 1, 0.9)]));
     assert!(!single.contains("runs") && !single.contains('±'), "{single}");
+}
+
+#[test]
+fn seconds_of_two_clocks_are_told_apart() {
+    let text = super::super::summary_table::text(&comparison());
+    assert!(text.contains("over the seeds; seconds to the target of those runs that reached it\n"), "{text}");
+    assert!(!text.contains("clock"), "{text}");
+    let mut virtual_run = outcome("v", 1, 0.9);
+    virtual_run.summary.clock = Clock::Virtual;
+    let mixed = Comparison::of(vec![outcome("w", 1, 0.9), virtual_run]);
+    let text = super::super::summary_table::text(&mixed);
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    let column = lines[1].iter().position(|name| *name == "clock").expect("there is such a column");
+    assert_eq!((lines[2][column], lines[3][column]), ("wall", "virtual"));
+    assert!(text.ends_with("\nseconds of different clocks do not compare\n"), "{text}");
+    assert!(plots::picture(&mixed).contains("v (virtual clock)"));
+    assert_eq!(json(&mixed)["experiments"][1]["runs"][0]["clock"], "virtual");
 }
 
 #[test]

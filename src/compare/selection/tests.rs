@@ -124,8 +124,15 @@ fn a_comparisons_folder_stands_for_its_finished_runs() {
 fn a_folder_must_have_a_finished_run() {
     let files = Files::new();
     let folder = files.0.path().to_owned();
-    let error = Files::select(&[&folder], &[]).expect_err("it is empty");
-    assert!(error.contains("did not finish"), "{error}");
+    let error = Files::select(&[&folder], &[]).expect_err("it is somebody's");
+    assert!(error.contains("is not the folder of a run's outputs"), "{error}");
+    for marker in [".partway-run", ".partway-cloud"] {
+        let begun = folder.join(format!("begun{marker}"));
+        std::fs::create_dir(&begun).expect("made");
+        std::fs::write(begun.join(marker), "").expect("written");
+        let error = Files::select(&[&begun], &[]).expect_err("it has no summary");
+        assert!(error.contains("did not finish"), "{error}");
+    }
     let error = Files::select(&[&folder], &[1]).expect_err("nothing to run");
     assert!(error.starts_with("--seeds changes"), "{error}");
     let absent = files.0.path().join("no/such.toml");

@@ -40,11 +40,12 @@ fn step(round: u32, attempt: u32, edge: &str, latency_ms: f64) -> EventKind {
 }
 
 fn history(kinds: impl IntoIterator<Item = EventKind>) -> History {
-    let mut history = History::default();
-    for (second, kind) in kinds.into_iter().enumerate() {
-        history.observe(Event { at: second as f64, kind });
-    }
-    history
+    let events = kinds.into_iter().enumerate().map(|(second, kind)| Event { at: second as f64, kind });
+    let read = |observe: &mut dyn FnMut(Event)| {
+        events.for_each(observe);
+        Ok::<(), ()>(())
+    };
+    History::read(Topology::ReplicaPerEdge, read).expect("they are there").0
 }
 
 fn latencies(history: &History, edge: &str) -> Vec<f32> {
@@ -84,6 +85,24 @@ fn rounds_that_a_restarted_coordinator_repeats_replace_what_was() {
     assert_eq!(history.rounds_done(), 1);
     assert_eq!(history.incidents.iter().map(|incident| &incident.what).collect::<Vec<_>>(), [&What::Resumed]);
     assert!((history.training_time(history.last_at) - 8.0).abs() < 1e-9);
+}
+
+#[test]
+fn work_that_is_lost_does_not_count() {
+    let aggregated = |round| EventKind::Aggregated { round, aggregation: round, weights: Vec::new() };
+    let dropped = |edge: &str| EventKind::EdgeDropped { round: 3, edge: edge.into(), reason: "slow".into() };
+    let lost = |edge: &str| EventKind::EdgeResumed { round: 3, edge: edge.into(), how: Recovery::StateLost };
+    let finished = EventKind::Finished { round: 2, reason: "enough".into(), target_reached: true };
+    let round =
+        |round| [planned(round, &[("a", 3), ("b", 3)]), step(round, 0, "a", 50.0), step(round, 0, "b", 60.0)];
+    let start = || round(1).into_iter().chain([aggregated(1)]).chain(round(2)).chain(round(3));
+    let steps = |history: &History| [latencies(history, "a").len(), latencies(history, "b").len()];
+    assert_eq!(steps(&history(start())), [3, 3]);
+    assert_eq!(steps(&history(start().chain([dropped("a")]))), [1, 3], "up to the aggregation");
+    assert_eq!(steps(&history(start().chain([lost("b")]))), [3, 1]);
+    let over = history(start().chain([finished]));
+    assert_eq!(steps(&over), [2, 2], "the round that the end cut off");
+    assert_eq!(over.rounds.len(), 2);
 }
 
 #[test]

@@ -8,8 +8,11 @@ fn link(keys: &str, trace: Option<&str>) -> Link {
     );
     let config = Config::parse(&text, "x.toml", &[]).expect("it is right");
     let trace = trace.map(|text| LinkTrace::parse(text, "x.csv").expect("it is right"));
-    Link::new(&config.edges()[0], trace.as_ref(), 1000.0, 7)
+    Link::new(&config.edges()[0], trace.as_ref(), 1000.0, PATIENCE, 7)
 }
+
+/// How long a connection may be silent.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 fn millis(count: u64) -> Duration {
     Duration::from_millis(count)
@@ -93,13 +96,23 @@ fn lost_packets_cost_time_and_rate() {
     }
     // Nearly all of 20 messages of 100 packets lose one; few lose one of the last that a timeout must find.
     assert!(extra > millis(20) && extra < millis(20 * 120), "{extra:?}");
-    let mut dead = link(&format!("{keys}\nloss = 0.9"), None).up;
-    assert!(dead.send(Duration::ZERO, BYTES, None).expect("it arrives").arrives > plain + millis(500));
+}
+
+#[test]
+fn a_packet_that_is_lost_for_too_long_ends_the_connection() {
+    for loss in [0.99, 0.999_999_999_999] {
+        let mut dead = link(&format!("uplink_mbps = 8\nloss = {loss}"), None).up;
+        let lost = dead.send(Duration::ZERO, BYTES, None).expect_err("a hundred packets do not come through");
+        let Lost::Silent { at } = lost else { panic!("{lost:?}") };
+        assert!(at >= PATIENCE && at <= PATIENCE + AT_8_MBPS, "{at:?}");
+        let next = dead.send(millis(1), 0, None);
+        assert!(next.is_err() || next.is_ok_and(|next| next.arrives >= at), "nothing overtakes: {next:?}");
+    }
 }
 
 #[test]
 fn what_never_comes_is_said() {
     let mut dead = link("", Some("0,8\n1,0")).up;
-    assert!(dead.send(millis(10), BYTES, None).is_some());
-    assert_eq!(dead.send(Duration::from_secs(1), BYTES, None), None);
+    assert!(dead.send(millis(10), BYTES, None).is_ok());
+    assert_eq!(dead.send(Duration::from_secs(1), BYTES, None), Err(Lost::Stalled));
 }

@@ -73,6 +73,17 @@ fn an_edge_that_stays_away_ends_a_run_that_needs_it() {
     assert!(failure.contains("did not come back within 2s"), "{failure}");
 }
 
+#[test]
+fn a_link_that_loses_nearly_everything_costs_connections_and_no_more() {
+    let loss = |share: f64| run(SMALL, &[&FLEET[..], &[&format!("edge.camera.loss={share}")]].concat(), 2);
+    let lossy = loss(0.5);
+    assert!(lost(&lossy) > 0, "packets are lost for longer than 2 s");
+    assert_eq!(lossy.end, Ok(End::Finished));
+    assert_eq!(lossy.weights(), loss(0.0).weights());
+    let failure = loss(0.99).end.expect_err("no connection is made").to_string();
+    assert!(failure.contains("fleet.gather_timeout"), "{failure}");
+}
+
 /// The cut of the round that begins first after `at` seconds, and of the round after it.
 fn cuts_after(ran: &Ran, at: f64) -> (u32, u32) {
     let planned = |event: &partway_core::event::Event| match &event.kind {

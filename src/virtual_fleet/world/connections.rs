@@ -5,6 +5,7 @@ use std::time::Duration;
 use partway_core::coordinator::ConnectionId;
 use partway_core::wire::{CloudMessage, EdgeMessage};
 
+use super::super::link::{Crossing, Lost};
 use super::{Happening, Payload, World};
 
 /// What a message takes at its two ends, beside the link: streams, framing, thread switches.
@@ -66,9 +67,9 @@ impl World {
                 at.link.up.reset(attempt);
                 at.link.down.reset(attempt);
                 let [hello, certificate, confirmation] = HANDSHAKE;
-                let hello = at.link.up.send(attempt, hello, None)?.arrives;
-                let certificate = at.link.down.send(hello, certificate, None)?.arrives;
-                let confirmation = at.link.up.send(certificate, confirmation, None)?.arrives;
+                let hello = at.link.up.send(attempt, hello, None).ok()?.arrives;
+                let certificate = at.link.down.send(hello, certificate, None).ok()?.arrives;
+                let confirmation = at.link.up.send(certificate, confirmation, None).ok()?.arrives;
                 (certificate <= now + HANDSHAKE_TIMEOUT).then_some((certificate, confirmation))
             });
         match reached {
@@ -89,10 +90,11 @@ impl World {
     ) {
         let at = &mut self.edges[edge];
         let Some(connection) = at.connection else { return };
-        if let Some(crossing) = at.link.up.send(self.agenda.now(), bytes, pace) {
-            let payload = payload(crossing.seconds);
-            self.agenda.plan(crossing.arrives + ENDPOINTS, Happening::ToCloud { connection, payload });
-        }
+        let sent = at.link.up.send(self.agenda.now(), bytes, pace);
+        self.plan_arrival(connection, sent, |seconds| Happening::ToCloud {
+            connection,
+            payload: payload(seconds),
+        });
     }
 
     pub(super) fn send_down(
@@ -107,9 +109,24 @@ impl World {
         if edge.connection != Some(connection) {
             return;
         }
-        if let Some(crossing) = edge.link.down.send(self.agenda.now(), bytes, pace) {
-            let payload = payload(crossing.seconds);
-            self.agenda.plan(crossing.arrives + ENDPOINTS, Happening::ToEdge { connection, payload });
+        let sent = edge.link.down.send(self.agenda.now(), bytes, pace);
+        self.plan_arrival(connection, sent, |seconds| Happening::ToEdge {
+            connection,
+            payload: payload(seconds),
+        });
+    }
+
+    fn plan_arrival(
+        &mut self,
+        connection: u64,
+        sent: Result<Crossing, Lost>,
+        arrival: impl FnOnce(f64) -> Happening,
+    ) {
+        match sent {
+            Ok(Crossing { arrives, seconds }) => self.agenda.plan(arrives + ENDPOINTS, arrival(seconds)),
+            Err(Lost::Silent { at }) => self.agenda.plan(at, Happening::Unheard { connection }),
+            // The outage ends the connection.
+            Err(Lost::Stalled) => {}
         }
     }
 

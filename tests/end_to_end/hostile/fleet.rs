@@ -149,7 +149,7 @@ impl Fleet {
             allow_raw_data: false,
             keep_labels: false,
             patience: Duration::from_mins(1),
-            idle_timeout: self.config.fleet.idle_timeout,
+            idle_timeout: self.config.fleet.idle_timeout.get(),
             emulation: None,
         };
         tokio::spawn(async move {

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use partway_core::coordinator::Topology;
-use partway_core::event::{Event, EventKind, Recovery};
+use partway_core::event::{Event, EventKind};
 
 use super::{CloudSummary, EdgeSummary, Summary, mebibytes};
-use crate::record::RunFacts;
 use crate::record::ledger::{Ledger, StepRecord, Totals, median};
 use crate::record::metrics::MetricsRow;
+use crate::record::{FleetLedger, RunFacts};
 
 /// Takes a run's events one by one, in order, and says what they add up to. It reads no clock.
 ///
@@ -18,6 +17,7 @@ use crate::record::metrics::MetricsRow;
 pub struct SummaryBuilder {
     facts: RunFacts,
     edges: BTreeMap<String, Edge>,
+    ledgers: FleetLedger<StepRecord>,
     /// Whether the fleet is complete: an edge that leaves before is none of it.
     gathered: bool,
     /// Of each round, in milliseconds.
@@ -28,8 +28,6 @@ pub struct SummaryBuilder {
     evaluations: BTreeMap<u32, Evaluation>,
     bytes_up: u64,
     bytes_down: u64,
-    /// The last round whose barrier was passed.
-    round_done: u32,
     training_since: Option<f64>,
     last_at: f64,
     finished: Option<Finished>,
@@ -41,9 +39,6 @@ struct Edge {
     held_out: u64,
     /// Accuracy of the global models, by the round after which each was made.
     accuracies: BTreeMap<u32, f64>,
-    ledger: Ledger,
-    /// The last round in which its turn came to its end.
-    handed_on: u32,
     peak_rss_bytes: Option<u64>,
     dropped: bool,
     deferred: u32,
@@ -77,6 +72,7 @@ impl SummaryBuilder {
     /// The summary of a run in which nothing has happened yet.
     pub fn new(facts: RunFacts) -> Self {
         Self {
+            ledgers: FleetLedger::new(facts.topology),
             facts,
             edges: BTreeMap::new(),
             gathered: false,
@@ -85,7 +81,6 @@ impl SummaryBuilder {
             evaluations: BTreeMap::new(),
             bytes_up: 0,
             bytes_down: 0,
-            round_done: 0,
             training_since: None,
             last_at: 0.0,
             finished: None,
@@ -96,13 +91,9 @@ impl SummaryBuilder {
     pub fn observe(&mut self, event: &Event) -> Option<MetricsRow> {
         let at = event.at;
         self.last_at = self.last_at.max(at);
+        self.ledgers.observe(&event.kind);
         match &event.kind {
-            EventKind::Listening { .. } => {
-                self.gathered = false;
-                for edge in self.edges.values_mut() {
-                    edge.ledger.lose_handed_in();
-                }
-            }
+            EventKind::Listening { .. } => self.gathered = false,
             EventKind::EdgeJoined { edge, samples, held_out, .. } => {
                 let edge = self.edge(edge);
                 (edge.samples, edge.held_out) = (*samples, *held_out);
@@ -130,10 +121,9 @@ impl SummaryBuilder {
                     loss: *loss,
                     in_time: latency_ms <= deadline_ms,
                 };
-                self.edge(edge).ledger.add(*round, *attempt, *cut, step);
+                self.edge(edge);
+                self.ledgers.add(edge, *round, *attempt, *cut, step);
             }
-            EventKind::RoundDone { round, .. } => self.round_done = *round,
-            EventKind::HandedOn { round, edge, .. } => self.edge(edge).handed_on = *round,
             EventKind::StateMoved { direction, bytes, .. } | EventKind::Probed { direction, bytes, .. } => {
                 let total = if direction == "up" { &mut self.bytes_up } else { &mut self.bytes_down };
                 *total += bytes;
@@ -149,29 +139,12 @@ impl SummaryBuilder {
                 self.edge(edge).accuracies.insert(*round, *accuracy);
             }
             EventKind::EdgeLost { edge, .. } => {
-                if !self.gathered && self.edges.get(edge).is_some_and(|edge| edge.ledger.is_empty()) {
+                if !self.gathered && self.ledgers.of(edge).is_none_or(Ledger::is_empty) {
                     self.edges.remove(edge);
                 }
             }
-            EventKind::EdgeResumed { round, edge, how } => match how {
-                Recovery::Connection | Recovery::Readmitted => {}
-                Recovery::RolledBack => self.edge(edge).ledger.forget_from(*round),
-                Recovery::StateLost => self.lose_work(edge),
-            },
-            EventKind::EdgeDropped { edge, .. } => {
-                self.lose_work(edge);
-                self.edge(edge).dropped = true;
-            }
-            EventKind::EdgeDeferred { round, edge, .. } => {
-                let since = self.last_aggregated();
-                let edge = self.edge(edge);
-                edge.ledger.defer(since, *round);
-                edge.deferred += 1;
-            }
-            EventKind::EdgeCaughtUp { edge, .. } => {
-                let round = self.round_done;
-                self.edge(edge).ledger.catch_up(round);
-            }
+            EventKind::EdgeDropped { edge, .. } => self.edge(edge).dropped = true,
+            EventKind::EdgeDeferred { edge, .. } => self.edge(edge).deferred += 1,
             EventKind::EdgeMemory { edge, peak_rss_bytes } => {
                 let peak = &mut self.edge(edge).peak_rss_bytes;
                 *peak = (*peak).max(Some(*peak_rss_bytes));
@@ -179,7 +152,11 @@ impl SummaryBuilder {
             EventKind::Finished { round, target_reached, .. } => {
                 self.finished = Some(Finished { at, round: *round, target_reached: *target_reached });
             }
-            EventKind::EdgeRefused { .. }
+            EventKind::RoundDone { .. }
+            | EventKind::HandedOn { .. }
+            | EventKind::EdgeResumed { .. }
+            | EventKind::EdgeCaughtUp { .. }
+            | EventKind::EdgeRefused { .. }
             | EventKind::Standardized { .. }
             | EventKind::EvaluationDeclined { .. }
             | EventKind::Checkpointed { .. }
@@ -200,44 +177,22 @@ impl SummaryBuilder {
     fn plan(&mut self, at: f64, round: u32, deadline_ms: f64) {
         self.training_since.get_or_insert(at);
         self.finished = None;
-        self.round_done = round.saturating_sub(1);
         self.deadlines_ms.split_off(&round);
         self.aggregations.split_off(&round);
         self.evaluations.split_off(&round);
         for edge in self.edges.values_mut() {
-            edge.ledger.go_back_to(round);
             edge.accuracies.split_off(&round);
-            edge.handed_on = edge.handed_on.min(round.saturating_sub(1));
         }
         self.deadlines_ms.insert(round, deadline_ms);
-    }
-
-    /// An edge is left out or starts from the global model. With a replica of its own, all that it did
-    /// since the last aggregation is gone; in a shared model, only the round that it did not end; in one
-    /// that is handed on, only the turn.
-    fn lose_work(&mut self, edge: &str) {
-        let kept = match self.facts.topology {
-            Topology::ReplicaPerEdge => self.last_aggregated(),
-            Topology::Shared => self.round_done,
-            Topology::HandedOn => self.edge(edge).handed_on,
-        };
-        self.edge(edge).ledger.forget_from(kept.saturating_add(1));
-    }
-
-    fn last_aggregated(&self) -> u32 {
-        self.aggregations.last_key_value().map_or(0, |(round, _)| *round)
     }
 
     fn aggregate(&mut self, round: u32, number: u32) {
         let before = self.aggregations.range(..round).next_back().map(|(round, before)| (*round, *before));
         let since = before.map_or(0, |(round, _)| round) + 1;
-        for edge in self.edges.values_mut() {
-            edge.ledger.merge(round);
-        }
         let new = self
-            .edges
-            .values()
-            .map(|edge| Totals::of(edge.ledger.attempts(since..=round).flat_map(|attempt| &attempt.steps)))
+            .ledgers
+            .iter()
+            .map(|(_, ledger)| Totals::of(ledger.attempts(since..=round).flat_map(|attempt| &attempt.steps)))
             .fold(Totals::default(), Totals::plus);
         let totals = before.map_or(Totals::default(), |(_, before)| before.totals).plus(new);
         let aggregation = Aggregation {
@@ -274,10 +229,10 @@ impl SummaryBuilder {
     /// The run so far; an unfinished one up to its last aggregation. Nothing that the events do not
     /// say: no hash of the weights, no memory of the cloud.
     pub fn build(&self) -> Summary {
-        let rounds = self.finished.map_or_else(|| self.last_aggregated(), |finished| finished.round);
+        let rounds = self.finished.map_or_else(|| self.ledgers.last_aggregated(), |finished| finished.round);
         let steps = || {
-            let edges = self.edges.values();
-            edges.flat_map(|edge| edge.ledger.attempts(1..=rounds)).flat_map(|attempt| &attempt.steps)
+            let ledgers = self.ledgers.iter();
+            ledgers.flat_map(|(_, ledger)| ledger.attempts(1..=rounds)).flat_map(|attempt| &attempt.steps)
         };
         let totals = Totals::of(steps());
         let since = self.training_since;
@@ -315,14 +270,14 @@ impl SummaryBuilder {
             prediction_median_error: median(errors.collect()),
             repeatability_floor: self.repeatability_floor(rounds),
             weights_sha256: None,
-            edges: self.edges.iter().map(|(name, edge)| edge.summary(name, rounds)).collect(),
+            edges: self.edges.iter().map(|(name, edge)| self.edge_summary(name, edge, rounds)).collect(),
             cloud: CloudSummary::default(),
         }
     }
 
     fn repeatability_floor(&self, rounds: u32) -> Option<f64> {
         let mut deviations = Vec::new();
-        for attempt in self.edges.values().flat_map(|edge| edge.ledger.attempts(1..=rounds)) {
+        for attempt in self.ledgers.iter().flat_map(|(_, ledger)| ledger.attempts(1..=rounds)) {
             let latencies: Vec<f64> = attempt.steps.iter().map(|step| step.latency_ms).collect();
             if latencies.len() < 2 {
                 continue;
@@ -333,26 +288,25 @@ impl SummaryBuilder {
         }
         median(deviations)
     }
-}
 
-impl Edge {
-    fn summary(&self, name: &str, rounds: u32) -> EdgeSummary {
-        let cuts: Vec<u32> = self.ledger.attempts(1..=rounds).map(|attempt| attempt.cut).collect();
-        let steps = || self.ledger.attempts(1..=rounds).flat_map(|attempt| &attempt.steps);
+    fn edge_summary(&self, name: &str, edge: &Edge, rounds: u32) -> EdgeSummary {
+        let attempts = || self.ledgers.of(name).into_iter().flat_map(|ledger| ledger.attempts(1..=rounds));
+        let cuts: Vec<u32> = attempts().map(|attempt| attempt.cut).collect();
+        let steps = || attempts().flat_map(|attempt| &attempt.steps);
         EdgeSummary {
             name: name.to_owned(),
             cut_first: cuts.first().copied(),
             cut_last: cuts.last().copied(),
             recuts: cuts.windows(2).filter(|pair| pair[0] != pair[1]).count() as u32,
             steps: steps().count() as u64,
-            samples: self.samples,
-            held_out: (self.held_out > 0).then_some(self.held_out),
-            accuracy: self.accuracies.range(..=rounds).next_back().map(|(_, accuracy)| *accuracy),
+            samples: edge.samples,
+            held_out: (edge.held_out > 0).then_some(edge.held_out),
+            accuracy: edge.accuracies.range(..=rounds).next_back().map(|(_, accuracy)| *accuracy),
             step_ms_median: median(steps().map(|step| step.latency_ms).collect()),
             step_ms_predicted: median(steps().map(|step| step.predicted_ms).collect()),
-            peak_rss_mib: self.peak_rss_bytes.map(mebibytes),
-            dropped: self.dropped,
-            deferred: self.deferred,
+            peak_rss_mib: edge.peak_rss_bytes.map(mebibytes),
+            dropped: edge.dropped,
+            deferred: edge.deferred,
         }
     }
 }

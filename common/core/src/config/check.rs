@@ -9,12 +9,15 @@ use super::{
     data::{Dataset, EvaluateAt},
     error::Fault,
     plan::{FixedCut, OnStraggler, PlanConfig},
-    setting::{Faults, Setting, shown},
+    setting::{Faults, Name, Setting, shown},
     training::{Algorithm, LabelsAt},
 };
 
 /// The most edges, after `count`: more than one machine can run.
 const MOST_EDGES: usize = 10_000;
+
+/// What the cloud's process is called, beside the edges.
+const COORDINATOR: &str = "coordinator";
 
 /// `key` has a value that does not go with another; `allowed` says which does.
 fn contradiction<T: Setting>(
@@ -250,6 +253,20 @@ fn check_edges(config: &Config, faults: &mut Faults) {
             faults.push(contradiction(format!("edge[{index}].name"), &edge.name, allowed));
         }
         seen.extend(edge.expanded().map(|one| (one.name, index)));
+        if edge.expanded().any(|one| one.name.as_str() == COORDINATOR) {
+            let allowed =
+                format!("another name than `{COORDINATOR}`, which is the cloud's in the folder of logs");
+            faults.push(contradiction(format!("edge[{index}].name"), &edge.name, allowed));
+        }
+        // The last has the longest number.
+        if let Some(last) = edge.expanded().last().filter(|last| Name::new(last.name.as_str()).is_none()) {
+            let most = edge.name.as_str().len() + Name::LONGEST - last.name.as_str().len();
+            let allowed = format!(
+                "at most {most} characters with `count = {}`, as the last of these edges is called `{}`",
+                edge.count, last.name
+            );
+            faults.push(contradiction(format!("edge[{index}].name"), &edge.name, allowed));
+        }
         let overlaps = edge.down.windows(2).any(|pair| pair[1].from() < pair[0].until());
         if overlaps {
             let allowed = "times in order, each after the end of the one before";

@@ -15,7 +15,7 @@ section! {
         /// What computes. Default `"cpu"`; `"wgpu"` needs a build with the cargo feature `wgpu`.
         /// Example: `device = "wgpu"`.
         pub device: DeviceKind = DeviceKind::Cpu,
-        /// Threads per worker, from 1 to 1024. Default 1. Example: `threads = 4`.
+        /// Wall clock: threads per worker, from 1 to 1024. Default 1. Example: `threads = 4`.
         pub threads: Whole<1, 1024> = literal(Whole::new(1)),
         /// Replicas that train at the same time, from 1 to 1024. Default 1. Example: `workers = 2`.
         pub workers: Whole<1, 1024> = literal(Whole::new(1)),

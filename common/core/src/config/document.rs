@@ -113,9 +113,24 @@ impl Origin {
             self.sets.iter().rev().find(|(path, _)| holds(path)).map(|(_, text)| Place::Set(text.clone()))
         };
         let line = self.lines.get(key).copied();
-        let within = if line.is_none() { set(&|path| is_within(path, key)) } else { None };
+        let within = if line.is_none() {
+            set(&|path| is_within(path, key)).or_else(|| self.set_around(key))
+        } else {
+            None
+        };
         let file = || Place::File { name: self.file.clone(), line: line.or_else(|| self.line_around(key)) };
         set(&|path| is_within(key, path)).or(within).unwrap_or_else(file)
+    }
+
+    /// The last override in the value that the key is missing in, if there is none but by overrides: a whole
+    /// section may also be absent, and what is set there has nothing to do with it.
+    fn set_around(&self, key: &str) -> Option<Place> {
+        let (around, _) = key.rsplit_once('.').filter(|(around, _)| around.contains('.'))?;
+        if self.lines.contains_key(around) {
+            return None;
+        }
+        let set = self.sets.iter().rev().find(|(path, _)| is_within(path, around))?;
+        Some(Place::Set(set.1.clone()))
     }
 
     /// The line of the nearest table around a key that is not in the file itself.

@@ -10,7 +10,7 @@ use super::{
     number::{Factor, Mbps, Probability, Speed, Whole, literal},
     reader::section,
     setting::{Name, Plain},
-    units::{ByteSize, duration_text, parse_duration},
+    units::{ByteSize, Time, duration_text, parse_duration},
 };
 
 section! {
@@ -40,11 +40,12 @@ section! {
         /// Rate from the cloud in Mbit/s, from 0.001 to 1000000. Default: not limited. Example:
         /// `downlink_mbps = 50`.
         pub downlink_mbps: Option<Mbps>,
-        /// Time to the cloud and back, added to the machine's own. Default `"0s"`. Example:
+        /// Time to the cloud and back, added to the machine's own, at most a minute. Default `"0s"`. Example:
         /// `rtt = "20ms"`.
-        pub rtt: Duration = Duration::ZERO,
-        /// How far the one-way delay varies from packet to packet. Default `"0s"`. Example: `jitter = "2ms"`.
-        pub jitter: Duration = Duration::ZERO,
+        pub rtt: Delay = literal(Delay::new(Duration::ZERO)),
+        /// How far the one-way delay varies from packet to packet, at most a minute. Default `"0s"`. Example:
+        /// `jitter = "2ms"`.
+        pub jitter: Delay = literal(Delay::new(Duration::ZERO)),
         /// Share of packets that is lost per direction, at least 0 and below 1. Default 0. Example:
         /// `loss = 0.01`.
         pub loss: Probability = literal(Probability::new(0.0)),
@@ -61,12 +62,15 @@ section! {
         /// The memory that it may use, above 0. Default: not limited, or the profile's under the virtual
         /// clock. Example: `memory = "256MiB"`.
         pub memory: Option<ByteSize>,
-        /// Threads that compute, from 1 to 1024. Default 1. Example: `threads = 2`.
+        /// Wall clock: threads that compute, from 1 to 1024. Default 1. Example: `threads = 2`.
         pub threads: Whole<1, 1024> = literal(Whole::new(1)),
         /// The processors that its process is pinned to, under the wall clock. Default: any. Example: `cpus = "2"`.
         pub cpus: Option<CpuList>,
     }
 }
+
+/// A link's delay, or how far it varies: at most a minute, beyond which no connection is made.
+pub type Delay = Time<0, 60_000>;
 
 /// A time during which an edge is out of reach, counted from the start of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

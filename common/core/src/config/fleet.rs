@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     number::{AtLeastOne, Share, literal},
     reader::section,
+    units::Time,
 };
 
 section! {
@@ -13,9 +14,9 @@ section! {
         /// Edges that must have asked before training starts, at least 1. Default: all that are
         /// described; required where none is. Example: `min_edges = 4`.
         pub min_edges: AtLeastOne = literal(AtLeastOne::new(1)),
-        /// How long a connection may be silent before it is taken for lost, at least 1 s. Default `"15s"`.
+        /// How long a connection may be silent before it is taken for lost, from 1 s to 24 h. Default `"15s"`.
         /// Example: `idle_timeout = "5s"`.
-        pub idle_timeout: Duration = Duration::from_secs(15),
+        pub idle_timeout: Time<1_000, 86_400_000> = literal(Time::new(Duration::from_secs(15))),
         /// How long the cloud waits for them. Default `"60s"`. Example: `gather_timeout = "2m"`.
         pub gather_timeout: Duration = Duration::from_mins(1),
         /// Share of the edges that a round needs, above 0 and at most 1. Default 1. Example:

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::document;
+use super::edge::Delay;
 use super::error::ConfigError;
 use super::number::{Mbps, Probability, literal};
 use super::reader::{Reader, section};
@@ -22,10 +23,10 @@ section! {
         pub uplink_mbps: Mbps,
         /// Rate from the cloud in Mbit/s, from 0.001 to 1000000. Required. Example: `downlink_mbps = 50`.
         pub downlink_mbps: Mbps,
-        /// Time to the cloud and back. Required. Example: `rtt = "40ms"`.
-        pub rtt: Duration,
-        /// How far the one-way delay varies. Default `"0s"`. Example: `jitter = "10ms"`.
-        pub jitter: Duration = Duration::ZERO,
+        /// Time to the cloud and back, at most a minute. Required. Example: `rtt = "40ms"`.
+        pub rtt: Delay,
+        /// How far the one-way delay varies, at most a minute. Default `"0s"`. Example: `jitter = "10ms"`.
+        pub jitter: Delay = literal(Delay::new(Duration::ZERO)),
         /// Share of packets that is lost per direction, at least 0 and below 1. Default 0. Example:
         /// `loss = 0.01`.
         pub loss: Probability = literal(Probability::new(0.0)),

@@ -108,6 +108,14 @@ checked_f64! {
     Fraction: "a number above 0 and below 1", |x| 0.0 < x && x < 1.0;
     /// Above 0, finite.
     PositiveF64: "a number above 0", |x| 0.0 < x && x < f64::INFINITY;
+    /// Above 0, with a single-precision number that is neither 0 nor infinite.
+    PositiveF32: "a number from 1.2e-38 to 3.4e38, as kernels compute in single precision",
+        |x| 1.2e-38 <= x && x <= 3.4e38;
+    /// At least 0, with a single-precision number that is not infinite.
+    NonNegativeF32: "a number of at least 0 and at most 3.4e38, as kernels compute in single precision",
+        |x| 0.0 <= x && x <= 3.4e38;
+    /// From 0 to 100: a share added to a time.
+    Margin: "a number of at least 0 and at most 100", |x| 0.0 <= x && x <= 100.0;
     /// At least 0, finite.
     NonNegativeF64: "a number of at least 0", |x| 0.0 <= x && x < f64::INFINITY;
     /// At least 1, finite.

@@ -4,7 +4,7 @@ use toml::{Table, Value};
 
 use super::{
     error::Fault,
-    number::{NonNegativeF64, PositiveF64, Probability},
+    number::{NonNegativeF32, PositiveF32, Probability},
     reader::Reader,
     setting::{Faults, Setting},
 };
@@ -17,18 +17,18 @@ pub(super) fn default_optimizer() -> Optimizer {
 
 /// The optimizer whose keys `reader` holds, all of them read before one is missed.
 fn read_kind(reader: &mut Reader<'_>, kind: Kind) -> Option<Optimizer> {
-    let decay = reader.field("weight_decay", NonNegativeF64::new(0.0));
+    let decay = reader.field("weight_decay", NonNegativeF32::new(0.0));
     match kind {
         Kind::Sgd => {
-            let lr = reader.field::<PositiveF64>("lr", None);
+            let lr = reader.field::<PositiveF32>("lr", None);
             let momentum = reader.field("momentum", Probability::new(0.0));
             Some(Optimizer::Sgd { lr: lr?.get(), momentum: momentum?.get(), weight_decay: decay?.get() })
         }
         Kind::Adam => {
-            let lr = reader.field("lr", PositiveF64::new(0.001));
+            let lr = reader.field("lr", PositiveF32::new(0.001));
             let beta1 = reader.field("beta1", Probability::new(0.9));
             let beta2 = reader.field("beta2", Probability::new(0.999));
-            let epsilon = reader.field("epsilon", PositiveF64::new(1e-8));
+            let epsilon = reader.field("epsilon", PositiveF32::new(1e-8));
             Some(Optimizer::Adam {
                 lr: lr?.get(),
                 beta1: beta1?.get(),

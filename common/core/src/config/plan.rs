@@ -5,7 +5,7 @@ use std::time::Duration;
 use toml::Value;
 
 use super::{
-    number::{Factor, NonNegativeF64, literal},
+    number::{Factor, Margin, literal},
     reader::section,
     setting::{Plain, named},
 };
@@ -13,7 +13,7 @@ use super::{
 section! {
     /// The `[plan]` table.
     pub struct PlanConfig {
-        /// The latency that a step may take: a time above 0, or the least that all edges can meet.
+        /// The latency that a step may take: a time above 0 and at most 100000h, or the least that all edges can meet.
         /// Default `"auto"`. Example: `deadline = "250ms"`.
         pub deadline: Deadline = Deadline::Auto,
         /// What is minimized under the deadline. Default `"deepest"`. Example: `objective = "fastest"`.
@@ -33,9 +33,9 @@ section! {
         /// Whether an edge may train the whole model: permits cut L. Default false. Example:
         /// `allow_local = true`.
         pub allow_local: bool = false,
-        /// Share added to predicted times until prediction errors are known, at least 0. Default 0.15.
+        /// Share added to predicted times until prediction errors are known, from 0 to 100. Default 0.15.
         /// Example: `margin = 0.3`.
-        pub margin: NonNegativeF64 = literal(NonNegativeF64::new(0.15)),
+        pub margin: Margin = literal(Margin::new(0.15)),
         /// What happens to an edge that takes too long. Default `"wait"`. Example:
         /// `on_straggler = "defer"`.
         pub on_straggler: OnStraggler = OnStraggler::Wait,
@@ -87,19 +87,24 @@ named! {
 pub enum Deadline {
     /// The least that all edges can meet.
     Auto,
-    /// This, above 0.
+    /// This, above 0 and at most [`LONGEST_DEADLINE`].
     Fixed(Duration),
 }
 
+/// Eleven years: longer than any step, and short enough to be planned with.
+const LONGEST_DEADLINE: Duration = Duration::from_hours(100_000);
+
 impl Plain for Deadline {
     fn allowed() -> String {
-        "\"auto\", or a time above 0 with its unit in quotes, such as \"250ms\"".into()
+        "\"auto\", or a time above 0 and at most 100000h with its unit in quotes, such as \"250ms\"".into()
     }
 
     fn parse(value: &Value) -> Option<Self> {
         match value.as_str()? {
             "auto" => Some(Self::Auto),
-            _ => Duration::parse(value).filter(|time| !time.is_zero()).map(Self::Fixed),
+            _ => Duration::parse(value)
+                .filter(|time| !time.is_zero() && *time <= LONGEST_DEADLINE)
+                .map(Self::Fixed),
         }
     }
 

@@ -156,10 +156,12 @@ pub struct Name(String);
 impl Name {
     /// What is allowed, in words.
     pub const ALLOWED: &str = "1 to 64 letters, digits, `-`, `_` and `.`, not starting with `.`";
+    /// The most characters.
+    pub(super) const LONGEST: usize = 64;
 
     /// The name, if it has at most 64 characters and all of them are allowed.
     pub fn new(name: &str) -> Option<Self> {
-        let fits = (1..=64).contains(&name.len())
+        let fits = (1..=Self::LONGEST).contains(&name.len())
             && !name.starts_with('.')
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
         fits.then(|| Self(name.to_owned()))

@@ -23,6 +23,7 @@ impl Refusals {
 /// Every value of `config` that this version cannot do, in the order of the keys.
 pub(super) fn refusals(config: &Config) -> Faults {
     let Config { clock, wire, cloud, edge, .. } = config;
+    let as_profiled = "1 with `clock = \"virtual\"`, whose devices are as fast as their profiles say";
     let unpinned = "leave it out with `clock = \"virtual\"`";
     let mut all = Refusals(Faults::new());
 
@@ -33,11 +34,13 @@ pub(super) fn refusals(config: &Config) -> Faults {
 
     all.refuse(is_virtual && cloud.device != DeviceKind::Cpu, "cloud.device", &cloud.device, cpu);
     all.refuse(is_virtual && cloud.cpus.is_some(), "cloud.cpus", &cloud.cpus, unpinned);
+    all.refuse(is_virtual && cloud.threads.get() != 1, "cloud.threads", &cloud.threads, as_profiled);
 
     for (index, edge) in edge.iter().enumerate() {
         let key = |key: &str| format!("edge[{index}].{key}");
         all.refuse(is_virtual && edge.device != DeviceKind::Cpu, &key("device"), &edge.device, cpu);
         all.refuse(is_virtual && edge.cpus.is_some(), &key("cpus"), &edge.cpus, unpinned);
+        all.refuse(is_virtual && edge.threads.get() != 1, &key("threads"), &edge.threads, as_profiled);
     }
     all.0
 }

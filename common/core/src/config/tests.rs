@@ -136,7 +136,7 @@ fn the_designs_example_is_read_as_written() {
     let camera = &config.edge[0];
     assert_eq!(Some(camera.speed), Speed::new(0.25));
     assert_eq!(camera.uplink_mbps, Mbps::new(20.0));
-    assert_eq!(camera.rtt, Duration::from_millis(20));
+    assert_eq!(camera.rtt.get(), Duration::from_millis(20));
     assert_eq!(camera.memory.map(ByteSize::bytes), Some(256 << 20));
     assert_eq!(
         camera.down,

@@ -83,6 +83,39 @@ impl Plain for Duration {
     }
 }
 
+/// A duration from `LEAST` to `MOST` milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time<const LEAST: u64, const MOST: u64>(Duration);
+
+impl<const LEAST: u64, const MOST: u64> Time<LEAST, MOST> {
+    /// The duration, if it is in the range.
+    pub const fn new(time: Duration) -> Option<Self> {
+        let nanos = time.as_nanos();
+        let fits = LEAST as u128 * 1_000_000 <= nanos && nanos <= MOST as u128 * 1_000_000;
+        if fits { Some(Self(time)) } else { None }
+    }
+
+    /// The duration.
+    pub const fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl<const LEAST: u64, const MOST: u64> Plain for Time<LEAST, MOST> {
+    fn allowed() -> String {
+        let [least, most] = [LEAST, MOST].map(|millis| duration_text(Duration::from_millis(millis)));
+        format!("a time from {least} to {most} with its unit in quotes, such as \"1.5s\"")
+    }
+
+    fn parse(value: &Value) -> Option<Self> {
+        Self::new(Duration::parse(value)?)
+    }
+
+    fn to_value(&self) -> Value {
+        self.0.to_value()
+    }
+}
+
 /// A number of bytes, at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteSize(u64);

@@ -34,6 +34,16 @@ pub enum Topology {
     HandedOn,
 }
 
+impl From<Algorithm> for Topology {
+    fn from(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Centralized | Algorithm::SplitFedV2 => Self::Shared,
+            Algorithm::Sequential => Self::HandedOn,
+            Algorithm::SplitFedV1 | Algorithm::FedAvg => Self::ReplicaPerEdge,
+        }
+    }
+}
+
 /// Whose samples the global model is evaluated on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Evaluation {
@@ -172,11 +182,7 @@ impl Settings {
             return Err(config.refuse_tail(tail, &spec));
         }
         let (least, most) = config.check_depth(spec.len(), tail)?;
-        let topology = match config.training.algorithm {
-            Algorithm::Centralized | Algorithm::SplitFedV2 => Topology::Shared,
-            Algorithm::Sequential => Topology::HandedOn,
-            Algorithm::SplitFedV1 | Algorithm::FedAvg => Topology::ReplicaPerEdge,
-        };
+        let topology = Topology::from(config.training.algorithm);
         // Layers without parameters before the first that has some hide nothing: such a cut sends raw data.
         let raw_is_allowed = config.data.allow_raw_data || most == 0;
         let least = if raw_is_allowed || config.plan.fixed_cut.is_some() {

@@ -170,11 +170,6 @@ impl ModelSpec {
     pub fn tensors(&self, layers: Range<usize>) -> Vec<TensorSpec> {
         layers.flat_map(|index| self.layer_tensors(index)).collect()
     }
-
-    /// Whether any layer that is trained normalizes over the batch, which micro-batches would change.
-    pub fn has_batch_norm(&self) -> bool {
-        self.layers.iter().skip(self.frozen).any(|layer| layer.op.normalizes_over_batch())
-    }
 }
 
 /// Whether a residual block's shortcut needs a projection: where the shape changes.

@@ -2,6 +2,8 @@ mod late;
 mod script;
 
 use partway_core::config::Clock;
+use partway_core::coordinator::Topology;
+use partway_core::event::Recovery;
 
 use self::script::Run;
 use super::*;

@@ -175,6 +175,18 @@ fn a_contradiction_about_training_names_the_other_key() {
              allowed: a name of its own; `edge[0]` is already called `camera-1`",
         ),
         (
+            &["edge.1.name=coordinator"],
+            "--set edge.1.name=coordinator: `edge[1].name = \"coordinator\"` (edge `coordinator`) is not allowed; \
+             allowed: another name than `coordinator`",
+        ),
+        (
+            &[
+                "edge.0.name=abcdefghijklmnopqrstuvwxyz-abcdefghijklmnopqrstuvwxyz-abcdefghi",
+                "edge.0.count=11",
+            ],
+            "allowed: at most 61 characters with `count = 11`, as the last of these edges is called `abc",
+        ),
+        (
             &["edge.0.count=10000"],
             "`edge[1].count = 1` (edge `gateway`) is not allowed; \
              allowed: at most 10000 edges in all, not 10001",

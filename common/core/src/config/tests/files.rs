@@ -30,9 +30,9 @@ fn a_link_file_says_what_the_edge_does_not() {
     let mut config = small(&sets);
     config.apply_links(read).expect("it is right");
     let edge = &config.edge[0];
-    assert_eq!(edge.rtt, Duration::from_millis(10), "given here");
+    assert_eq!(edge.rtt.get(), Duration::from_millis(10), "given here");
     assert_eq!((edge.uplink_mbps.map(Mbps::get), edge.downlink_mbps.map(Mbps::get)), (Some(5.0), Some(50.0)));
-    assert_eq!((edge.jitter, edge.loss.get().to_bits()), (Duration::from_millis(5), 0.01f64.to_bits()));
+    assert_eq!((edge.jitter.get(), edge.loss.get().to_bits()), (Duration::from_millis(5), 0.01f64.to_bits()));
     assert_eq!(edge.trace.as_deref(), Some(Path::new("lte.csv")));
     assert_eq!(config.traces(read).expect("it is right")[Path::new("lte.csv")].steps().len(), 2);
     assert_eq!(config.edge[1].uplink_mbps, None, "another edge's link is its own");

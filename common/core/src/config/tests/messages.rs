@@ -42,7 +42,8 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "training",
         "optimizer = { kind = \"sgd\", lr = 0 }",
-        "x.toml:12: `training.optimizer.lr = 0` is not allowed; allowed: a number above 0",
+        "x.toml:12: `training.optimizer.lr = 0` is not allowed; \
+             allowed: a number from 1.2e-38 to 3.4e38, as kernels compute in single precision",
     ),
     (
         "training",
@@ -53,7 +54,8 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "training",
         "optimizer = { kind = \"sgd\" }",
-        "x.toml:12: `training.optimizer.lr` is missing; allowed: a number above 0",
+        "x.toml:12: `training.optimizer.lr` is missing; \
+             allowed: a number from 1.2e-38 to 3.4e38, as kernels compute in single precision",
     ),
     (
         "training",
@@ -80,12 +82,29 @@ const WRONG: &[(&str, &str, &str)] = &[
         "plan",
         "deadline = \"0s\"",
         "x.toml:12: `plan.deadline = \"0s\"` is not allowed; \
-             allowed: \"auto\", or a time above 0 with its unit in quotes, such as \"250ms\"",
+             allowed: \"auto\", or a time above 0 and at most 100000h with its unit in quotes, such as \"250ms\"",
+    ),
+    (
+        "plan",
+        "deadline = \"5000000h\"",
+        "x.toml:12: `plan.deadline = \"5000000h\"` is not allowed; \
+             allowed: \"auto\", or a time above 0 and at most 100000h with its unit in quotes, such as \"250ms\"",
+    ),
+    (
+        "plan",
+        "margin = 101",
+        "x.toml:12: `plan.margin = 101` is not allowed; allowed: a number of at least 0 and at most 100",
+    ),
+    (
+        "fleet",
+        "idle_timeout = \"1ms\"",
+        "x.toml:12: `fleet.idle_timeout = \"1ms\"` is not allowed; \
+             allowed: a time from 1s to 24h with its unit in quotes, such as \"1.5s\"",
     ),
     (
         "plan",
         "margin = nan",
-        "x.toml:12: `plan.margin = nan` is not allowed; allowed: a number of at least 0",
+        "x.toml:12: `plan.margin = nan` is not allowed; allowed: a number of at least 0 and at most 100",
     ),
     (
         "plan",
@@ -183,6 +202,12 @@ const WRONG: &[(&str, &str, &str)] = &[
     ),
     (
         "[edge]",
+        "rtt = \"61s\"",
+        "x.toml:7: `edge[0].rtt = \"61s\"` (edge `camera`) is not allowed; \
+             allowed: a time from 0s to 1m with its unit in quotes, such as \"1.5s\"",
+    ),
+    (
+        "[edge]",
         "uplink_mbps = 0",
         "x.toml:7: `edge[0].uplink_mbps = 0` (edge `camera`) is not allowed; \
              allowed: Mbit/s: a number of at least 0.001 and at most 1000000",
@@ -207,6 +232,20 @@ fn each_wrong_value_names_file_line_key_value_and_what_is_allowed() {
     for (table, line, message) in WRONG {
         assert_eq!(messages(&with(table, line), &[]), *message);
     }
+}
+
+#[test]
+fn numbers_that_single_precision_does_not_have_are_refused() {
+    for optimizer in ["{ kind = \"adam\", lr = 1e300 }", "{ kind = \"adam\", epsilon = 1e-300 }"] {
+        let message = messages(&with("training", &format!("optimizer = {optimizer}")), &[]);
+        assert!(
+            message.ends_with("a number from 1.2e-38 to 3.4e38, as kernels compute in single precision"),
+            "{message}"
+        );
+    }
+    let decay = "optimizer = { kind = \"sgd\", lr = 0.1, weight_decay = 1e39 }";
+    let message = messages(&with("training", decay), &[]);
+    assert!(message.contains("`training.optimizer.weight_decay = "), "{message}");
 }
 
 #[test]
@@ -295,6 +334,8 @@ fn what_is_not_built_yet_is_refused() {
     for (set, message) in [
         ("cloud.cpus=\"0-1\"", "`cloud.cpus = \"0,1\"` is not available in this version"),
         ("wire.data_connection=true", "`wire.data_connection = true` is not available in this version"),
+        ("cloud.threads=2", "`cloud.threads = 2` is not available in this version"),
+        ("edge.0.threads=4", "`edge[0].threads = 4` (edge `camera`) is not available in this version"),
         ("edge.1.cpus=\"1\"", "`edge[1].cpus = \"1\"` (edge `gateway`) is not available in this version"),
     ] {
         // Processes can be pinned, and have connections; virtual devices are none, and have none.

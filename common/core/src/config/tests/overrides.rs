@@ -3,6 +3,19 @@
 use super::*;
 
 #[test]
+fn what_is_missing_beside_an_override_is_said_of_it() {
+    assert_eq!(
+        messages(SMALL, &["training.optimizer.lr=0.1"]),
+        "--set training.optimizer.lr=0.1: `training.optimizer.kind` is missing; allowed: \"sgd\", \"adam\""
+    );
+    let given = format!("{SMALL}[training]\noptimizer = {{ lr = 1 }}\n");
+    assert!(
+        messages(&given, &["training.optimizer.lr=0.1"]).starts_with("x.toml:"),
+        "the file says nothing of it"
+    );
+}
+
+#[test]
 fn a_value_is_toml_or_else_text() {
     let config = small(&[
         "training.algorithm=fedavg",
@@ -16,7 +29,7 @@ fn a_value_is_toml_or_else_text() {
     assert_eq!(config.training.algorithm, Algorithm::FedAvg);
     assert_eq!(config.training.batch_size.get(), 32);
     assert_eq!(config.plan.deadline, Deadline::Fixed(Duration::from_millis(250)));
-    assert_eq!(Some(config.plan.margin), NonNegativeF64::new(0.5));
+    assert_eq!(Some(config.plan.margin), Margin::new(0.5));
     assert_eq!((config.wire.activations, config.wire.gradients), (Codec::F16.into(), Codec::F32));
     assert_eq!(config.data.path, Some("some where/x".into()));
     assert_eq!(config.name.as_str(), "again");
@@ -69,7 +82,7 @@ fn the_last_override_of_a_key_wins_and_is_named() {
     assert_eq!(
         messages(FULL, &["training.optimizer={ kind = \"adam\", lr = -1 }"]),
         "--set training.optimizer={ kind = \"adam\", lr = -1 }: `training.optimizer.lr = -1` is not allowed; \
-         allowed: a number above 0"
+         allowed: a number from 1.2e-38 to 3.4e38, as kernels compute in single precision"
     );
 }
 

@@ -1,7 +1,8 @@
 //! A run whose events are made up.
 
 use partway_core::config::Clock;
-use partway_core::event::TermsMs;
+use partway_core::coordinator::Topology;
+use partway_core::event::{Recovery, TermsMs};
 
 use super::super::*;
 
