@@ -89,7 +89,10 @@ mod tests {
         let mut broyden = Broyden::new(0.1);
         let expected = broyden.next(&[0.0; 3], &[0.1, -0.1, 0.2]);
         for _ in 0..3 {
-            assert_eq!(broyden.next(&[0.0; 3], &[0.1, -0.1, 0.2]).map(f64::to_bits), expected.map(f64::to_bits));
+            assert_eq!(
+                broyden.next(&[0.0; 3], &[0.1, -0.1, 0.2]).map(f64::to_bits),
+                expected.map(f64::to_bits)
+            );
         }
     }
 
