@@ -52,6 +52,11 @@ impl Item {
         self.move_cost + self.curve.at(if self.service > 0.0 { self.service / share } else { 0.0 })
     }
 
+    /// What it costs at least, with the best of all shares.
+    fn least_priced(&self, price_root: f64) -> f64 {
+        self.move_cost + self.curve.alone_s + 2.0 * self.root * price_root
+    }
+
     fn priced(&self, price: f64) -> f64 {
         let share = self.share_at(price);
         self.cost_at(share) + price * share
@@ -202,7 +207,8 @@ fn best_at(items: &[Vec<Item>], price: f64, capacity: f64) -> (Vec<usize>, f64, 
 /// The items of an edge that may be its best at a price between these: what an item costs rises with the price.
 fn between(items: &[Item], low: f64, high: f64) -> Vec<Item> {
     let (_, enough) = cheapest_at(items, high, high.sqrt());
-    items.iter().filter(|item| item.priced(low) <= enough * (1.0 + 1e-12)).copied().collect()
+    let root = low.sqrt();
+    items.iter().filter(|item| item.least_priced(root) <= enough * (1.0 + 1e-12)).copied().collect()
 }
 
 /// The price of a worker at which shares without bounds would add up to `capacity`.
@@ -260,7 +266,7 @@ fn halve(mut low: f64, mut high: f64, accuracy: f64, mut fits: impl FnMut(f64) -
 fn cheapest_at(items: &[Item], price: f64, price_root: f64) -> (usize, f64) {
     let mut best = (0, f64::INFINITY);
     for (index, item) in items.iter().enumerate() {
-        if item.move_cost + item.curve.alone_s + 2.0 * item.root * price_root >= best.1 {
+        if item.least_priced(price_root) >= best.1 {
             continue;
         }
         let share = item.share_for(price_root);
