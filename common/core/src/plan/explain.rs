@@ -1,11 +1,14 @@
 //! Why a plan is what it is, in words.
 
-use std::fmt::Write;
+use std::fmt::{self, Display, Write};
 
 use super::budget::{self, Standing};
 use super::fixes::Fixes;
 use super::options::{LinkRates, Tables};
 use super::{Allotment, EdgeInput, Neighbour, Objective, Obstacle, Solution, StepTerms, joint};
+
+/// Most reasons are shorter.
+const REASON_BYTES: usize = 384;
 
 /// Writes the reasons of one plan.
 pub(super) struct Explainer<'a> {
@@ -121,7 +124,9 @@ impl<'a> Explainer<'a> {
     fn meets(&self, edge: &EdgeInput, allotment: &Allotment) -> String {
         let &Allotment { cut, rates, share, .. } = allotment;
         let seconds = self.seconds(edge, cut, rates, share);
-        let mut reason = format!(
+        let mut reason = String::with_capacity(REASON_BYTES);
+        let _ = write!(
+            reason,
             "cut {cut} takes {} of {} ({} with the margin)",
             ms(seconds),
             ms(self.deadline_s),
@@ -228,20 +233,34 @@ fn most_grown(from: &StepTerms, to: &StepTerms) -> (&'static str, f64) {
     largest(&more, f64::NEG_INFINITY)
 }
 
-fn listed(terms: &StepTerms) -> String {
-    format!(
-        "edge {}, uplink {}, cloud {}, downlink {}",
-        ms(terms.edge_forward + terms.edge_backward),
-        ms(terms.uplink),
-        ms(terms.cloud),
-        ms(terms.downlink),
-    )
+fn listed(terms: &StepTerms) -> impl Display {
+    fmt::from_fn(move |f| {
+        let &StepTerms { edge_forward, uplink, cloud, downlink, edge_backward } = terms;
+        let edge = ms(edge_forward + edge_backward);
+        write!(f, "edge {edge}, uplink {}, cloud {}, downlink {}", ms(uplink), ms(cloud), ms(downlink))
+    })
 }
 
-pub(super) fn ms(seconds: f64) -> String {
-    format!("{:.1} ms", seconds * 1e3)
+pub(super) fn ms(seconds: f64) -> impl Display {
+    fmt::from_fn(move |f| write!(f, "{} ms", Tenths(seconds * 1e3)))
 }
 
-pub(super) fn mib(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+pub(super) fn mib(bytes: u64) -> impl Display {
+    fmt::from_fn(move |f| write!(f, "{} MiB", Tenths(bytes as f64 / f64::from(1 << 20))))
+}
+
+/// A number to one decimal. Whole numbers are written several times as quickly as others, of which a large fleet's
+/// reasons have hundreds of thousands.
+struct Tenths(f64);
+
+impl Display for Tenths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenths = (self.0.abs() * 10.0).round();
+        if tenths >= 1e15 {
+            return write!(f, "{:.1}", self.0);
+        }
+        let tenths = tenths as u64;
+        let sign = if self.0 < 0.0 && tenths > 0 { "-" } else { "" };
+        write!(f, "{sign}{}.{}", tenths / 10, tenths % 10)
+    }
 }

@@ -16,6 +16,10 @@ const ACCURACY: f64 = 1e-10;
 const MOST_STEPS: usize = 200;
 /// By how much a guessed price is stretched until it is on the other side.
 const STRETCH: f64 = 4.0;
+/// Likewise that of so many edges of a fleet of more than this.
+const SAMPLE_STRETCH: f64 = 1.1;
+const SAMPLE: usize = 256;
+const LARGE: usize = 1_024;
 
 /// An option that meets the budget with `least` of a worker.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +50,11 @@ impl Item {
 
     fn cost_at(&self, share: f64) -> f64 {
         self.move_cost + self.curve.at(if self.service > 0.0 { self.service / share } else { 0.0 })
+    }
+
+    /// What it costs at least, with the best of all shares.
+    fn least_priced(&self, price_root: f64) -> f64 {
+        self.move_cost + self.curve.alone_s + 2.0 * self.root * price_root
     }
 
     fn priced(&self, price: f64) -> f64 {
@@ -139,40 +148,67 @@ struct Relaxed {
 
 impl Relaxed {
     fn solve(items: &[Vec<Item>], capacity: f64) -> Self {
-        let best_at = |price: f64| -> (Vec<usize>, f64, f64) {
-            let mut chosen = Vec::with_capacity(items.len());
-            let (mut share, mut bound) = (0.0, -price * capacity);
-            let root = price.sqrt();
-            for items in items {
-                let (index, priced) = cheapest_at(items, price, root);
-                share += items[index].share_for(root);
-                bound += priced;
-                chosen.push(index);
-            }
-            (chosen, share, bound)
-        };
-        let (chosen, share, bound) = best_at(0.0);
+        let (chosen, share, bound) = best_at(items, 0.0, capacity);
         if share <= capacity {
             return Self { chosen, bound, price: 0.0 };
         }
         let mut best = Self { chosen: Vec::new(), bound, price: 0.0 };
         // For a price above any time at hand each edge takes its least share, and those fit.
-        let mut fitting = items.iter().map(|items| least_by(items, |item| item.least).0).collect();
-        let services = items.iter().map(|items| items[0].service);
-        halve(guess(services, capacity), accuracy(items.len()), |price| {
-            let (chosen, share, bound) = best_at(price);
+        let least = |items: &Vec<Item>| items[least_by(items, |item| item.least).0].option;
+        let mut fitting: Vec<usize> = items.iter().map(least).collect();
+        let mut fits = |items: &[Vec<Item>], price: f64| {
+            let (chosen, share, bound) = best_at(items, price, capacity);
             if bound > best.bound {
                 (best.bound, best.price) = (bound, price);
             }
             let fits = share <= capacity;
             if fits {
-                fitting = chosen;
+                fitting = chosen.iter().zip(items).map(|(&index, items)| items[index].option).collect();
             }
             fits
-        });
-        best.chosen = fitting;
+        };
+        let (guess, stretch) = Self::guess(items, capacity);
+        let (low, high) = enclose(guess, stretch, |price| fits(items, price));
+        let rest: Vec<Vec<Item>> = items.iter().map(|items| between(items, low, high)).collect();
+        halve(low, high, accuracy(items.len()), |price| fits(&rest, price));
+        let index =
+            |(items, option): (&Vec<Item>, usize)| items.iter().position(|item| item.option == option);
+        best.chosen = items.iter().zip(fitting).map(|choice| index(choice).unwrap_or(0)).collect();
         best
     }
+
+    /// About what the price is, and by how much that may be stretched: a large fleet's is known from a part of it.
+    fn guess(items: &[Vec<Item>], capacity: f64) -> (f64, f64) {
+        if items.len() > LARGE {
+            let part: Vec<Vec<Item>> = items.iter().step_by(items.len() / SAMPLE).cloned().collect();
+            let price = Self::solve(&part, capacity * part.len() as f64 / items.len() as f64).price;
+            if price > 0.0 {
+                return (price, SAMPLE_STRETCH);
+            }
+        }
+        (guess(items.iter().map(|items| items[0].service), capacity), STRETCH)
+    }
+}
+
+/// What each edge does at a price, as an index into its items, the shares that they take and the bound.
+fn best_at(items: &[Vec<Item>], price: f64, capacity: f64) -> (Vec<usize>, f64, f64) {
+    let mut chosen = Vec::with_capacity(items.len());
+    let (mut share, mut bound) = (0.0, -price * capacity);
+    let root = price.sqrt();
+    for items in items {
+        let (index, priced) = cheapest_at(items, price, root);
+        share += items[index].share_for(root);
+        bound += priced;
+        chosen.push(index);
+    }
+    (chosen, share, bound)
+}
+
+/// The items of an edge that may be its best at a price between these: what an item costs rises with the price.
+fn between(items: &[Item], low: f64, high: f64) -> Vec<Item> {
+    let (_, enough) = cheapest_at(items, high, high.sqrt());
+    let root = low.sqrt();
+    items.iter().filter(|item| item.least_priced(root) <= enough * (1.0 + 1e-12)).copied().collect()
 }
 
 /// The price of a worker at which shares without bounds would add up to `capacity`.
@@ -186,26 +222,31 @@ fn accuracy(edges: usize) -> f64 {
     if edges <= SEARCHED_EDGES { ACCURACY } else { 1e-7 }
 }
 
-/// Narrows the least price that fits down, from a guess: the price found does fit, if any below 1e24 does.
-fn halve(guess: f64, accuracy: f64, mut fits: impl FnMut(f64) -> bool) -> f64 {
+/// Two prices, of which the higher fits, if any below 1e24 does, and the lower does not, if any above 1e-24 does not.
+fn enclose(guess: f64, mut stretch: f64, mut fits: impl FnMut(f64) -> bool) -> (f64, f64) {
     let (mut low, mut high) = (guess, guess);
     if fits(guess) {
         while low > 1e-24 {
-            low /= STRETCH;
+            low /= stretch;
             if !fits(low) {
                 break;
             }
-            high = low;
+            (high, stretch) = (low, STRETCH);
         }
     } else {
         while high < 1e24 {
-            high *= STRETCH;
+            high *= stretch;
             if fits(high) {
                 break;
             }
-            low = high;
+            (low, stretch) = (high, STRETCH);
         }
     }
+    (low, high)
+}
+
+/// Narrows the least price that fits down between two: the price found does fit, if the higher does.
+fn halve(mut low: f64, mut high: f64, accuracy: f64, mut fits: impl FnMut(f64) -> bool) -> f64 {
     for _ in 0..MOST_STEPS {
         if high <= low * (1.0 + accuracy) {
             break;
@@ -225,7 +266,7 @@ fn halve(guess: f64, accuracy: f64, mut fits: impl FnMut(f64) -> bool) -> f64 {
 fn cheapest_at(items: &[Item], price: f64, price_root: f64) -> (usize, f64) {
     let mut best = (0, f64::INFINITY);
     for (index, item) in items.iter().enumerate() {
-        if item.move_cost + item.curve.alone_s + 2.0 * item.root * price_root >= best.1 {
+        if item.least_priced(price_root) >= best.1 {
             continue;
         }
         let share = item.share_for(price_root);
@@ -255,8 +296,9 @@ fn allot(items: &[Item], capacity: f64) -> Vec<f64> {
     if at(0.0).sum::<f64>() <= capacity {
         return at(0.0).collect();
     }
-    let price = guess(items.iter().map(|item| item.service), capacity);
-    let high = halve(price, accuracy(items.len()), |price| at(price).sum::<f64>() <= capacity);
+    let fits = |price: f64| at(price).sum::<f64>() <= capacity;
+    let (low, high) = enclose(guess(items.iter().map(|item| item.service), capacity), STRETCH, fits);
+    let high = halve(low, high, accuracy(items.len()), fits);
     at(high).collect()
 }
 

@@ -86,14 +86,21 @@ impl<'a> Tables<'a> {
 
     /// Bytes per step, up and down, of the layers that a new cut moves: those that the edge gives up go
     /// up, those that it gets come down.
-    fn moved_bytes(&self, edge: &EdgeInput, cut: usize) -> (f64, f64) {
-        let Some((now, then)) = edge
-            .current_cut
-            .and_then(|current| Some((self.moving_bytes.get(current)?, self.moving_bytes.get(cut)?)))
+    fn moved_bytes(&self, current: Option<usize>, cut: usize) -> (f64, f64) {
+        let Some((now, then)) =
+            current.and_then(|current| Some((self.moving_bytes.get(current)?, self.moving_bytes.get(cut)?)))
         else {
             return (0.0, 0.0);
         };
         ((now - then).max(0.0), (then - now).max(0.0))
+    }
+
+    /// Bytes of a step, up and down, of an edge that is cut at `current` now, with those of the weights at aggregations
+    /// and of the layers that move.
+    pub(super) fn charged_bytes(&self, current: Option<usize>, cut: usize) -> (f64, f64) {
+        let (up, down) = self.charged_bytes[cut];
+        let (moved_up, moved_down) = self.moved_bytes(current, cut);
+        (up + moved_up, down + moved_down)
     }
 
     /// Time on the way, there and back, in which nothing is busy.
@@ -182,21 +189,20 @@ impl<'a> Tables<'a> {
 
     /// Amortised seconds per step of the layers that a new cut moves.
     pub(super) fn moving_s(&self, edge: &EdgeInput, cut: usize, rates: LinkRates) -> f64 {
-        let (up, down) = self.moved_bytes(edge, cut);
+        let (up, down) = self.moved_bytes(edge.current_cut, cut);
         up / rates.up + down / rates.down
     }
 
     /// What a cut asks for, at the percentile that the margin stands for.
     pub(super) fn demand(&self, edge: &EdgeInput, cut: usize) -> Demand {
         let (forward_s, backward_s) = self.compute_s(edge, cut);
-        let (up, down) = self.charged_bytes[cut];
-        let (moved_up, moved_down) = self.moved_bytes(edge, cut);
+        let (up_bytes, down_bytes) = self.charged_bytes(edge.current_cut, cut);
         let round_trips = self.latency_s(edge, cut);
         let factor = 1.0 + edge.margin;
         Demand {
             fixed_s: factor * (forward_s + backward_s + round_trips),
-            up_bytes: factor * (up + moved_up),
-            down_bytes: factor * (down + moved_down),
+            up_bytes: factor * up_bytes,
+            down_bytes: factor * down_bytes,
             service_s: factor * self.input.cloud.service_s[cut],
         }
     }

@@ -52,7 +52,7 @@ impl Broyden {
         let asked = self.times(&fall);
         let left: Triple = std::array::from_fn(|i| (0..3).map(|row| step[row] * self.steps[row][i]).sum());
         let scale = dot(&left, &fall);
-        if scale < LEAST_CHANGE * dot(step, step) {
+        if scale <= LEAST_CHANGE * dot(step, step) {
             return;
         }
         for row in 0..3 {
@@ -82,6 +82,18 @@ mod tests {
         std::array::from_fn(|i| {
             [0.3, 0.5, 0.2][i] * (scale / prices[i]).powf(0.8) * (4.0 / scale).powf(0.05) - 1.0
         })
+    }
+
+    #[test]
+    fn a_point_that_is_asked_for_again_teaches_nothing() {
+        let mut broyden = Broyden::new(0.1);
+        let expected = broyden.next(&[0.0; 3], &[0.1, -0.1, 0.2]);
+        for _ in 0..3 {
+            assert_eq!(
+                broyden.next(&[0.0; 3], &[0.1, -0.1, 0.2]).map(f64::to_bits),
+                expected.map(f64::to_bits)
+            );
+        }
     }
 
     #[test]

@@ -68,6 +68,12 @@ impl Prices {
         &self.values
     }
 
+    /// Without caps these roots of works cost this squared over the seconds that are left; they and their seconds, with
+    /// as many of these as are best, twice this.
+    pub(super) fn root(&self, works: &Amounts) -> f64 {
+        works[0] * self.roots[0] + works[1] * self.roots[1] + works[2] * self.roots[2]
+    }
+
     /// What all there is costs.
     pub(super) fn sum(&self) -> f64 {
         self.values.iter().sum()
@@ -106,29 +112,8 @@ pub(super) struct Answer {
 }
 
 impl Item {
-    /// A step in one part. A work takes what is scarce of a resource times the square of `root_rates`, or else
-    /// `seconds_each` of the edge's own.
-    pub(super) fn in_one_part(
-        cut: usize,
-        fixed_s: f64,
-        works: &Amounts,
-        scarce: [bool; 3],
-        root_rates: &Amounts,
-        seconds_each: &Amounts,
-    ) -> Self {
-        let mut item = Self { cut, fixed_s, roots: [0.0; 3], cost: 0.0, overlap: None };
-        for i in 0..3 {
-            if scarce[i] {
-                item.roots[i] = works[i].sqrt() * root_rates[i];
-            } else {
-                item.fixed_s += works[i] * seconds_each[i];
-            }
-        }
-        item
-    }
-
     /// What the edge would do with this cut, if that is worth less than `least`.
-    fn answer(
+    pub(super) fn answer(
         &self,
         caps: &Amounts,
         goal: Goal,
@@ -137,12 +122,14 @@ impl Item {
         least: f64,
     ) -> Option<Answer> {
         let left = seconds - self.fixed_s;
-        let (floor, root) = (self.floor(goal), self.root(prices));
+        let (floor, root) = (floor(goal, self.cost, self.fixed_s), prices.root(&self.roots));
         // As `least_value`, without its division.
-        if left < 0.0
-            || floor * left + root * root >= least * left
-            || goal == Goal::Seconds && floor + 2.0 * root >= least
-        {
+        let is_dear = match goal {
+            Goal::Seconds if root < left => floor + 2.0 * root >= least,
+            Goal::Seconds => (floor + left) * left + root * root >= least * left,
+            Goal::Resources | Goal::Cost => floor * left + root * root >= least * left,
+        };
+        if left < 0.0 || is_dear {
             return None;
         }
         let amounts = match goal {
@@ -156,32 +143,6 @@ impl Item {
         };
         let value = cost + prices.of(&amounts);
         (value < least).then_some(Answer { item: 0, amounts, cost, value })
-    }
-
-    /// What this cut is worth at least at these prices, whatever the caps; infinite if it is not in time.
-    pub(super) fn least_value(&self, goal: Goal, seconds: f64, prices: &Prices) -> f64 {
-        let left = seconds - self.fixed_s;
-        let (floor, root) = (self.floor(goal), self.root(prices));
-        if left < 0.0 {
-            return f64::INFINITY;
-        }
-        let in_time = if root > 0.0 { floor + root * root / left } else { floor };
-        if goal == Goal::Seconds { in_time.max(floor + 2.0 * root) } else { in_time }
-    }
-
-    /// What it costs when the resources cost nothing.
-    fn floor(&self, goal: Goal) -> f64 {
-        match goal {
-            Goal::Resources => 0.0,
-            Goal::Cost => self.cost,
-            Goal::Seconds => self.cost + self.fixed_s,
-        }
-    }
-
-    /// Without caps the resources cost this squared over the seconds that are left; they and their seconds, with as
-    /// many of these as are best, twice this.
-    fn root(&self, prices: &Prices) -> f64 {
-        self.roots[0] * prices.roots[0] + self.roots[1] * prices.roots[1] + self.roots[2] * prices.roots[2]
     }
 
     /// Seconds with everything that the edge can use.
@@ -272,6 +233,29 @@ impl Item {
     }
 }
 
+/// What a cut costs when the resources cost nothing.
+fn floor(goal: Goal, cost: f64, fixed_s: f64) -> f64 {
+    match goal {
+        Goal::Resources => 0.0,
+        Goal::Cost => cost,
+        Goal::Seconds => cost + fixed_s,
+    }
+}
+
+/// What a cut is worth at least, whatever the caps, where its works cost what `root` says (see [`Prices::root`]);
+/// infinite if it is not in time.
+#[inline]
+pub(super) fn least_value(goal: Goal, cost: f64, fixed_s: f64, root: f64, seconds: f64) -> f64 {
+    let left = seconds - fixed_s;
+    let resources = root * root / left.max(f64::MIN_POSITIVE);
+    let value = match goal {
+        Goal::Resources => resources,
+        Goal::Cost => cost + resources,
+        Goal::Seconds => cost + fixed_s + if root < left { 2.0 * root } else { left + resources },
+    };
+    if left < 0.0 { f64::INFINITY } else { value }
+}
+
 /// Sums of caps that just meet a deadline may come out this much too long.
 const ROUNDING: f64 = 1e-12;
 
@@ -335,6 +319,20 @@ impl Fleet {
             std::array::from_fn(|i| (amounts[i] * factors[i]).min(part.caps[i]))
         };
         outcome.amounts.iter().zip(&self.parts).map(of).collect()
+    }
+
+    /// The cuts of these items.
+    pub(super) fn cuts(&self, chosen: &[usize]) -> Vec<usize> {
+        chosen.iter().map(|&item| self.items[item].cut).collect()
+    }
+
+    /// The items of these cuts, one for every edge.
+    pub(super) fn items_at(&self, cuts: &[usize]) -> Vec<usize> {
+        let at = |(part, &cut): (&Part, &usize)| {
+            let item = part.items.clone().find(|&item| self.items[item].cut == cut);
+            item.unwrap_or(part.items.start)
+        };
+        self.parts.iter().zip(cuts).map(at).collect()
     }
 
     /// Seconds of the slowest edge.

@@ -35,15 +35,25 @@ pub(super) struct LeastTime {
     pub(super) bound_s: f64,
     /// Prices that add up to 1.
     pub(super) prices: Amounts,
-    /// Seconds, and the item and amounts of every edge.
+    /// Seconds, and the cut and amounts of every edge.
     pub(super) found: Found,
+    /// What a large fleet was asked for last.
+    pub(super) asked: Option<Asked>,
 }
 
-/// Cuts and amounts that fit.
+/// What the edges take within a time at some prices.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) seconds: f64,
+    pub(super) prices: Amounts,
+    pub(super) loads: Amounts,
+}
+
+/// Cuts and amounts that fit, in the order of the edges.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) seconds: f64,
-    pub(super) chosen: Vec<usize>,
+    pub(super) cuts: Vec<usize>,
     pub(super) amounts: Vec<Amounts>,
 }
 
@@ -82,7 +92,7 @@ pub(super) fn relax(fleet: &Fleet) -> LeastTime {
             break;
         }
     }
-    let mut least = LeastTime { bound_s, prices, found };
+    let mut least = LeastTime { bound_s, prices, found, asked: None };
     if fleet.is_fixed() {
         refine(fleet, &mut least);
     }
@@ -119,11 +129,11 @@ pub(super) fn risen(prices: &Amounts, loads: &Amounts) -> Amounts {
 }
 
 /// What the edges take, made to fit, if that is better.
-fn take_better(fleet: &Fleet, outcome: &Outcome, found: &mut Found) {
+pub(super) fn take_better(fleet: &Fleet, outcome: &Outcome, found: &mut Found) {
     let amounts = fleet.fitted(outcome, true);
     let seconds = fleet.slowest_s(&outcome.chosen, &amounts);
     if seconds < found.seconds {
-        *found = Found { seconds, chosen: outcome.chosen.clone(), amounts };
+        *found = Found { seconds, cuts: fleet.cuts(&outcome.chosen), amounts };
     }
 }
 
@@ -143,16 +153,15 @@ fn longest_dear(fleet: &Fleet, prices: &Prices, low: f64, even: f64, outcome: &m
 /// Everybody gets as much as everybody else.
 pub(super) fn even_split(fleet: &Fleet) -> Found {
     let share = 1.0 / (fleet.parts.len() as f64 * fleet.weight);
-    let mut found = Found { seconds: 0.0, chosen: Vec::new(), amounts: Vec::new() };
+    let (mut chosen, mut shares) = (Vec::new(), Vec::new());
     for part in &fleet.parts {
         let amounts = part.caps.map(|cap| cap.min(share));
         let seconds = |item: usize| fleet.items[item].seconds(&amounts);
         let quickest = part.items.clone().min_by(|&one, &other| seconds(one).total_cmp(&seconds(other)));
-        found.chosen.push(quickest.unwrap_or(part.items.start));
-        found.amounts.push(amounts);
+        chosen.push(quickest.unwrap_or(part.items.start));
+        shares.push(amounts);
     }
-    found.seconds = fleet.slowest_s(&found.chosen, &found.amounts);
-    found
+    Found { seconds: fleet.slowest_s(&chosen, &shares), cuts: fleet.cuts(&chosen), amounts: shares }
 }
 
 /// The two sides of the root of a rising function between `low` and `high`, by regula falsi in Illinois'
@@ -201,7 +210,8 @@ fn judge(fleet: &Fleet, seconds: f64) -> Verdict {
         let amounts = fleet.fitted(&outcome, true);
         let slowest = fleet.slowest_s(&outcome.chosen, &amounts);
         if slowest <= seconds {
-            return Verdict::Fits(centre, Found { seconds: slowest, chosen: outcome.chosen, amounts });
+            let cuts = fleet.cuts(&outcome.chosen);
+            return Verdict::Fits(centre, Found { seconds: slowest, cuts, amounts });
         }
         region.keep(&outcome.loads);
         last = centre;
@@ -222,7 +232,8 @@ fn judge(fleet: &Fleet, seconds: f64) -> Verdict {
         let amounts = fleet.fitted(&outcome, true);
         let slowest = fleet.slowest_s(&outcome.chosen, &amounts);
         if slowest <= seconds {
-            return Verdict::Fits(last, Found { seconds: slowest, chosen: outcome.chosen, amounts });
+            let cuts = fleet.cuts(&outcome.chosen);
+            return Verdict::Fits(last, Found { seconds: slowest, cuts, amounts });
         }
     }
     Verdict::Unclear

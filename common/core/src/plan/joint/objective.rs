@@ -1,4 +1,4 @@
-//! The least of an objective within a time that is known to suffice.
+//! The least of an objective within a time that is known to suffice, in a small fleet.
 //!
 //! The Lagrangian over the prices of the scarce resources bounds it from below: along every direction of prices the
 //! best scale is found by bisection, and directions are cut down as in [`super::least_time`]. (Better prices
@@ -6,9 +6,8 @@
 
 use super::Amounts;
 use super::fleet::{Fleet, Goal, Item, Outcome, Part, Prices};
-use super::least_time::{self, Found, SEARCHED_EDGES};
+use super::least_time::{self, Found, LeastTime};
 use super::region::Region;
-use super::settle;
 use crate::plan::search::{Branch, Choice, Search};
 
 const CUTS: usize = 30;
@@ -44,7 +43,7 @@ struct Scaled {
 
 /// The items with which an edge can take `seconds`, without those that need no less of anything than another and
 /// cost as much. What an item needs within a time grows with `work / (time - fixed)`, at any prices.
-pub(super) fn within(fleet: &Fleet, goal: Goal, seconds: f64) -> Fleet {
+fn within(fleet: &Fleet, goal: Goal, seconds: f64) -> Fleet {
     let mut items: Vec<Item> = Vec::with_capacity(fleet.items.len() / 2);
     let mut parts = Vec::with_capacity(fleet.parts.len());
     for part in &fleet.parts {
@@ -82,35 +81,36 @@ pub(super) fn within(fleet: &Fleet, goal: Goal, seconds: f64) -> Fleet {
     Fleet { items, parts, ..*fleet }
 }
 
-/// The best cuts and amounts within `seconds`. `enough` fits, at the prices `tight`; `rough` is a small fleet like
-/// this one to find prices with, where this one is large.
-pub(super) fn optimize(
-    fleet: &Fleet,
-    rough: Option<&Fleet>,
-    goal: Goal,
-    seconds: f64,
-    enough: Found,
-    tight: Amounts,
-) -> Best {
-    let best = Best { cost: cost_of(fleet, goal, &enough), found: enough, bound: 0.0 };
-    if fleet.parts.len() > SEARCHED_EDGES {
-        return settle::optimize(fleet, rough, goal, seconds, best, tight);
-    }
+/// The best cuts and amounts of a small fleet within `seconds`; `enough` fits, at its prices, among all items.
+pub(super) fn optimize(all: &Fleet, goal: Goal, seconds: f64, enough: LeastTime) -> Best {
+    let fleet = &within(all, goal, seconds);
+    let found = translated(fleet, enough.found, seconds);
     let dual = relax(fleet, goal, seconds);
-    let best = Best { bound: dual.bound, ..best };
-    let best = mix(fleet, goal, seconds, &dual, tight, best);
+    let best = Best { cost: cost_of(fleet, goal, &found), found, bound: dual.bound };
+    let best = mix(fleet, goal, seconds, &dual, enough.prices, best);
     if best.cost > dual.bound * (1.0 + 1e-9) {
-        return branch(fleet, goal, seconds, &dual, tight, best);
+        return branch(fleet, goal, seconds, &dual, enough.prices, best);
     }
     best
 }
 
+/// What was found among all items, among those that were kept: with the same amounts the cheapest that is in time.
+fn translated(kept: &Fleet, found: Found, seconds: f64) -> Found {
+    let cuts = kept.parts.iter().zip(&found.cuts).zip(&found.amounts).map(|((part, &cut), amounts)| {
+        let items = &kept.items[part.items.clone()];
+        let in_time = items.iter().filter(|item| item.cut == cut || item.seconds(amounts) <= seconds);
+        in_time.min_by(|one, other| one.cost.total_cmp(&other.cost)).map_or(cut, |item| item.cut)
+    });
+    Found { cuts: cuts.collect(), ..found }
+}
+
+/// What cuts and amounts cost.
 pub(super) fn cost_of(fleet: &Fleet, goal: Goal, found: &Found) -> f64 {
-    let of = |(&index, amounts): (&usize, &Amounts)| {
+    let of = |(index, amounts): (usize, &Amounts)| {
         let item = &fleet.items[index];
         item.cost + if goal == Goal::Seconds { item.seconds(amounts) } else { 0.0 }
     };
-    found.chosen.iter().zip(&found.amounts).map(of).sum::<f64>() * fleet.weight
+    fleet.items_at(&found.cuts).into_iter().zip(&found.amounts).map(of).sum::<f64>() * fleet.weight
 }
 
 fn relax(fleet: &Fleet, goal: Goal, seconds: f64) -> Scaled {
@@ -211,7 +211,7 @@ fn mix(fleet: &Fleet, goal: Goal, seconds: f64, dual: &Scaled, tight: Amounts, m
             continue;
         }
         high = part;
-        let found = Found { seconds, chosen: outcome.chosen.clone(), amounts };
+        let found = Found { seconds, cuts: fleet.cuts(&outcome.chosen), amounts };
         let filled = if goal == Goal::Cost { fill(fleet, seconds, &prices, found) } else { found };
         let cost = cost_of(fleet, goal, &filled);
         if cost < best.cost {
@@ -228,10 +228,11 @@ fn mix(fleet: &Fleet, goal: Goal, seconds: f64, dual: &Scaled, tight: Amounts, m
 pub(super) fn fill(fleet: &Fleet, seconds: f64, prices: &Prices, mut found: Found) -> Found {
     let used = |i: usize| found.amounts.iter().map(|amounts| amounts[i]).sum::<f64>();
     let mut left: Amounts = std::array::from_fn(|i| 1.0 - fleet.weight * used(i));
+    let mut chosen = fleet.items_at(&found.cuts);
     for (edge, part) in fleet.parts.iter().enumerate() {
         for index in part.items.clone() {
             let item = &fleet.items[index];
-            if item.cost >= fleet.items[found.chosen[edge]].cost {
+            if item.cost >= fleet.items[chosen[edge]].cost {
                 continue;
             }
             let Some(amounts) = item.cheapest(&part.caps, prices, seconds - item.fixed_s) else { continue };
@@ -239,10 +240,11 @@ pub(super) fn fill(fleet: &Fleet, seconds: f64, prices: &Prices, mut found: Foun
                 std::array::from_fn(|i| left[i] - fleet.weight * (amounts[i] - found.amounts[edge][i]));
             if rest.iter().all(|rest| *rest >= 0.0) {
                 left = rest;
-                (found.chosen[edge], found.amounts[edge]) = (index, amounts);
+                (chosen[edge], found.amounts[edge]) = (index, amounts);
             }
         }
     }
+    found.cuts = fleet.cuts(&chosen);
     found
 }
 
@@ -271,7 +273,7 @@ fn branch(fleet: &Fleet, goal: Goal, seconds: f64, dual: &Scaled, tight: Amounts
         options: fleet
             .parts
             .iter()
-            .zip(&best.found.chosen)
+            .zip(fleet.items_at(&best.found.cuts))
             .map(|(part, index)| index - part.items.start)
             .collect(),
         cost: best.cost,
@@ -300,11 +302,10 @@ fn at_cuts(fleet: &Fleet, goal: Goal, seconds: f64, chosen: &[usize]) -> Option<
     let fixed = fleet.fixed(chosen);
     let (tight, found) = least_time::fits(&fixed, seconds)?;
     let cost = cost_of(&fixed, goal, &found);
-    let mut best = Best { cost, bound: cost, found };
-    if goal == Goal::Seconds {
-        let dual = relax(&fixed, goal, seconds);
-        best = mix(&fixed, goal, seconds, &dual, tight, best);
+    let best = Best { cost, bound: cost, found };
+    if goal == Goal::Cost {
+        return Some(best);
     }
-    best.found.chosen = chosen.to_vec();
-    Some(best)
+    let dual = relax(&fixed, goal, seconds);
+    Some(mix(&fixed, goal, seconds, &dual, tight, best))
 }

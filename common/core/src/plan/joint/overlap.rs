@@ -7,8 +7,6 @@
 //! from the optimality of `m` and does not depend on `s`.) Everything is linear in `s` between where a cap is
 //! reached or another stage becomes the longest.
 
-use std::sync::Arc;
-
 use super::Amounts;
 use super::fleet::{Item, Prices};
 use crate::plan::EdgeInput;
@@ -32,8 +30,8 @@ pub(super) struct Overlap {
 }
 
 impl Tables<'_> {
-    /// The item of a cut whose micro-batches overlap, if they do; `most` is what the edge can use, of `capacity` where
-    /// that is `scarce`.
+    /// The seconds of a cut that no scarce resource changes, the roots of its works, and how its micro-batches overlap,
+    /// if they do; `most` is what the edge can use, of `capacity` where that is `scarce`.
     pub(super) fn overlap(
         &self,
         edge: &EdgeInput,
@@ -41,13 +39,17 @@ impl Tables<'_> {
         most: Amounts,
         capacity: Amounts,
         scarce: [bool; 3],
-    ) -> Option<Item> {
+    ) -> (f64, Amounts, Option<Overlap>) {
         let parts = f64::from(self.micro_batches(cut));
-        if parts <= 1.0 {
-            return None;
-        }
         let factor = 1.0 + edge.margin;
         let demand = self.demand(edge, cut);
+        if parts <= 1.0 {
+            let works = [demand.up_bytes, demand.down_bytes, demand.service_s];
+            let others_s = (0..3).filter(|&i| !scarce[i]).map(|i| works[i] / most[i]).sum::<f64>();
+            let roots =
+                std::array::from_fn(|i| if scarce[i] { (works[i] / capacity[i]).sqrt() } else { 0.0 });
+            return (demand.fixed_s + others_s, roots, None);
+        }
         let links = LinkRates { up: most[0], down: most[1] };
         let Stages { latency_s, busy_s } =
             Stages::of(&self.terms(edge, cut, links, 1.0), self.latency_s(edge, cut));
@@ -73,13 +75,7 @@ impl Tables<'_> {
             }
         }
         let overlap = Overlap { gap, longest_s, stages, extras, edge_s };
-        Some(Item {
-            cut,
-            fixed_s: base_s + gap * longest_s,
-            roots,
-            cost: 0.0,
-            overlap: Some(Arc::new(overlap)),
-        })
+        (base_s + gap * longest_s, roots, Some(overlap))
     }
 }
 
@@ -265,6 +261,8 @@ impl<'a> Weighed<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;

@@ -2,15 +2,19 @@
 //! but smoothly with prices though cuts are not chosen.
 
 use super::Amounts;
+use super::cuts::Cuts;
 use super::fleet::{Fleet, Goal, Outcome, Prices};
-use super::least_time::{Found, LeastTime, RISE, SLACK, even_split, risen};
+use super::least_time::{Asked, Found, LeastTime, RISE, SLACK, even_split, risen, take_better};
 use super::narrow::Narrowed;
+use super::region::Region;
 
 const MOVES: usize = 60;
 /// What was found is known this well, which is better than it needs to be.
 pub(super) const SMOOTH: f64 = 0.5 * SLACK;
-/// How far the time of a sample is from the whole fleet's, at first.
-const NEARBY: f64 = 4e-3;
+/// With which power of what it costs a time is too short.
+const TIME: f64 = 0.7;
+/// How often prices move where a time is given.
+const MOST_TRIES: usize = 20;
 
 /// About what prices and time to expect.
 #[derive(Clone, Copy, Debug)]
@@ -20,50 +24,59 @@ pub(super) struct Nearby {
 }
 
 /// A bound and what comes close to it. The search stops as soon as `enough` is found, or is known to be too short.
-pub(super) fn smooth(fleet: &Fleet, nearby: Option<Nearby>, enough: Option<f64>) -> LeastTime {
-    let scarce = fleet.scarce.map(|scarce| f64::from(u8::from(scarce)));
-    let sum = scarce.iter().sum::<f64>().max(1.0);
-    let mut prices = nearby.map_or(scarce.map(|one| one / sum), |nearby| nearby.prices);
-    let mut least = if nearby.is_some() {
-        let unknown = Found { seconds: f64::INFINITY, chosen: Vec::new(), amounts: Vec::new() };
-        LeastTime { bound_s: 0.0, prices, found: unknown }
-    } else {
-        LeastTime { bound_s: fleet.alone_s(), prices, found: even_split(fleet) }
+pub(super) fn smooth(cuts: &Cuts, nearby: Option<Nearby>, enough: Option<f64>) -> LeastTime {
+    let mut least = match nearby {
+        Some(Nearby { prices, .. }) => {
+            let unknown = Found { seconds: f64::INFINITY, cuts: Vec::new(), amounts: Vec::new() };
+            LeastTime { bound_s: 0.0, prices, found: unknown, asked: None }
+        }
+        None => {
+            let fleet = cuts.fleet();
+            let prices = Region::of(cuts.scarce).centre();
+            LeastTime { bound_s: fleet.alone_s(), prices, found: even_split(&fleet), asked: None }
+        }
     };
-    let mut narrowed = Narrowed::of(fleet);
+    let mut prices = least.prices;
+    let mut narrowed = Narrowed::of(cuts);
     let mut outcome = Outcome::default();
     let mut pull = Pull::default();
-    let mut reach = 1.0 + NEARBY;
-    for _ in 0..MOVES {
+    let mut about = nearby.map_or(f64::midpoint(least.bound_s, least.found.seconds), |nearby| nearby.seconds);
+    for _ in 0..if enough.is_some() { MOST_TRIES } else { MOVES } {
         let is_enough = enough.is_some_and(|enough| least.found.seconds <= enough || least.bound_s > enough);
         if is_enough || least.found.seconds <= least.bound_s * (1.0 + SMOOTH) {
             break;
         }
-        // Halfway: a time that is too short moves the bound, another what is found.
-        let mut seconds = f64::midpoint(least.bound_s, least.found.seconds);
-        if let Some(Nearby { seconds: about, .. }) = nearby {
-            let near = seconds.clamp(about / reach, about * reach);
-            seconds = near.clamp(least.bound_s, least.found.seconds);
-            reach *= reach;
-        }
+        let seconds = enough.unwrap_or_else(|| next(about, least.bound_s, least.found.seconds));
         if !narrowed.respond(Goal::Resources, seconds, &Prices::new(prices), &mut outcome) {
             least.bound_s = seconds;
             continue;
         }
+        least.asked = Some(Asked { seconds, prices, loads: outcome.loads });
         if outcome.value > 1.0 {
             (least.bound_s, least.prices) = (seconds, prices);
         }
-        let amounts = narrowed.kept().fitted(&outcome, true);
-        let slowest = narrowed.kept().slowest_s(&outcome.chosen, &amounts);
-        if slowest < least.found.seconds {
-            least.found = narrowed.found(slowest, &outcome.chosen, amounts);
-        }
+        take_better(narrowed.kept(), &outcome, &mut least.found);
+        about = seconds * outcome.value.powf(TIME);
         prices = pull.moved(&prices, &outcome.loads);
     }
-    if least.found.chosen.is_empty() {
-        least.found = even_split(fleet);
+    if least.found.cuts.is_empty() {
+        least.found = even_split(&cuts.fleet());
     }
     least
+}
+
+/// The time to try next, where the least is `about` this long, but above `bound` and below `found`: one that is too
+/// short moves the bound, another what is found.
+fn next(about: f64, bound: f64, found: f64) -> f64 {
+    let (early, late) = (about * (1.0 - SMOOTH / 3.0), about * (1.0 + SMOOTH / 3.0));
+    let wanted = if found > about * (1.0 + SMOOTH / 2.0) { late } else { early };
+    if wanted > bound && wanted < found {
+        wanted
+    } else if found.is_finite() {
+        f64::midpoint(bound, found)
+    } else {
+        bound * (1.0 + SMOOTH)
+    }
 }
 
 /// Demand's pull on prices where it also moves cuts, so that loads change more than amounts alone would: a resource whose
@@ -114,7 +127,7 @@ pub(super) fn fits_near(fleet: &Fleet, seconds: f64, near: &Amounts) -> Option<(
         let amounts = fleet.fitted(&outcome, true);
         let slowest = fleet.slowest_s(&outcome.chosen, &amounts);
         if slowest <= seconds {
-            return Some((prices, Found { seconds: slowest, chosen: outcome.chosen, amounts }));
+            return Some((prices, Found { seconds: slowest, cuts: fleet.cuts(&outcome.chosen), amounts }));
         }
         prices = risen(&prices, &outcome.loads);
     }
