@@ -65,14 +65,14 @@ pub fn identity(
             let server = ServerIdentity::load(&chain, &key)?;
             if !missing.is_empty() {
                 notice = Some(format!(
-                    "the certificate may not be for {} (--name): a run that goes on keeps the one that its edges trust",
+                    "the certificate may not be for {} (--listen, --name): a run that goes on keeps the one that its edges trust",
                     missing.join(", ")
                 ));
             }
             return Ok(Identity { server, notice });
         }
         notice = Some(format!(
-            "the certificate was not for {} (--name), and is made anew: every edge needs the new {}",
+            "the certificate was not for {} (--listen, --name), and is made anew: every edge needs the new {}",
             missing.join(", "),
             ca_file(state).display()
         ));

@@ -1,7 +1,7 @@
 //! `partway-cloud`: the coordinator daemon.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -108,7 +108,7 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(code) => code,
         Err(Failure(code, reason)) => {
-            eprintln!("error: {reason}");
+            note(&format!("error: {reason}"));
             ExitCode::from(code)
         }
     }
@@ -130,7 +130,7 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
         // Before there are other threads, which are pinned with this one.
         pin_to(cpus).map_err(|error| wrong(config.refuse_cpus("cloud.cpus", cpus, error.to_string())))?;
     }
-    let _folder = StateFolder::claim(&arguments.state, arguments.resume).map_err(wrong)?;
+    let _folder = StateFolder::claim(&arguments.state, &config.to_toml(), arguments.resume).map_err(wrong)?;
     let read_model = |path: &Path| fs::read_to_string(path);
     let test_set = partway_datasets::test_set(&config).map_err(|error| wrong(format!("{file}: {error}")))?;
     let spec = match &test_set {
@@ -152,7 +152,7 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
         .map_err(|error| wrong(format!("{file}: `cloud.device = \"{device}\"`: {error}")))?;
     describe(&arguments.state, &config, &spec, test_set.as_ref()).map_err(failed)?;
     let identity = identity(arguments)?;
-    eprintln!("calibrating this machine: {}", compute.name());
+    note(&format!("calibrating this machine: {}", compute.name()));
     let profile = calibrate(&spec, &config, &compute)?;
     let options = ServeOptions {
         config,
@@ -184,22 +184,23 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
                 _ = terminate.recv() => {}
             }
         };
-        serve(options, |event| report(event, &ca, &awaited), interrupt).await.map_err(failed)
+        let report = |event: &Event| in_words(event, &ca, &awaited).iter().for_each(|line| print(line));
+        serve(options, report, interrupt).await.map_err(failed)
     })?;
     match ended {
         Ended::Finished(summary) => {
             if let Some(accuracy) = summary.final_accuracy {
-                println!(
+                print(&format!(
                     "accuracy {accuracy:.4} after {} rounds; outputs in {}",
                     summary.rounds,
                     arguments.state.display()
-                );
+                ));
             }
             Ok(ExitCode::SUCCESS)
         }
         Ended::Aborted { reason } => Err(failed(reason)),
         Ended::Interrupted => {
-            eprintln!("interrupted: {}", state_folder::what_to_do(&arguments.state));
+            note(&format!("interrupted: {}", state_folder::what_to_do(&arguments.state)));
             Ok(ExitCode::from(130))
         }
     }
@@ -207,7 +208,7 @@ fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
 
 /// What the outputs are of, beside them: the whole configuration, the layers, the classes' names.
 fn describe(state: &Path, config: &Config, spec: &ModelSpec, test: Option<&Samples>) -> io::Result<()> {
-    fs::write(state.join("config.toml"), config.to_toml())?;
+    fs::write(state.join(state_folder::CONFIG), config.to_toml())?;
     fs::write(state.join("model.toml"), spec.to_toml())?;
     let listed = config.data.class_names.as_ref().map(ClassNames::get);
     let names = test.map(Samples::class_names).filter(|names| !names.is_empty()).or(listed);
@@ -217,14 +218,16 @@ fn describe(state: &Path, config: &Config, spec: &ModelSpec, test: Option<&Sampl
 /// The certificate that edges know.
 fn identity(arguments: &Serve) -> Result<ServerIdentity, Failure> {
     let Listen { host, address } = &arguments.listen;
-    let own = ["localhost".to_owned(), "127.0.0.1".to_owned(), address.ip().to_string(), host.clone()];
-    let kept = identity::identity(&arguments.state, &own, &arguments.names, arguments.resume);
+    let own = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let asked: Vec<String> =
+        [host.clone(), address.ip().to_string()].into_iter().chain(arguments.names.iter().cloned()).collect();
+    let kept = identity::identity(&arguments.state, &own, &asked, arguments.resume);
     let Identity { server, notice } = kept.map_err(|error| match error {
         IdentityError::Tls(TlsError::Generate { .. }) => wrong(error),
         _ => failed(error),
     })?;
     if let Some(notice) = notice {
-        eprintln!("warning: {notice}");
+        note(&format!("warning: {notice}"));
     }
     Ok(server)
 }
@@ -238,39 +241,49 @@ fn calibrate(spec: &ModelSpec, config: &Config, compute: &Compute) -> Result<Dev
     fit(&measurements).map_err(failed)
 }
 
-/// Tells the operator what happens, a line each; steps are in the record.
-fn report(event: &Event, ca: &Path, awaited: &str) {
-    match &event.kind {
+/// What the operator is told of an event, if anything; steps are in the record.
+fn in_words(event: &Event, ca: &Path, awaited: &str) -> Option<String> {
+    Some(match &event.kind {
         EventKind::Listening { address, data_address } => {
             let data =
                 data_address.as_ref().map_or(String::new(), |data| format!(", and on {data} for their data"));
-            println!("listening on {address}{data}; edges need the CA file {}\n{awaited}", ca.display());
+            format!("listening on {address}{data}; edges need the CA file {}\n{awaited}", ca.display())
         }
         EventKind::EdgeJoined { edge, samples, held_out: 0, .. } => {
-            println!("{edge} joined with {samples} samples");
+            format!("{edge} joined with {samples} samples")
         }
         EventKind::EdgeJoined { edge, samples, held_out, .. } => {
-            println!("{edge} joined with {samples} samples, and {held_out} held out to evaluate on");
+            format!("{edge} joined with {samples} samples, and {held_out} held out to evaluate on")
         }
-        EventKind::EdgeRefused { edge, reason } if edge.is_empty() => println!("turned away: {reason}"),
-        EventKind::EdgeRefused { edge, reason } => println!("{edge} was turned away: {reason}"),
-        EventKind::EdgeLost { edge, round } => println!("{edge} was lost in round {round}"),
-        EventKind::EdgeResumed { edge, round, .. } => println!("{edge} is back in round {round}"),
-        EventKind::EdgeDropped { edge, reason, .. } => println!("{edge} is left out: {reason}"),
+        EventKind::EdgeRefused { edge, reason } if edge.is_empty() => format!("turned away: {reason}"),
+        EventKind::EdgeRefused { edge, reason } => format!("{edge} was turned away: {reason}"),
+        EventKind::EdgeLost { edge, round } => format!("{edge} was lost in round {round}"),
+        EventKind::EdgeResumed { edge, round, .. } => format!("{edge} is back in round {round}"),
+        EventKind::EdgeDropped { edge, reason, .. } => format!("{edge} is left out: {reason}"),
         EventKind::EdgeDeferred { edge, round, reason } => {
-            println!("the others go on without {edge}, which finishes round {round}: {reason}");
+            format!("the others go on without {edge}, which finishes round {round}: {reason}")
         }
-        EventKind::EdgeCaughtUp { edge, round, .. } => println!("{edge} has finished round {round}"),
-        EventKind::RoundDone { round, seconds } => println!("round {round}: {seconds:.2} s"),
+        EventKind::EdgeCaughtUp { edge, round, .. } => format!("{edge} has finished round {round}"),
+        EventKind::RoundDone { round, seconds } => format!("round {round}: {seconds:.2} s"),
         EventKind::Evaluated { round, accuracy, loss, .. } => {
-            println!("aggregation after round {round}: accuracy {accuracy:.4}, loss {loss:.4}");
+            format!("aggregation after round {round}: accuracy {accuracy:.4}, loss {loss:.4}")
         }
         EventKind::EdgeEvaluated { round, edge, accuracy, samples, .. } => {
-            println!("{edge}, after round {round}: accuracy {accuracy:.4} on {samples} samples of its own");
+            format!("{edge}, after round {round}: accuracy {accuracy:.4} on {samples} samples of its own")
         }
-        EventKind::EvaluationDeclined { edge, reason, .. } => println!("{edge} does not evaluate: {reason}"),
-        _ => {}
-    }
+        EventKind::EvaluationDeclined { edge, reason, .. } => format!("{edge} does not evaluate: {reason}"),
+        _ => return None,
+    })
+}
+
+/// Writes a result to standard output. A reader that has gone away is no reason to fail.
+fn print(text: &str) {
+    let _ = writeln!(io::stdout().lock(), "{text}");
+}
+
+/// Likewise progress, a warning or an error to standard error.
+fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 #[cfg(test)]

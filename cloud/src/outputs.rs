@@ -37,10 +37,16 @@ pub enum OutputsError {
     #[error(transparent)]
     Record(#[from] RecordError),
     /// `resume` was asked for and there is nothing to resume.
-    #[error("{}: there is no checkpoint to resume from; leave out --resume to start anew", out.display())]
+    #[error(
+        "{}: there is no checkpoint to resume from{}; leave out --resume to start anew",
+        out.display(),
+        if skipped.is_empty() { String::new() } else { format!(" ({})", skipped.join("; ")) }
+    )]
     NothingToResume {
         /// The folder.
         out: PathBuf,
+        /// Why those that are there are none.
+        skipped: Vec<String>,
     },
 }
 
@@ -85,9 +91,10 @@ impl Outputs {
         let mut warnings = Vec::new();
         let (record, checkpoint) = if resume {
             let latest = checkpoint::read_latest(out, &settings.spec, settings.moments())?;
+            let Some(checkpoint) = latest.checkpoint else {
+                return Err(OutputsError::NothingToResume { out: out.to_owned(), skipped: latest.skipped });
+            };
             warnings.extend(latest.skipped);
-            let nothing = || OutputsError::NothingToResume { out: out.to_owned() };
-            let checkpoint = latest.checkpoint.ok_or_else(nothing)?;
             let resumed = RunRecord::resume(out, facts, checkpoint.rounds)?;
             if resumed.unreadable > 0 {
                 warnings

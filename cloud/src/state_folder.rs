@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use partway_core::config::first_difference;
 use thiserror::Error;
 
 use crate::checkpoint;
@@ -11,6 +12,9 @@ use crate::record::Summary;
 
 /// The file that makes a folder a coordinator's, locked while one uses it.
 pub const MARKER: &str = ".partway-cloud";
+
+/// The run's configuration, with every default written out.
+pub const CONFIG: &str = "config.toml";
 
 /// Why a folder cannot be used.
 #[derive(Debug, Error)]
@@ -43,6 +47,20 @@ pub enum StateFolderError {
         /// The folder.
         path: PathBuf,
     },
+    /// The run in it is another one.
+    #[error(
+        "the run in `{}` has {before} where this configuration has {now}: go on with its own, or choose another folder \
+         with --state",
+        path.display()
+    )]
+    OtherExperiment {
+        /// The folder.
+        path: PathBuf,
+        /// A line of its configuration.
+        before: String,
+        /// The line of the new one.
+        now: String,
+    },
     /// There is nothing to go on from.
     #[error("`{}` has no checkpoint to go on from: leave out --resume to start anew", path.display())]
     NothingToResume {
@@ -69,11 +87,11 @@ pub struct StateFolder {
 }
 
 impl StateFolder {
-    /// Claims the folder for a new run, or for the one in it that goes on.
+    /// Claims the folder for a new run of the configuration `config`, as TOML, or for the one in it that goes on.
     ///
     /// # Errors
     /// If another coordinator uses it, if it holds something else, or if the run in it does not go with `resume`.
-    pub fn claim(path: &Path, resume: bool) -> Result<Self, StateFolderError> {
+    pub fn claim(path: &Path, config: &str, resume: bool) -> Result<Self, StateFolderError> {
         let io = |action, path: &Path| {
             let path = path.to_owned();
             move |source| StateFolderError::Io { action, path, source }
@@ -91,6 +109,12 @@ impl StateFolder {
             Err(TryLockError::WouldBlock) => return Err(StateFolderError::Busy { path: path.to_owned() }),
             Err(TryLockError::Error(source)) => return Err(io("lock", &marker)(source)),
             Ok(()) => {}
+        }
+        if resume
+            && let Ok(before) = fs::read_to_string(path.join(CONFIG))
+            && let Some((before, now)) = first_difference(&before, config)
+        {
+            return Err(StateFolderError::OtherExperiment { path: path.to_owned(), before, now });
         }
         let path = || path.to_owned();
         match (resume, checkpoint::exists(&path()), is_finished(&path())) {
@@ -123,18 +147,30 @@ mod tests {
     use super::*;
 
     fn claimed(path: &Path, resume: bool) -> String {
-        StateFolder::claim(path, resume).err().map_or_else(String::new, |error| error.to_string())
+        StateFolder::claim(path, "seed = 1\n", resume)
+            .err()
+            .map_or_else(String::new, |error| error.to_string())
     }
 
     #[test]
     fn a_folder_is_one_coordinators() {
         let folder = tempfile::tempdir().expect("a folder");
         let state = folder.path().join("new/state");
-        let first = StateFolder::claim(&state, false).expect("it is new");
+        let first = StateFolder::claim(&state, "seed = 1\n", false).expect("it is new");
         assert!(claimed(&state, false).starts_with("another coordinator is using"));
         drop(first);
         assert_eq!(claimed(&state, false), "");
         assert!(claimed(folder.path(), false).contains("is not empty, and no coordinator's"));
+    }
+
+    #[test]
+    fn a_run_goes_on_with_its_own_configuration() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join(MARKER), "").expect("written");
+        fs::write(folder.path().join(CONFIG), "seed = 2\n").expect("written");
+        let error = claimed(folder.path(), true);
+        assert!(error.contains("has `seed = 2` where this configuration has `seed = 1`"), "{error}");
+        assert_eq!(claimed(folder.path(), false), "", "a new run replaces it");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use partway_cloud::{checkpoint, model_file};
+use partway_core::config::first_difference;
 use partway_core::model::LayerState;
 use partway_core::profile::DeviceProfile;
 use partway_datasets::shard;
@@ -180,19 +181,6 @@ fn check_resumable(layout: &Layout, config: &str) -> Result<(), FolderError> {
         return Err(FolderError::NothingToResume { folder: folder(), missing: "checkpoint" });
     }
     Ok(())
-}
-
-/// The first line in which two configurations differ, from each.
-fn first_difference(before: &str, now: &str) -> Option<(String, String)> {
-    let (mut before, mut now) = (before.lines(), now.lines());
-    let quoted = |line: Option<&str>| line.map_or("nothing".to_owned(), |line| format!("`{line}`"));
-    loop {
-        match (before.next(), now.next()) {
-            (None, None) => return None,
-            (one, other) if one == other => {}
-            (one, other) => return Some((quoted(one), quoted(other))),
-        }
-    }
 }
 
 /// Whether the run there came to its end; what cannot be read did not.

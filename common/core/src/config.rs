@@ -32,6 +32,7 @@ mod codec;
 mod cpus;
 mod data;
 mod device_file;
+mod difference;
 mod document;
 mod edge;
 mod error;
@@ -69,6 +70,7 @@ pub use self::{
     cpus::CpuList,
     data::{DataConfig, Dataset, EvaluateAt, StandardizeMethod, SyntheticConfig},
     device_file::DeviceFile,
+    difference::first_difference,
     edge::{Delay, EdgeConfig, Outage, Slowdown},
     error::{ConfigError, Fault, Place, Problem},
     fleet::FleetConfig,
