@@ -66,8 +66,12 @@ pub async fn serve(
     let (done, mut trained) = mpsc::channel::<Done>(QUEUE);
     let (peer_events, mut from_peers) = mpsc::channel::<(u64, PeerEvent<EdgeMessage>)>(QUEUE);
     let idle_timeout = options.config.fleet.idle_timeout;
-    let transport =
-        TransportOptions { idle_timeout, keep_alive: idle_timeout / 3, ..TransportOptions::default() };
+    let transport = TransportOptions {
+        idle_timeout,
+        keep_alive: idle_timeout / 3,
+        congestion: options.config.wire.congestion,
+        ..TransportOptions::default()
+    };
     let listener = Listener::bind(options.listen, &options.identity, transport.clone())?;
     let data_listener = match options.listen_data {
         Some(listen) => Some(DataListener::bind(listen, &options.identity, transport)?),

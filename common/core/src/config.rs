@@ -85,7 +85,7 @@ pub use self::{
     text::Text,
     training::{AggregateMoments, Algorithm, LabelsAt, TrainingConfig},
     units::ByteSize,
-    wire::WireConfig,
+    wire::{Congestion, WireConfig},
 };
 use self::{
     document::Origin,
