@@ -3,6 +3,7 @@
 mod options;
 mod pairing;
 mod peers;
+mod refusals;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,6 +35,7 @@ use crate::workers::{Done, Workers};
 pub use options::{ServeError, ServeOptions};
 use pairing::Pairing;
 use peers::{FAREWELL, listen_for_edges, say_goodbye};
+use refusals::Refusals;
 
 /// Events that may wait for the loop.
 const QUEUE: usize = 1024;
@@ -65,8 +67,12 @@ pub async fn serve(
     let (done, mut trained) = mpsc::channel::<Done>(QUEUE);
     let (peer_events, mut from_peers) = mpsc::channel::<(u64, PeerEvent<EdgeMessage>)>(QUEUE);
     let idle_timeout = options.config.fleet.idle_timeout.get();
-    let transport =
-        TransportOptions { idle_timeout, keep_alive: idle_timeout / 3, ..TransportOptions::default() };
+    let transport = TransportOptions {
+        idle_timeout,
+        keep_alive: idle_timeout / 3,
+        congestion: options.config.wire.congestion,
+        ..TransportOptions::default()
+    };
     let listener = Listener::bind(options.listen, &options.identity, transport.clone())?;
     let data_listener = match options.listen_data {
         Some(listen) => Some(DataListener::bind(listen, &options.identity, transport)?),
@@ -75,10 +81,8 @@ pub async fn serve(
     let address = listener.local_addr().to_string();
     let data_address = data_listener.as_ref().map(|listener| listener.local_addr().to_string());
     let mut driver = Driver::new(options, on_event, inputs.clone(), &done)?;
-    driver.record(&Event {
-        at: driver.now().as_secs_f64(),
-        kind: EventKind::Listening { address, data_address },
-    })?;
+    let at = driver.now().as_secs_f64();
+    driver.record(Event { at, kind: EventKind::Listening { address, data_address } })?;
     let (stop_listening, stopped) = tokio::sync::oneshot::channel();
     let listening = tokio::spawn(listen_for_edges(listener, data_listener, inputs, stopped));
 
@@ -110,7 +114,10 @@ pub async fn serve(
         }
     };
     let peers = std::mem::take(&mut driver.peers);
-    let ended = outcome.and_then(|outcome| Ok(driver.outputs.end(outcome)?));
+    let ended = outcome.and_then(|outcome| {
+        driver.record_rest()?;
+        Ok(driver.outputs.end(outcome)?)
+    });
     // After a full disk, as after an interruption, edges wait for the coordinator's return.
     say_goodbye(&peers, !matches!(ended, Ok(Ended::Finished(_) | Ended::Aborted { .. }))).await;
     drop(stop_listening);
@@ -139,6 +146,7 @@ struct Driver<E> {
     spec: Arc<ModelSpec>,
     inputs: mpsc::Sender<Input>,
     outputs: Outputs,
+    refusals: Refusals,
     on_event: E,
 }
 
@@ -195,6 +203,7 @@ impl<E: FnMut(&Event)> Driver<E> {
             spec,
             inputs,
             outputs,
+            refusals: Refusals::default(),
             on_event,
         })
     }
@@ -203,10 +212,22 @@ impl<E: FnMut(&Event)> Driver<E> {
         self.begun.elapsed()
     }
 
-    fn record(&mut self, event: &Event) -> Result<(), ServeError> {
+    fn record(&mut self, event: Event) -> Result<(), ServeError> {
+        match self.refusals.handle(event) {
+            Some(event) => self.write(&event),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&mut self, event: &Event) -> Result<(), ServeError> {
         self.outputs.write(event)?;
         (self.on_event)(event);
         Ok(())
+    }
+
+    /// The last event, if there is one to come.
+    fn record_rest(&mut self) -> Result<(), ServeError> {
+        self.refusals.finish(self.now()).map_or(Ok(()), |event| self.write(&event))
     }
 
     /// Does everything that the coordinator asks for; returns how the run ended, if it did.
@@ -235,7 +256,7 @@ impl<E: FnMut(&Event)> Driver<E> {
                 Action::Compute(job) => self.compute(job),
                 Action::SetTimer(at) => self.timer = at,
                 Action::Checkpoint(checkpoint) => self.outputs.checkpoint(&checkpoint)?,
-                Action::Emit(event) => self.record(&event)?,
+                Action::Emit(event) => self.record(event)?,
                 Action::Finish(outcome) => return Ok(Some(outcome)),
             }
         }
@@ -327,7 +348,7 @@ impl<E: FnMut(&Event)> Driver<E> {
 
     fn handle_turned(&mut self, error: &AcceptError) -> Result<(), ServeError> {
         let kind = EventKind::EdgeRefused { edge: String::new(), reason: excerpt(&error.to_string()) };
-        self.record(&Event { at: self.now().as_secs_f64(), kind })
+        self.record(Event { at: self.now().as_secs_f64(), kind })
     }
 
     fn handle_peer(&mut self, number: u64, event: PeerEvent<EdgeMessage>) {

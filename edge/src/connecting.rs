@@ -43,11 +43,11 @@ pub(crate) fn connect(
     authority: &Arc<TrustedAuthority>,
     link: Option<&EmulatedLink>,
 ) -> impl Future<Output = Result<Connected, ConnectError>> + Send + 'static {
-    let JoinOptions { address, data_address, idle_timeout, patience, .. } = *options;
+    let JoinOptions { address, data_address, idle_timeout, congestion, patience, .. } = *options;
     let server_name = options.server_name.clone();
     let (authority, link) = (authority.clone(), link.cloned());
-    let transport =
-        TransportOptions { idle_timeout, keep_alive: idle_timeout / 3, ..TransportOptions::default() };
+    let keep_alive = idle_timeout / 3;
+    let transport = TransportOptions { idle_timeout, keep_alive, congestion, ..TransportOptions::default() };
     // An attempt takes no longer than there is patience for: one handshake, or two and an answer.
     let waits = if data_address.is_some() { 3 } else { 1 };
     let handshake_timeout = transport.handshake_timeout.min(patience.max(LEAST_HANDSHAKE) / waits);

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use partway_core::config::{ByteSize, CpuList, DeviceKind, Mbps, Name};
+use partway_core::config::{ByteSize, Congestion, CpuList, DeviceKind, Mbps, Name};
 use partway_core::participant::{Outcome, Progress};
 use partway_datasets::own::Format;
 use partway_edge::profile::{CalibrationError, cache_profile, cached_profile, calibrate_device};
@@ -90,6 +90,9 @@ struct Join {
     /// [default: what the first ones show]
     #[arg(long, value_name = "MBPS", value_parser = mbps)]
     uplink_mbps: Option<Mbps>,
+    /// How to find the rate that the uplink carries
+    #[arg(long, value_enum, default_value_t = CongestionControl::Cubic)]
+    congestion: CongestionControl,
     /// Seconds to keep trying to reach the coordinator; one attempt takes at least one.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     patience: u64,
@@ -108,6 +111,23 @@ impl From<Device> for DeviceKind {
         match device {
             Device::Cpu => Self::Cpu,
             Device::Wgpu => Self::Wgpu,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum CongestionControl {
+    /// A lost packet means a full queue.
+    Cubic,
+    /// By what arrives and how late: for links that lose packets at random.
+    Bbr,
+}
+
+impl From<CongestionControl> for Congestion {
+    fn from(control: CongestionControl) -> Self {
+        match control {
+            CongestionControl::Cubic => Self::Cubic,
+            CongestionControl::Bbr => Self::Bbr,
         }
     }
 }
@@ -233,6 +253,7 @@ fn run_join(arguments: Join) -> ExitCode {
         keep_labels: arguments.keep_labels,
         patience: Duration::from_secs(arguments.patience),
         idle_timeout: Duration::from_secs(15),
+        congestion: arguments.congestion.into(),
         emulation: None,
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

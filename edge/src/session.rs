@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc as thread_mpsc};
 use std::time::{Duration, Instant};
 
 use partway_core::classes::fingerprint;
-use partway_core::config::DeviceKind;
+use partway_core::config::{Congestion, DeviceKind};
 use partway_core::participant::{Action, Computed, Job, Outcome, Participant, Progress};
 use partway_core::profile::DeviceProfile;
 use partway_core::wire::{CloudMessage, MessageError, PROTOCOL_VERSION, TrainingRequest, message};
@@ -78,6 +78,8 @@ pub struct JoinOptions {
     pub patience: Duration,
     /// A silent connection is dead after this time.
     pub idle_timeout: Duration,
+    /// How this side finds the rate that the uplink carries.
+    pub congestion: Congestion,
     /// What to pretend this device is.
     pub emulation: Option<Emulation>,
 }

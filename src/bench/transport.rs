@@ -30,21 +30,39 @@ const FAR_MESSAGES: [usize; 3] = [75_264, 150_528, 301_056];
 /// What goes each way in one measurement of the far link, and before it, in bytes.
 const FAR_MOVED: usize = 8 << 20;
 
-/// One measurement, `turns` times, and its rates on the clock and in CPU time, in GB/s.
-fn rates(
+/// Rates of Partway and of quinn alone, in GB/s.
+struct Beside {
+    partway: f64,
+    quinn: f64,
+    /// Of the two, and of their rates in CPU time: medians of the turns' own.
+    ratio: f64,
+    cpu_ratio: f64,
+}
+
+/// Measures one beside the other, `turns` times, so that what slows down the machine for a while meets both.
+fn beside(
     turns: usize,
     bytes: usize,
-    mut measure: impl FnMut() -> Result<Used, Broken>,
-) -> Result<(f64, f64), Failure> {
-    let mut clock = Vec::with_capacity(turns);
-    let mut cpu = Vec::with_capacity(turns);
-    for _ in 0..turns {
-        let Used { clock_s, cpu_s } = measure().map_err(Failure::failed)?;
-        clock.push(clock_s);
-        cpu.push(cpu_s);
+    mut partway: impl FnMut() -> Result<Used, Broken>,
+    mut quinn: impl FnMut() -> Result<Used, Broken>,
+) -> Result<Beside, Failure> {
+    let mut pairs = Vec::with_capacity(turns);
+    for turn in 0..turns {
+        let mut first = None;
+        if turn % 2 == 1 {
+            first = Some(quinn().map_err(Failure::failed)?);
+        }
+        let ours = partway().map_err(Failure::failed)?;
+        let theirs = first.map_or_else(&mut quinn, Ok).map_err(Failure::failed)?;
+        pairs.push((ours, theirs));
     }
-    let rate = |seconds: Vec<f64>| median(seconds).map_or(f64::NAN, |seconds| 1e-9 * bytes as f64 / seconds);
-    Ok((rate(clock), rate(cpu)))
+    let middle = |value: fn(&(Used, Used)) -> f64| median(pairs.iter().map(value)).unwrap_or(f64::NAN);
+    Ok(Beside {
+        partway: 1e-9 * bytes as f64 / middle(|(ours, _)| ours.clock_s),
+        quinn: 1e-9 * bytes as f64 / middle(|(_, theirs)| theirs.clock_s),
+        ratio: middle(|(ours, theirs)| theirs.clock_s / ours.clock_s),
+        cpu_ratio: middle(|(ours, theirs)| theirs.cpu_s / ours.cpu_s),
+    })
 }
 
 /// Measures and prints, with the median of so many turns on the loopback interface.
@@ -55,18 +73,29 @@ pub(super) fn transport(turns: usize) -> Result<(), Failure> {
     ));
     for bytes in MESSAGES {
         let count = MOVED / bytes;
-        let (stream, stream_cpu) = rates(turns, MOVED, || tensors::stream(bytes, count, None))?;
-        let (bare, bare_cpu) = rates(turns, MOVED, || bare::stream(bytes, count, None))?;
-        let (steps, steps_cpu) =
-            rates(turns, 2 * MOVED, || tensors::round_trips(bytes, BEFORE, count, None))?;
-        let (alone, alone_cpu) = rates(turns, 2 * MOVED, || bare::round_trips(bytes, BEFORE, count, None))?;
-        let more = 2e-9 * bytes as f64 * (1.0 / steps - 1.0 / alone);
+        let stream = beside(
+            turns,
+            MOVED,
+            || tensors::stream(bytes, count, None),
+            || bare::stream(bytes, count, None),
+        )?;
+        let steps = beside(
+            turns,
+            2 * MOVED,
+            || tensors::round_trips(bytes, BEFORE, count, None),
+            || bare::round_trips(bytes, BEFORE, count, None),
+        )?;
+        let more = 2e-9 * bytes as f64 * (1.0 / steps.partway - 1.0 / steps.quinn);
         output::print(&format!(
-            "{bytes:>9} | {stream:>6.2} {bare:>8.2} {:>7.2} {:>11.2} | {steps:>11.2} {alone:>7.2} {:>7.2} {:>11.2} {:>18.0}",
-            stream / bare,
-            stream_cpu / bare_cpu,
-            steps / alone,
-            steps_cpu / alone_cpu,
+            "{bytes:>9} | {:>6.2} {:>8.2} {:>7.2} {:>11.2} | {:>11.2} {:>7.2} {:>7.2} {:>11.2} {:>18.0}",
+            stream.partway,
+            stream.quinn,
+            stream.ratio,
+            stream.cpu_ratio,
+            steps.partway,
+            steps.quinn,
+            steps.ratio,
+            steps.cpu_ratio,
             1e6 * more,
         ));
     }

@@ -242,6 +242,7 @@ pub(crate) fn edge(args: &EdgeArgs) -> Result<(), Failure> {
         allow_raw_data: config.data.allow_raw_data,
         keep_labels: config.training.labels == LabelsAt::Edge,
         idle_timeout: config.fleet.idle_timeout.get(),
+        congestion: config.wire.congestion,
         patience: config.fleet.rejoin_window.max(config.fleet.gather_timeout),
         emulation: emulation::emulation(&edge, trace.map(Arc::as_ref), config.seed, elapsed),
     };

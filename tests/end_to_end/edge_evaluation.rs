@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use partway_cloud::{Ended, ServeOptions, record::Summary, serve};
-use partway_core::config::{Config, DeviceKind};
+use partway_core::config::{Config, Congestion, DeviceKind};
 use partway_core::event::EventKind;
 use partway_core::holdout::{ShardSplit, held_out};
 use partway_core::participant::Outcome;
@@ -222,6 +222,7 @@ async fn train(sets: &[&str], shards: &[(&str, Samples)], test: Option<Samples>)
             keep_labels: false,
             patience: Duration::from_mins(1),
             idle_timeout: Duration::from_secs(15),
+            congestion: Congestion::Cubic,
             emulation: None,
         };
         edges.push(tokio::spawn(

@@ -89,7 +89,7 @@ pub use self::{
     text::Text,
     training::{AggregateMoments, Algorithm, LabelsAt, TrainingConfig},
     units::{ByteSize, Time},
-    wire::WireConfig,
+    wire::{Congestion, WireConfig},
 };
 use self::{
     document::Origin,

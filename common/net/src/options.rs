@@ -1,8 +1,12 @@
 //! What an endpoint can be told: timeouts, windows, limits.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+use partway_core::config::Congestion;
+use quinn::{
+    IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
+    congestion::{BbrConfig, CubicConfig},
+};
 use thiserror::Error;
 
 /// Options of an endpoint; the defaults suit both sides.
@@ -28,6 +32,8 @@ pub struct TransportOptions {
     pub receive_window: u32,
     /// How many sent bytes may await acknowledgement, all streams together. Default 4 MiB.
     pub send_window: u32,
+    /// How this side finds the rate that a link carries; each side has its own. Default Cubic.
+    pub congestion: Congestion,
 }
 
 impl Default for TransportOptions {
@@ -42,6 +48,7 @@ impl Default for TransportOptions {
             max_tensor_streams: 64,
             receive_window: 4 << 20,
             send_window: 4 << 20,
+            congestion: Congestion::Cubic,
         }
     }
 }
@@ -85,6 +92,10 @@ impl TransportOptions {
         let mut discovery = MtuDiscoveryConfig::default();
         discovery.upper_bound(largest_payload);
         let mut transport = TransportConfig::default();
+        match self.congestion {
+            Congestion::Cubic => transport.congestion_controller_factory(Arc::new(CubicConfig::default())),
+            Congestion::Bbr => transport.congestion_controller_factory(Arc::new(BbrConfig::default())),
+        };
         transport
             .max_idle_timeout(Some(idle))
             .keep_alive_interval(Some(self.keep_alive))

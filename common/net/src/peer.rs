@@ -1,26 +1,25 @@
 //! One peer of the conversation: the tasks that read and write its connection, with a bounded queue
 //! in each direction.
 
+mod lane;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use partway_core::wire::{HEADER_BYTES, TensorHeader, TensorKind, TensorMessage, message};
+use partway_core::wire::{TensorKind, TensorMessage, message};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::timeout;
 
 use crate::connection::control::{ControlReceiver, ControlSender};
-use crate::connection::tensor::{Incoming, Outgoing, SendError, TensorError, TensorStream};
+use crate::connection::tensor::Outgoing;
 use crate::{BytesPerSecond, Connection, Priority};
+use lane::Lane;
 
 /// Control messages that may wait to be sent; a peer that reads so few is as good as gone.
 const OUTBOUND_QUEUE: usize = 256;
-
-/// Tensors of a step that may wait for those before them: the most micro-batches that a step has.
-const TENSOR_QUEUE: usize = 1024;
 
 /// How long a peer may take to read the last words before its connection is closed.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -75,11 +74,9 @@ enum Outbound {
 #[derive(Debug)]
 pub struct Peer {
     connection: Connection,
-    /// What tensors are sent over: the same, or one of their own.
-    data: Connection,
+    /// Over the same connection, or one of their own.
+    tensors: Lane,
     outbound: mpsc::Sender<Outbound>,
-    /// Tensors of a step, each sent after the one before.
-    in_order: mpsc::Sender<Outgoing>,
 }
 
 impl Peer {
@@ -98,10 +95,8 @@ impl Peer {
     {
         let (outbound, queue) = mpsc::channel(OUTBOUND_QUEUE);
         tokio::spawn(control(key, connection.clone(), queue, events.clone()));
-        tokio::spawn(tensors(key, connection.clone(), limit, events));
-        let (in_order, tensor_queue) = mpsc::channel(TENSOR_QUEUE);
-        tokio::spawn(send_in_order(connection.clone(), tensor_queue));
-        Self { data: connection.clone(), connection, outbound, in_order }
+        let tensors = Lane::start(key, connection.clone(), limit, events);
+        Self { connection, tensors, outbound }
     }
 
     /// Sends tensors over `data` from now on, which belongs to the same peer, and receives what it sends there, as of
@@ -116,11 +111,8 @@ impl Peer {
         K: Copy + Send + 'static,
         M: DeserializeOwned + Send + 'static,
     {
-        tokio::spawn(tensors(key, data.clone(), limit, events));
         tokio::spawn(end_together(self.connection.clone(), data.clone()));
-        let (in_order, tensor_queue) = mpsc::channel(TENSOR_QUEUE);
-        tokio::spawn(send_in_order(data.clone(), tensor_queue));
-        (self.data, self.in_order) = (data, in_order);
+        self.tensors = Lane::start(key, data, limit, events);
     }
 
     /// Queues a control message. A peer that does not read them is disconnected.
@@ -145,17 +137,11 @@ impl Peer {
             priority,
             pace: pace.and_then(BytesPerSecond::new),
         };
-        let outgoing = if is_of_a_step {
-            match self.in_order.try_send(outgoing) {
-                Ok(()) => return,
-                Err(TrySendError::Full(outgoing) | TrySendError::Closed(outgoing)) => outgoing,
-            }
+        if is_of_a_step {
+            self.tensors.send_in_order(outgoing);
         } else {
-            outgoing
-        };
-        let connection = self.data.clone();
-        // A tensor that cannot be sent is sent again when the peer is back; its loss is the connection's.
-        tokio::spawn(async move { connection.send_tensor(outgoing).await.map(drop) });
+            self.tensors.send(outgoing);
+        }
     }
 
     /// Closes the connection once what was queued before has been read, or a moment later.
@@ -176,16 +162,6 @@ async fn end_together(control: Connection, data: Connection) {
     tokio::select! {
         reason = data.closed() => control.close(1, &format!("the data connection has ended: {reason}")),
         _ = control.closed() => data.close(0, "the control connection has ended"),
-    }
-}
-
-/// Sends tensors one after the other until the connection or its peer is gone.
-async fn send_in_order(connection: Connection, mut queue: mpsc::Receiver<Outgoing>) {
-    while let Some(outgoing) = queue.recv().await {
-        // One that cannot be sent is sent again when the peer is back; one that the peer has stopped is not wanted.
-        if let Err(SendError::Closed(_)) = connection.send_tensor(outgoing).await {
-            return;
-        }
     }
 }
 
@@ -274,49 +250,4 @@ async fn write_control(
             }
         }
     }
-}
-
-/// Accepts tensor streams and reads each in a task of its own, until the connection ends.
-async fn tensors<K, M>(
-    key: K,
-    connection: Connection,
-    limit: BodyLimit,
-    events: mpsc::Sender<(K, PeerEvent<M>)>,
-) where
-    K: Copy + Send + 'static,
-    M: Send + 'static,
-{
-    while let Ok(stream) = connection.accept_stream().await {
-        let (connection, events, limit) = (connection.clone(), events.clone(), limit.get());
-        tokio::spawn(async move {
-            let event = match receive(stream, limit).await {
-                Ok((tensor, seconds)) => {
-                    PeerEvent::Tensor { tensor, seconds, rtt_s: connection.min_rtt().as_secs_f64() }
-                }
-                Err(Some(reason)) => PeerEvent::Malformed(reason),
-                Err(None) => return,
-            };
-            let _ = events.send((key, event)).await;
-        });
-    }
-}
-
-/// Receives one tensor; an error without words is the connection's end or a stream that was given up.
-async fn receive(stream: TensorStream, limit: usize) -> Result<(TensorMessage, f64), Option<String>> {
-    let incoming = stream.receive(limit).await.map_err(|error| match error {
-        TensorError::Closed(_) | TensorError::Reset { .. } => None,
-        other => Some(other.to_string()),
-    })?;
-    let seconds = incoming.transfer_time().as_secs_f64();
-    let Incoming { header, body, .. } = incoming;
-    let header: [u8; HEADER_BYTES] = header.as_ref().try_into().map_err(|_| {
-        Some(format!("a tensor's header has {} bytes instead of {HEADER_BYTES}", header.len()))
-    })?;
-    let header = TensorHeader::decode(&header).map_err(|error| Some(error.to_string()))?;
-    let length = body.len();
-    let words = body
-        .into_f32()
-        .map_err(|_| Some(format!("a tensor's body of {length} bytes is not whole values")))?;
-    let tensor = TensorMessage::received(header, words).map_err(|error| Some(error.to_string()))?;
-    Ok((tensor, seconds))
 }

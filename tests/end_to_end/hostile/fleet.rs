@@ -150,6 +150,7 @@ impl Fleet {
             keep_labels: false,
             patience: Duration::from_mins(1),
             idle_timeout: self.config.fleet.idle_timeout.get(),
+            congestion: self.config.wire.congestion,
             emulation: None,
         };
         tokio::spawn(async move {

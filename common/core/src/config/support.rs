@@ -3,7 +3,7 @@
 //! Whoever builds one of these deletes its line here.
 
 use super::{
-    Clock, Config, DeviceKind,
+    Clock, Config, Congestion, DeviceKind,
     error::Fault,
     setting::{Faults, Setting, shown},
 };
@@ -31,6 +31,9 @@ pub(super) fn refusals(config: &Config) -> Faults {
 
     let alone = "false with `clock = \"virtual\"`, which has links and no connections";
     all.refuse(is_virtual && wire.data_connection, "wire.data_connection", &wire.data_connection, alone);
+    let other_than_cubic = is_virtual && wire.congestion != Congestion::Cubic;
+    let unmodelled = "\"cubic\" with `clock = \"virtual\"`, whose links are filled by every sender";
+    all.refuse(other_than_cubic, "wire.congestion", &wire.congestion, unmodelled);
 
     all.refuse(is_virtual && cloud.device != DeviceKind::Cpu, "cloud.device", &cloud.device, cpu);
     all.refuse(is_virtual && cloud.cpus.is_some(), "cloud.cpus", &cloud.cpus, unpinned);

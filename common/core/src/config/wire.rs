@@ -3,6 +3,7 @@
 use super::{
     number::{Whole, literal},
     reader::section,
+    setting::named,
 };
 use crate::codec::{ActivationCodec, Codec};
 
@@ -31,5 +32,20 @@ section! {
         /// one rate and one queue. `partway-cloud serve` needs `--listen-data`, where each edge that is given
         /// `--data-address` opens its second connection. Default false. Example: `data_connection = true`.
         pub data_connection: bool = false,
+        /// How both sides find the rate that a link carries, under the wall clock. `"cubic"` takes a lost packet for a
+        /// full queue; `"bbr"` goes by what arrives and how late, and keeps up its rate where packets are lost at
+        /// random, but is slower on a link without loss. An edge that was started by hand has its own
+        /// (`partway-edge join --congestion`). Default `"cubic"`. Example: `congestion = "bbr"`.
+        pub congestion: Congestion = Congestion::Cubic,
+    }
+}
+
+named! {
+    /// How a sender finds the rate that a link carries.
+    pub enum Congestion {
+        /// CUBIC (RFC 9438).
+        Cubic = "cubic",
+        /// BBR, version 1 (Cardwell et al., ACM Queue 14(5), 2016).
+        Bbr = "bbr",
     }
 }

@@ -265,7 +265,7 @@ fn an_unknown_key_names_the_nearest_or_all() {
     );
     assert_eq!(
         messages(&with("wire", "colour = 3"), &[]),
-        "x.toml:12: unknown key `wire.colour`; allowed there: activations, gradients, in_flight, data_connection"
+        "x.toml:12: unknown key `wire.colour`; allowed there: activations, gradients, in_flight, data_connection, congestion"
     );
     assert_eq!(
         messages(&with("[edge]", "sped = 3"), &[]),
@@ -336,6 +336,7 @@ fn what_is_not_built_yet_is_refused() {
         ("wire.data_connection=true", "`wire.data_connection = true` is not available in this version"),
         ("cloud.threads=2", "`cloud.threads = 2` is not available in this version"),
         ("edge.0.threads=4", "`edge[0].threads = 4` (edge `camera`) is not available in this version"),
+        ("wire.congestion=\"bbr\"", "`wire.congestion = \"bbr\"` is not available in this version"),
         ("edge.1.cpus=\"1\"", "`edge[1].cpus = \"1\"` (edge `gateway`) is not available in this version"),
     ] {
         // Processes can be pinned, and have connections; virtual devices are none, and have none.

@@ -98,6 +98,7 @@ fn all_keys() -> Vec<BoxedStrategy<String>> {
         ),
         one_of("wire.gradients", &["f32", "f16", "bf16", "int4", "{ kind = \"int8\", scale = \"tensor\" }"]),
         one_of("wire.data_connection", &["true", "false"]),
+        one_of("wire.congestion", &["cubic", "bbr"]),
         one_of("cloud.device", &["cpu", "wgpu"]),
         set("cloud.threads", 1..=1024usize),
         set("cloud.workers", 1..=1024usize),
