@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::blocks::{SIDE, STAGED, rows_to_columns};
 use super::geometry::Correlation;
+use super::thin_out::thin_out;
 
 /// The pixels that some rows of the grid read: with a stride and a single tap, not all.
 pub(super) struct Lattice<'a> {
@@ -91,37 +92,13 @@ impl<'a> Lattice<'a> {
                         for (plane, staged) in planes.clone().zip(stage.chunks_exact_mut(STAGED)) {
                             for (nth, staged) in staged[..len].chunks_mut(line).enumerate() {
                                 let start = (top + (first + nth) * step) * shape.source[1] + left;
-                                thin_out(&plane[start + part * STAGED * step..], step, staged);
+                                thin_out(&plane[start + part * STAGED * step..], 0, step, staged);
                             }
                         }
                         rows_to_columns(stage, panel, wide, lane * SIDE);
                     }
                 }
             }
-        }
-    }
-}
-
-/// Fills `kept` with every `step`-th value.
-#[inline(always)]
-pub(super) fn thin_out(values: &[f32], step: usize, kept: &mut [f32]) {
-    if step == 1 {
-        kept.copy_from_slice(&values[..kept.len()]);
-    } else if let (2, Some(values)) = (step, values.get(..2 * kept.len())) {
-        // Of a length that the compiler knows it makes vector instructions.
-        let (blocks, pairs) = values.as_chunks::<2>().0.as_chunks::<SIDE>();
-        let (kept, rest) = kept.split_at_mut(SIDE * blocks.len());
-        for (kept, pairs) in kept.as_chunks_mut::<SIDE>().0.iter_mut().zip(blocks) {
-            for (kept, [value, _]) in kept.iter_mut().zip(pairs) {
-                *kept = *value;
-            }
-        }
-        for (kept, [value, _]) in rest.iter_mut().zip(pairs) {
-            *kept = *value;
-        }
-    } else {
-        for (kept, value) in kept.iter_mut().zip(values.iter().step_by(step)) {
-            *kept = *value;
         }
     }
 }
