@@ -60,7 +60,7 @@ pub(super) fn columns_to_rows<'r>(values: &[f32], wide: usize, rows: impl Iterat
     let mut rows = rows;
     let [mut block, mut spare]: [Block; 2] = [[0.0; SIDE * SIDE]; 2];
     for lane in (0..wide).step_by(SIDE) {
-        let mut group: [&mut [f32]; SIDE] = Default::default();
+        let mut group = <[&mut [f32]; SIDE]>::default();
         group.iter_mut().zip(&mut rows).for_each(|(place, row)| *place = row);
         let len = group[0].len();
         for first in (0..len).step_by(SIDE) {
@@ -97,17 +97,19 @@ pub(super) fn columns_to_taps(values: &[f32], wide: usize, rows: &mut [f32]) {
                 None => column[..wide - lane * SIDE].copy_from_slice(&values[lane * SIDE..]),
             }
         }
+        // Of a number that the compiler knows it makes no loop.
         match rows.as_mut_array::<SIDE>() {
-            Some(rows) => {
-                for (nth, row) in rows.iter_mut().enumerate() {
-                    *row = columns.map(|column| column[nth]);
-                }
-            }
-            None => {
-                for (nth, row) in rows.iter_mut().enumerate() {
-                    *row = columns.map(|column| column[nth]);
-                }
-            }
+            Some(rows) => turn(&columns, rows),
+            None => turn(&columns, rows),
+        }
+    }
+}
+
+#[inline(always)]
+fn turn(columns: &[[f32; SIDE]; TAPS], rows: &mut [[f32; TAPS]]) {
+    for (nth, row) in rows.iter_mut().enumerate() {
+        for (value, column) in row.iter_mut().zip(columns) {
+            *value = column[nth];
         }
     }
 }

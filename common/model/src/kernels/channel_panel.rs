@@ -137,7 +137,7 @@ impl WithSimd for Piece<'_> {
         let stride = taps * wide;
         // Maps that end within a few cache lines are brought together, image after image.
         let pack = plane <= PACKED_PLANE;
-        let packed = if pack { weights.len() * at_once * plane } else { 0 };
+        let packed = if pack { weights.len() * gathered_row(at_once * plane) } else { 0 };
         let mut scratch = Scratch::take([at_once * whole, weights.len() * stride, STAGE.max(packed)]);
         let [panel, sums, stage] = scratch.buffers();
         let mut terms = Vec::new();
@@ -150,7 +150,7 @@ impl WithSimd for Piece<'_> {
                 // The stage has done its work.
                 let (a, a_row, a_image) = if pack {
                     gather(shape, gradient, some.clone(), row..row + weights.len(), stage);
-                    (&*stage, some.len() * plane, plane)
+                    (&*stage, gathered_row(some.len() * plane), plane)
                 } else {
                     let first = image * shape.result_image() + row * plane;
                     (&gradient[first..], plane, shape.result_image())
@@ -193,6 +193,11 @@ impl WithSimd for Piece<'_> {
     }
 }
 
+/// From one gathered row to the next: a cache line more than its values, so that not all rows share a few sets.
+fn gathered_row(values: usize) -> usize {
+    values + SIDE
+}
+
 /// Copies some rows of the gradient (counted over all groups) of some images as `[row][image][place]`.
 #[inline(always)]
 fn gather(
@@ -202,7 +207,8 @@ fn gather(
     rows: Range<usize>,
     gathered: &mut [f32],
 ) {
-    let (plane, row) = (shape.result_plane(), images.len() * shape.result_plane());
+    let plane = shape.result_plane();
+    let row = gathered_row(images.len() * plane);
     for (nth, image) in images.enumerate() {
         let maps = gradient[image * shape.result_image() + rows.start * plane..].chunks_exact(plane);
         for (map, gathered) in maps.zip(gathered.chunks_exact_mut(row)).take(rows.len()) {
