@@ -22,8 +22,8 @@ pub(super) fn transpose(block: &mut Block, spare: &mut Block) {
 }
 
 #[inline(always)]
-fn interleave(from: &Block, to: &mut Block) {
-    let (upper, lower) = from.split_at(SIDE * SIDE / 2);
+fn interleave<const N: usize>(from: &[f32; N], to: &mut [f32; N]) {
+    let (upper, lower) = from.split_at(N / 2);
     for (pair, (a, b)) in to.as_chunks_mut::<2>().0.iter_mut().zip(upper.iter().zip(lower)) {
         *pair = [*a, *b];
     }
@@ -86,30 +86,27 @@ pub(super) fn columns_to_rows<'r>(values: &[f32], wide: usize, rows: impl Iterat
     }
 }
 
-/// As [`columns_to_rows`] for rows of [`TAPS`], one after the other: too short for the detour over squares.
+/// As [`columns_to_rows`] for rows of [`TAPS`], one after the other: all but the last column as half a square.
 #[inline(always)]
 pub(super) fn columns_to_taps(values: &[f32], wide: usize, rows: &mut [f32]) {
-    let mut columns = [[0.0; SIDE]; TAPS];
+    const HALF: usize = TAPS - 1;
+    let [mut half, mut spare] = [[0.0; SIDE * HALF]; 2];
+    let mut last = [0.0; SIDE];
     for (lane, rows) in rows.as_chunks_mut::<TAPS>().0.chunks_mut(SIDE).enumerate() {
-        for (column, values) in columns.iter_mut().zip(values.chunks_exact(wide)) {
+        let columns = half.as_chunks_mut::<SIDE>().0.iter_mut().chain([&mut last]);
+        for (column, values) in columns.zip(values.chunks_exact(wide)) {
             match values[lane * SIDE..].first_chunk::<SIDE>() {
                 Some(values) => *column = *values,
                 None => column[..wide - lane * SIDE].copy_from_slice(&values[lane * SIDE..]),
             }
         }
-        // Of a number that the compiler knows it makes no loop.
-        match rows.as_mut_array::<SIDE>() {
-            Some(rows) => turn(&columns, rows),
-            None => turn(&columns, rows),
-        }
-    }
-}
-
-#[inline(always)]
-fn turn(columns: &[[f32; SIDE]; TAPS], rows: &mut [[f32; TAPS]]) {
-    for (nth, row) in rows.iter_mut().enumerate() {
-        for (value, column) in row.iter_mut().zip(columns) {
-            *value = column[nth];
+        interleave(&half, &mut spare);
+        interleave(&spare, &mut half);
+        interleave(&half, &mut spare);
+        for (row, (most, last)) in rows.iter_mut().zip(spare.as_chunks::<HALF>().0.iter().zip(&last)) {
+            let (first, end) = row.split_at_mut(HALF);
+            first.copy_from_slice(most);
+            end[0] = *last;
         }
     }
 }

@@ -24,8 +24,6 @@ const PANEL: usize = 64 << 10;
 const ROWS: usize = 128;
 /// Pieces to aim at: enough for the threads of one replica. More images' sums are added up afterwards.
 const PIECES: usize = 8;
-/// Values of the transposed input that are multiplied with one row of the gradient after the other.
-const TERMS: usize = 8 << 10;
 /// Pixels of a map that are worth to be copied next to those of other images.
 const PACKED_PLANE: usize = 64;
 /// Weights whose sums are added up at once.
@@ -164,26 +162,21 @@ impl WithSimd for Piece<'_> {
                             terms.push(Term { a: a + place, b: (b + pixel) * wide });
                         });
                     }
-                    // No more at once than stays in the first-level cache from one row to the next.
-                    let parts = (terms.len() * wide).div_ceil(TERMS).max(1);
-                    for part in 0..parts {
-                        let terms = &terms[part * terms.len() / parts..(part + 1) * terms.len() / parts];
-                        let product = Product {
-                            a,
-                            a_rows: &starts,
-                            a_len: (some.len() - 1) * a_image + plane,
-                            b: panel,
-                            b_start: 0,
-                            terms,
-                            repeat: Repeat::ONCE,
-                            accumulate: image > images.start || strip > 0 || part > 0,
-                        };
-                        multiply(simd, product, vectors, &mut sums[tap * wide..], stride);
-                    }
+                    let product = Product {
+                        a,
+                        a_rows: &starts,
+                        a_len: (some.len() - 1) * a_image + plane,
+                        b: panel,
+                        b_start: 0,
+                        terms: &terms,
+                        repeat: Repeat::ONCE,
+                        accumulate: image > images.start || strip > 0,
+                    };
+                    multiply(simd, product, vectors, &mut sums[tap * wide..], stride);
                 }
             }
         }
-        for (weights, sums) in weights.into_iter().map(Part::clear).zip(sums.chunks_exact(stride)) {
+        for (weights, sums) in Part::clear_all(weights).into_iter().zip(sums.chunks_exact(stride)) {
             match taps {
                 1 => weights.copy_from_slice(&sums[..weights.len()]),
                 TAPS => columns_to_taps(sums, wide, weights),

@@ -44,6 +44,27 @@ impl<'a, T: Copy + Default> Part<'a, T> {
         // SAFETY: each of the values has been written right above.
         unsafe { values.assume_init_mut() }
     }
+
+    /// As [`Part::clear`] for many short parts of one result: counting them one by one would wait for the memory.
+    pub(super) fn clear_all(parts: Vec<Self>) -> Vec<&'a mut [T]> {
+        let mut values: Vec<&mut [MaybeUninit<T>]> = Vec::with_capacity(parts.len());
+        let mut counts = parts.first().map(|part| (part.cleared, 0));
+        for part in parts {
+            part.values.fill(MaybeUninit::new(T::default()));
+            match &mut counts {
+                Some((cleared, sum)) if std::ptr::eq(*cleared, part.cleared) => *sum += part.values.len(),
+                _ => {
+                    part.cleared.fetch_add(part.values.len(), Ordering::Relaxed);
+                }
+            }
+            values.push(part.values);
+        }
+        if let Some((cleared, sum)) = counts {
+            cleared.fetch_add(sum, Ordering::Relaxed);
+        }
+        // SAFETY: each of the values has been written right above.
+        values.into_iter().map(|values| unsafe { values.assume_init_mut() }).collect()
+    }
 }
 
 /// `len` values, from `write`, which gets them in parts of `part` each (the last may be shorter) and has to clear
@@ -80,6 +101,19 @@ mod tests {
         });
         assert_eq!(result, [1, 0, 0, 2, 0, 0, 3]);
         assert_eq!(fresh::<u8>(0, 4, |parts| assert!(parts.is_empty())), [0; 0]);
+    }
+
+    #[test]
+    fn parts_of_two_results_are_cleared_together() {
+        let mut other = Vec::new();
+        let result = fresh::<u32>(5, 2, |parts| {
+            other = fresh(3, 2, |more| {
+                let all = Part::clear_all(parts.into_iter().chain(more).collect());
+                assert_eq!(all.iter().map(|values| values.len()).collect::<Vec<_>>(), [2, 2, 1, 2, 1]);
+                all.into_iter().enumerate().for_each(|(nth, values)| values[0] = nth as u32);
+            });
+        });
+        assert_eq!((result, other), (vec![0, 0, 1, 0, 2], vec![3, 0, 4]));
     }
 
     #[test]
