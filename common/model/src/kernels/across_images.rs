@@ -11,10 +11,11 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::blocks::{SIDE, STAGE, STAGED, columns_to_rows, rows_to_columns};
+use super::fresh::{Part, fresh};
 use super::geometry::{ConvShape, Meeting};
 use super::relu::rectified;
 use super::scratch::Scratch;
-use super::tile::{Product, Term, multiply, tile_columns, tile_rows};
+use super::tile::{Product, Repeat, Term, multiply, tile_columns, tile_rows};
 
 /// Fewest images: a vector full.
 const IMAGES: usize = 16;
@@ -24,6 +25,8 @@ const SIDE_IN_PLACE: usize = 16;
 const PART: usize = 96 << 10;
 /// Channels of the source that are summed over at once, at least.
 const CHANNELS: usize = 16;
+/// Products with each value of the source that take as long as transposing it.
+const TRANSPOSED: usize = 20;
 
 /// A direction of a convolution with its arguments.
 #[derive(Clone, Copy)]
@@ -103,7 +106,44 @@ impl AcrossImages<'_> {
     }
 }
 
+/// Along each axis, of every place of the result: the taps, and the places of the source that meet there.
+type Met = [Vec<Vec<(usize, usize)>>; 2];
+
 struct Whole<'a>(AcrossImages<'a>);
+
+impl Whole<'_> {
+    fn met(&self) -> Met {
+        let Self(AcrossImages { shape, direction, .. }) = self;
+        [0, 1].map(|axis| {
+            let sides = [shape.output()[axis], shape.input[axis]];
+            let mut met = vec![Vec::new(); sides[usize::from(*direction == Direction::InputGradient)]];
+            for Meeting { input, output, tap } in shape.meetings(axis) {
+                match direction {
+                    Direction::Output => met[output].push((tap, input)),
+                    Direction::InputGradient => met[input].push((tap, output)),
+                }
+            }
+            met
+        })
+    }
+
+    /// In how many blocks the result's channels are divided, so that threads are done at about one time: each block
+    /// transposes the source anew, so there are no more of them than that takes.
+    fn blocks(&self, vectors: &[usize], rows: usize, tall: usize) -> usize {
+        let threads = rayon::current_num_threads();
+        let most = threads.min(rows / tall).max(1);
+        let time = |blocks: &usize| {
+            let cost = rows.div_ceil(*blocks) * self.0.shape.taps() + TRANSPOSED;
+            let mut busy = vec![0; threads];
+            for vectors in (0..*blocks).flat_map(|_| vectors) {
+                busy.sort_unstable();
+                busy[0] += vectors * cost;
+            }
+            busy.into_iter().max()
+        };
+        (1..=most).min_by_key(time).unwrap_or(1)
+    }
+}
 
 impl WithSimd for Whole<'_> {
     type Output = Vec<f32>;
@@ -119,44 +159,29 @@ impl WithSimd for Whole<'_> {
         assert_eq!(work.source.len(), source, "the source's length");
         assert_eq!(work.weights.len(), weights, "the weights' length");
         assert!(work.bias.is_none_or(|bias| bias.len() == sizes.results), "the bias's length");
+        let (met, tall) = (&self.met(), tile_rows::<S>());
         let tiles: Vec<(usize, usize)> = tile_columns::<S>(shape.batch).collect();
-        let mut met = vec![Vec::new(); sizes.result_plane];
-        for Meeting { input, output, tap } in shape.meetings() {
-            match work.direction {
-                Direction::Output => met[output].push((tap, input)),
-                Direction::InputGradient => met[input].push((tap, output)),
+        let vectors: Vec<usize> = tiles.iter().map(|(_, vectors)| *vectors).collect();
+        let blocks = self.blocks(&vectors, sizes.results, tall);
+        let rows = sizes.results.div_ceil(blocks).next_multiple_of(tall).min(sizes.results);
+        fresh(result, sizes.results * sizes.result_plane, |images| {
+            let mut pieces: Vec<Piece> = (0..sizes.results)
+                .step_by(rows)
+                .flat_map(|row| tiles.iter().map(move |tile| (row, *tile)))
+                .map(|(row, (image, vectors))| {
+                    let images = image..shape.batch.min(image + vectors * S::F32_LANES);
+                    Piece { work, sizes, met, row, images, vectors, result: Vec::new() }
+                })
+                .collect();
+            for (image, result) in images.into_iter().enumerate() {
+                let tile = tiles.partition_point(|(first, _)| *first <= image) - 1;
+                let pieces = pieces.iter_mut().skip(tile).step_by(tiles.len());
+                for (piece, result) in pieces.zip(result.divide(rows * sizes.result_plane)) {
+                    piece.result.push(result);
+                }
             }
-        }
-        // Each piece of the rows transposes the source anew, so there are no more of them than threads need.
-        let blocks = rayon::current_num_threads().div_ceil(tiles.len());
-        let rows = sizes.results.div_ceil(blocks).next_multiple_of(tile_rows::<S>()).min(sizes.results);
-        let mut pieces: Vec<Piece> = tiles
-            .iter()
-            .flat_map(|(image, vectors)| {
-                let images = *image..shape.batch.min(image + vectors * S::F32_LANES);
-                (0..sizes.results).step_by(rows).map(move |row| (row, images.clone(), *vectors))
-            })
-            .map(|(row, images, vectors)| Piece {
-                work,
-                sizes,
-                met: &met,
-                row,
-                images,
-                vectors,
-                result: Vec::new(),
-            })
-            .collect();
-        let mut result = vec![0.0; result];
-        let per_tile = sizes.results.div_ceil(rows);
-        for (image, result) in result.chunks_exact_mut(sizes.results * sizes.result_plane).enumerate() {
-            let tile = tiles.partition_point(|(first, _)| *first <= image) - 1;
-            let pieces = &mut pieces[tile * per_tile..][..per_tile];
-            for (piece, result) in pieces.iter_mut().zip(result.chunks_mut(rows * sizes.result_plane)) {
-                piece.result.push(result);
-            }
-        }
-        pieces.into_par_iter().for_each(|piece| simd.vectorize(piece));
-        result
+            pieces.into_par_iter().for_each(|piece| simd.vectorize(piece));
+        })
     }
 }
 
@@ -164,14 +189,13 @@ impl WithSimd for Whole<'_> {
 struct Piece<'a> {
     work: AcrossImages<'a>,
     sizes: Sizes,
-    /// Of every place of the result: the taps, and the pixels of the source that meet there.
-    met: &'a [Vec<(usize, usize)>],
+    met: &'a Met,
     /// First channel of the result.
     row: usize,
     images: Range<usize>,
     vectors: usize,
     /// Of each image `[channel][pixel]`.
-    result: Vec<&'a mut [f32]>,
+    result: Vec<Part<'a, f32>>,
 }
 
 impl WithSimd for Piece<'_> {
@@ -179,7 +203,7 @@ impl WithSimd for Piece<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { work, sizes, met, row, vectors, .. } = self;
+        let Self { work, sizes, row, vectors, .. } = self;
         let wide = vectors * S::F32_LANES;
         let rows = self.result.first().map_or(0, |result| result.len() / sizes.result_plane);
         let starts: Vec<usize> = (row..row + rows).map(|row| row * sizes.result_step).collect();
@@ -187,23 +211,14 @@ impl WithSimd for Piece<'_> {
         let stride = sizes.result_plane * wide;
         let mut scratch = Scratch::take([part * sizes.source_plane * wide, rows * stride, STAGE]);
         let [panel, sums, stage] = scratch.buffers();
-        let mut terms = vec![Vec::new(); met.len()];
+        let places = self.places(wide);
         for first in (0..sizes.sources).step_by(part) {
             let part = part.min(sizes.sources - first);
             self.transpose(first..first + part, wide, stage, panel);
-            for (terms, met) in terms.iter_mut().zip(met) {
-                terms.clear();
-                for channel in 0..part {
-                    terms.extend(met.iter().map(|(tap, pixel)| Term {
-                        a: channel * sizes.source_step + tap,
-                        b: (channel * sizes.source_plane + pixel) * wide,
-                    }));
-                }
-            }
             // All places for some rows, whose weights stay in the first-level cache meanwhile.
             let tall = tile_rows::<S>();
             for (starts, sums) in starts.chunks(tall).zip(sums.chunks_mut(tall * stride)) {
-                for (place, terms) in terms.iter().enumerate() {
+                for (place, terms) in places.iter().enumerate() {
                     let product = Product {
                         a: &work.weights[first * sizes.source_step..],
                         a_rows: starts,
@@ -211,6 +226,7 @@ impl WithSimd for Piece<'_> {
                         b: panel,
                         b_start: 0,
                         terms,
+                        repeat: Repeat { times: part, a: sizes.source_step, b: sizes.source_plane * wide },
                         accumulate: first > 0,
                     };
                     multiply(simd, product, vectors, &mut sums[place * wide..], stride);
@@ -226,11 +242,29 @@ impl WithSimd for Piece<'_> {
                 }
             }
         }
-        columns_to_rows(sums, wide, self.result.into_iter());
+        columns_to_rows(sums, wide, self.result.into_iter().map(Part::clear));
     }
 }
 
 impl Piece<'_> {
+    /// Of every place of the result the terms that one channel of the source adds.
+    fn places(&self, wide: usize) -> Vec<Vec<Term>> {
+        let Self { work: AcrossImages { shape, direction, .. }, met: [rows, columns], .. } = self;
+        let width = match direction {
+            Direction::Output => shape.input[1],
+            Direction::InputGradient => shape.output()[1],
+        };
+        let place = |rows: &[(usize, usize)], columns: &[(usize, usize)]| {
+            let pairs = rows.iter().flat_map(|row| columns.iter().map(move |column| (row, column)));
+            let term = |((down, row), (right, column)): (&(usize, usize), &(usize, usize))| Term {
+                a: down * shape.kernel + right,
+                b: (row * width + column) * wide,
+            };
+            pairs.map(term).collect()
+        };
+        rows.iter().flat_map(|row| columns.iter().map(|column| place(row, column))).collect()
+    }
+
     /// Writes some channels of the source as `[channel][pixel][image]`, `wide` images each.
     #[inline(always)]
     fn transpose(&self, channels: Range<usize>, wide: usize, stage: &mut [f32], panel: &mut [f32]) {

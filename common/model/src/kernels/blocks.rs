@@ -3,6 +3,9 @@
 /// Side of a block.
 pub(super) const SIDE: usize = 16;
 
+/// Weights of a usual kernel.
+pub(super) const TAPS: usize = 9;
+
 /// A square block, row after row.
 pub(super) type Block = [f32; SIDE * SIDE];
 
@@ -19,8 +22,8 @@ pub(super) fn transpose(block: &mut Block, spare: &mut Block) {
 }
 
 #[inline(always)]
-fn interleave(from: &Block, to: &mut Block) {
-    let (upper, lower) = from.split_at(SIDE * SIDE / 2);
+fn interleave<const N: usize>(from: &[f32; N], to: &mut [f32; N]) {
+    let (upper, lower) = from.split_at(N / 2);
     for (pair, (a, b)) in to.as_chunks_mut::<2>().0.iter_mut().zip(upper.iter().zip(lower)) {
         *pair = [*a, *b];
     }
@@ -57,7 +60,8 @@ pub(super) fn columns_to_rows<'r>(values: &[f32], wide: usize, rows: impl Iterat
     let mut rows = rows;
     let [mut block, mut spare]: [Block; 2] = [[0.0; SIDE * SIDE]; 2];
     for lane in (0..wide).step_by(SIDE) {
-        let mut group: [&mut [f32]; SIDE] = std::array::from_fn(|_| rows.next().unwrap_or_default());
+        let mut group = <[&mut [f32]; SIDE]>::default();
+        group.iter_mut().zip(&mut rows).for_each(|(place, row)| *place = row);
         let len = group[0].len();
         for first in (0..len).step_by(SIDE) {
             let some = SIDE.min(len - first);
@@ -70,16 +74,39 @@ pub(super) fn columns_to_rows<'r>(values: &[f32], wide: usize, rows: impl Iterat
             transpose(&mut block, &mut spare);
             for (target, row) in group.iter_mut().zip(block.chunks_exact(SIDE)) {
                 if let Some(target) = target.get_mut(first..first + some) {
-                    // Of lengths that the compiler knows it makes no call: a block's, and a usual kernel's.
+                    // Of a length that the compiler knows it makes no call.
                     if let Some(target) = target.as_mut_array::<SIDE>() {
                         target.copy_from_slice(row);
-                    } else if let Some(target) = target.as_mut_array::<9>() {
-                        target.copy_from_slice(&row[..9]);
                     } else {
                         target.copy_from_slice(&row[..some]);
                     }
                 }
             }
+        }
+    }
+}
+
+/// As [`columns_to_rows`] for rows of [`TAPS`], one after the other: all but the last column as half a square.
+#[inline(always)]
+pub(super) fn columns_to_taps(values: &[f32], wide: usize, rows: &mut [f32]) {
+    const HALF: usize = TAPS - 1;
+    let [mut half, mut spare] = [[0.0; SIDE * HALF]; 2];
+    let mut last = [0.0; SIDE];
+    for (lane, rows) in rows.as_chunks_mut::<TAPS>().0.chunks_mut(SIDE).enumerate() {
+        let columns = half.as_chunks_mut::<SIDE>().0.iter_mut().chain([&mut last]);
+        for (column, values) in columns.zip(values.chunks_exact(wide)) {
+            match values[lane * SIDE..].first_chunk::<SIDE>() {
+                Some(values) => *column = *values,
+                None => column[..wide - lane * SIDE].copy_from_slice(&values[lane * SIDE..]),
+            }
+        }
+        interleave(&half, &mut spare);
+        interleave(&spare, &mut half);
+        interleave(&half, &mut spare);
+        for (row, (most, last)) in rows.iter_mut().zip(spare.as_chunks::<HALF>().0.iter().zip(&last)) {
+            let (first, end) = row.split_at_mut(HALF);
+            first.copy_from_slice(most);
+            end[0] = *last;
         }
     }
 }
@@ -100,7 +127,9 @@ mod tests {
 
     #[test]
     fn a_matrix_is_turned_there_and_back() {
-        for (rows, columns, wide) in [(3, 5, 16), (16, 40, 16), (16, 33, 20), (2, 9, 4)] {
+        for (rows, columns, wide) in
+            [(3, 5, 16), (16, 40, 16), (16, 33, 20), (2, 9, 4), (16, 9, 16), (13, 9, 20)]
+        {
             let values: Vec<f32> = (0..rows * columns).map(|value| value as f32).collect();
             let mut stage = vec![-1.0; STAGE];
             for (staged, row) in stage.chunks_exact_mut(STAGED).zip(values.chunks_exact(columns)) {
@@ -115,6 +144,11 @@ mod tests {
             let mut back = vec![-1.0; rows * columns];
             columns_to_rows(&turned, wide, back.chunks_exact_mut(columns));
             assert_eq!(back, values, "{rows} by {columns} in {wide}");
+            if columns == TAPS {
+                back.fill(-1.0);
+                columns_to_taps(&turned, wide, &mut back);
+                assert_eq!(back, values, "{rows} rows of taps in {wide}");
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
+use super::fresh::{Part, fresh};
 use super::lanes::Lanes;
 use super::relu::rectified;
 
@@ -55,13 +56,22 @@ impl Maps {
         VALUES_PER_THREAD.div_ceil(self.batch * self.plane()).min(self.channels)
     }
 
-    /// `values` in pieces of some channels each: of every image the planes of these channels.
-    fn by_channels<'a>(&self, values: &'a mut [f32]) -> Vec<Vec<&'a mut [f32]>> {
-        let at_once = self.at_once();
-        let mut pieces: Vec<Vec<&mut [f32]>> =
-            (0..self.channels.div_ceil(at_once)).map(|_| Vec::with_capacity(self.batch)).collect();
-        for image in values.chunks_exact_mut(self.channels * self.plane()) {
-            for (piece, planes) in pieces.iter_mut().zip(image.chunks_mut(at_once * self.plane())) {
+    /// Values of one image.
+    fn image(&self) -> usize {
+        self.channels * self.plane()
+    }
+
+    /// Values of one image in a piece of work; its last piece may have fewer.
+    fn piece(&self) -> usize {
+        self.at_once() * self.plane()
+    }
+
+    /// From images in pieces to pieces of images: of every image the planes of some channels.
+    fn by_channels<P>(&self, images: impl Iterator<Item = impl Iterator<Item = P>>) -> Vec<Vec<P>> {
+        let mut pieces: Vec<Vec<P>> =
+            (0..self.channels.div_ceil(self.at_once())).map(|_| Vec::with_capacity(self.batch)).collect();
+        for image in images {
+            for (piece, planes) in pieces.iter_mut().zip(image) {
                 piece.push(planes);
             }
         }
@@ -75,14 +85,17 @@ impl Maps {
 
     /// The normalized maps and each channel's statistics.
     pub(super) fn normalize(&self, input: &[f32], scaling: Scaling) -> (Vec<f32>, Vec<Statistics>) {
-        let mut output = vec![0.0; input.len()];
+        let mut statistics = Vec::new();
         let arch = Arch::new();
-        let pieces = self.by_channels(&mut output).into_par_iter().enumerate();
-        let statistics = pieces.flat_map_iter(|(piece, planes)| {
-            let first = piece * self.at_once();
-            arch.dispatch(Normalize { maps: self, first, input, scaling, output: planes })
+        let output = fresh(input.len(), self.image(), |images| {
+            let pieces = self.by_channels(images.into_iter().map(|image| image.divide(self.piece())));
+            let all = pieces.into_par_iter().enumerate().flat_map_iter(|(piece, planes)| {
+                let first = piece * self.at_once();
+                let output = planes.into_iter().map(Part::clear).collect();
+                arch.dispatch(Normalize { maps: self, first, input, scaling, output })
+            });
+            statistics = all.collect();
         });
-        let statistics = statistics.collect();
         (output, statistics)
     }
 
@@ -95,8 +108,9 @@ impl Maps {
         gradient: &mut [f32],
     ) -> (Vec<f32>, Vec<f32>) {
         let arch = Arch::new();
-        let pieces = self.by_channels(gradient).into_par_iter().enumerate();
-        let both = pieces.flat_map_iter(|(piece, planes)| {
+        let images = gradient.chunks_exact_mut(self.image());
+        let pieces = self.by_channels(images.map(|image| image.chunks_mut(self.piece())));
+        let both = pieces.into_par_iter().enumerate().flat_map_iter(|(piece, planes)| {
             let first = piece * self.at_once();
             arch.dispatch(Differentiate { maps: self, first, input, gamma, statistics, gradient: planes })
         });

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::across_images::{AcrossImages, Direction};
 use super::correlate::Correlate;
+use super::fresh::fresh;
 use super::geometry::ConvShape;
 use super::lanes::Lanes;
 
@@ -36,10 +37,8 @@ pub(super) fn output_of(
         let direction = Direction::Output;
         return AcrossImages { shape, direction, source: input, weights, bias, rectify }.run(Arch::new());
     }
-    let mut output = vec![0.0; shape.lens()[2]];
     let (correlation, weights) = (&shape.forward(), &[weights]);
-    Correlate { correlation, source: input, weights, bias, rectify }.run(&mut output);
-    output
+    Correlate { correlation, source: input, weights, bias, rectify }.run()
 }
 
 /// The input's gradient, from the weights and the output's gradient.
@@ -47,20 +46,17 @@ pub(super) fn output_of(
 /// # Panics
 /// If a slice is not as long as the shape says.
 pub fn input_gradient(shape: &ConvShape, weights: &[f32], gradient: &[f32]) -> Vec<f32> {
-    let [input_len, weight_len, _] = shape.lens();
-    assert_eq!(weights.len(), weight_len, "the weights' length");
+    assert_eq!(weights.len(), shape.lens()[1], "the weights' length");
     if AcrossImages::serves(shape) {
         let direction = Direction::InputGradient;
         return AcrossImages { shape, direction, source: gradient, weights, bias: None, rectify: false }
             .run(Arch::new());
     }
-    let mut result = vec![0.0; input_len];
     let (correlation, taps) = shape.backward();
     let weights: Vec<Vec<f32>> = taps.iter().map(|taps| turned(shape, weights, taps)).collect();
     let weights: Vec<&[f32]> = weights.iter().map(Vec::as_slice).collect();
     let (correlation, weights) = (&correlation, weights.as_slice());
-    Correlate { correlation, source: gradient, weights, bias: None, rectify: false }.run(&mut result);
-    result
+    Correlate { correlation, source: gradient, weights, bias: None, rectify: false }.run()
 }
 
 /// Weights of some taps with input and output channels swapped:
@@ -68,19 +64,19 @@ pub fn input_gradient(shape: &ConvShape, weights: &[f32], gradient: &[f32]) -> V
 fn turned(shape: &ConvShape, weights: &[f32], taps: &[usize]) -> Vec<f32> {
     let (inputs, outputs) = (shape.in_channels / shape.groups, shape.out_channels / shape.groups);
     let row = outputs * taps.len();
-    let mut result = vec![0.0; shape.in_channels * row];
-    let rows = result.par_chunks_mut(row).with_min_len(WEIGHTS_PER_THREAD.div_ceil(row)).enumerate();
-    rows.for_each(|(channel, row)| {
-        let (group, input) = (channel / inputs, channel % inputs);
-        for (output, result) in row.chunks_exact_mut(taps.len()).enumerate() {
-            let kernel = ((group * outputs + output) * inputs + input) * shape.taps();
-            let kernel = &weights[kernel..][..shape.taps()];
-            for (result, tap) in result.iter_mut().zip(taps) {
-                *result = kernel[*tap];
+    fresh(shape.in_channels * row, row, |rows| {
+        let rows = rows.into_par_iter().with_min_len(WEIGHTS_PER_THREAD.div_ceil(row)).enumerate();
+        rows.for_each(|(channel, row)| {
+            let (group, input) = (channel / inputs, channel % inputs);
+            for (output, result) in row.clear().chunks_exact_mut(taps.len()).enumerate() {
+                let kernel = ((group * outputs + output) * inputs + input) * shape.taps();
+                let kernel = &weights[kernel..][..shape.taps()];
+                for (result, tap) in result.iter_mut().zip(taps) {
+                    *result = kernel[*tap];
+                }
             }
-        }
-    });
-    result
+        });
+    })
 }
 
 /// The bias's gradient: the sum of the output's gradient over images and places, channel by channel.

@@ -8,11 +8,13 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::frame::Frame;
+use super::fresh::fresh;
 use super::geometry::{Class, Correlation};
 use super::panel::Panel;
 use super::relu::rectified;
 use super::scratch::Scratch;
-use super::tile::{Product, Run, SLACK, Term, multiply, padded, tile_columns, tile_rows};
+use super::thin_out::interleave;
+use super::tile::{Product, Repeat, Run, SLACK, Term, multiply, padded, tile_columns, tile_rows};
 
 /// Values of a frame that stay in the second-level cache beside everything else.
 const FRAME: usize = 96 << 10;
@@ -34,40 +36,48 @@ pub(super) struct Correlate<'a> {
 }
 
 impl Correlate<'_> {
-    /// Writes the places of the grid into `result`; each is the same for any number of threads.
+    /// The result, zero where no class has a place; each value is the same for any number of threads.
     ///
     /// # Panics
     /// If a slice is not as long as the correlation says.
-    pub(super) fn run(&self, result: &mut [f32]) {
-        self.run_on(Arch::new(), result);
+    pub(super) fn run(&self) -> Vec<f32> {
+        self.run_on(Arch::new())
     }
 
-    fn run_on(&self, arch: Arch, result: &mut [f32]) {
+    fn run_on(&self, arch: Arch) -> Vec<f32> {
         let shape = self.correlation;
         let (rows, image) = (shape.groups * shape.results, shape.result_image());
         assert_eq!(self.source.len(), shape.batch * shape.source_image(), "the source's length");
-        assert_eq!(result.len(), shape.batch * image, "the result's length");
         assert_eq!(self.weights.len(), shape.classes.len(), "weights of each class");
         for (class, weights) in shape.classes.iter().zip(self.weights) {
             assert_eq!(weights.len(), rows * shape.sources * class.taps.len(), "the weights' length");
         }
         assert!(self.bias.is_none_or(|bias| bias.len() == rows), "the bias's length");
+        let len = shape.batch * image;
         if shape.classes.is_empty() {
-            return;
+            return vec![0.0; len];
         }
         if reads_in_place(shape) {
             let strips = &strips(shape);
-            result.par_chunks_mut(image).enumerate().for_each(|(image, result)| {
-                arch.dispatch(InPlace { work: *self, strips, image, result });
-            });
+            fresh(len, image, |images| {
+                images.into_par_iter().enumerate().for_each(|(image, result)| {
+                    arch.dispatch(InPlace { work: *self, strips, image, result: result.clear() });
+                });
+            })
         } else {
             // As many as are packed at once, unless that left threads without work.
             let per_thread = shape.batch.div_ceil(rayon::current_num_threads());
             let most = (PACKED_COLUMNS / shape.places()).clamp(1, per_thread);
             let images = shape.batch.div_ceil(shape.batch.div_ceil(most));
-            result.par_chunks_mut(images * image).enumerate().for_each(|(chunk, result)| {
-                arch.dispatch(Packed { work: *self, first_image: chunk * images, result });
-            });
+            fresh(len, images * image, |chunks| {
+                chunks.into_par_iter().enumerate().for_each(|(chunk, result)| {
+                    arch.dispatch(Packed {
+                        work: *self,
+                        first_image: chunk * images,
+                        result: result.clear(),
+                    });
+                });
+            })
         }
     }
 
@@ -90,39 +100,35 @@ impl Correlate<'_> {
             let bias = self.bias.map_or(0.0, |bias| bias[row + nth]);
             let finished = |sum: f32| if self.rectify { rectified(sum + bias) } else { sum + bias };
             if let (1, [(_, sums)]) = (spread, classes) {
-                let rows = plane[first * width..].chunks_exact_mut(width);
-                for (result, run) in rows.zip(runs) {
-                    for (result, sum) in result.iter_mut().zip(&sums[nth * stride + run.start..][..run.len]) {
+                let mut rest = &mut plane[first * width..];
+                for run in runs {
+                    let (result, later) = rest.split_at_mut(run.len);
+                    for (result, sum) in result.iter_mut().zip(&sums[nth * stride + run.start..]) {
                         *result = finished(*sum);
                     }
+                    rest = later;
                 }
                 continue;
             }
             for (y, run) in (first..).zip(runs) {
                 let start = nth * stride + run.start;
-                let mut rest = classes;
-                while let [(class, own), later @ ..] = rest {
-                    rest = later;
-                    if y >= class.grid[0] {
-                        continue;
-                    }
-                    let result = &mut plane[(class.first[0] + y * spread) * width..][..width];
-                    let own = &own[start..][..class.grid[1]];
-                    // Two classes that take turns make whole rows, which vector instructions can write.
-                    if let ([(next, other), later @ ..], 2) = (later, spread)
-                        && next.first[0] == class.first[0]
-                    {
-                        rest = later;
-                        let (pairs, last) = result.as_chunks_mut::<2>();
-                        for (pair, (a, b)) in pairs.iter_mut().zip(own.iter().zip(&other[start..])) {
-                            *pair = [finished(*a), finished(*b)];
+                let rows = classes.iter().filter(|(class, _)| y < class.grid[0]);
+                let rows = rows.map(|(class, sums)| (class.first, &sums[start..][..class.grid[1]]));
+                if spread == 2 && classes.len() == shape.classes.len() {
+                    // Whole rows at once, which vector instructions can write.
+                    let mut taking_turns = [[None; 2]; 2];
+                    rows.for_each(|([down, right], sums)| taking_turns[down][right] = Some(sums));
+                    for (down, [even, odd]) in taking_turns.into_iter().enumerate() {
+                        if even.is_some() || odd.is_some() {
+                            let result = &mut plane[(down + y * 2) * width..][..width];
+                            interleave(even, odd, result, finished);
                         }
-                        if let ([last], Some(sum)) = (last, own.last()) {
-                            *last = finished(*sum);
-                        }
-                        continue;
                     }
-                    for (result, sum) in result[class.first[1]..].iter_mut().step_by(spread).zip(own) {
+                    continue;
+                }
+                for ([down, right], sums) in rows {
+                    let result = &mut plane[(down + y * spread) * width..][..width];
+                    for (result, sum) in result[right..].iter_mut().step_by(spread).zip(sums) {
                         *result = finished(*sum);
                     }
                 }
@@ -161,7 +167,12 @@ fn strips(shape: &Correlation) -> Vec<Strip> {
             let starts = frame.tap_starts_of(class.taps.clone(), shape.sources);
             starts.into_iter().enumerate().map(|(a, b)| Term { a, b }).collect()
         });
-        Strip { first, terms: terms.collect(), runs: frame.runs(), frame }
+        let mut runs = frame.runs();
+        if shape.spread == 1 && frame.pitch == shape.result[1] {
+            // Nothing comes between the rows.
+            runs = vec![Run { start: 0, len: frame.span() }];
+        }
+        Strip { first, terms: terms.collect(), runs, frame }
     };
     (0..strips).map(strip).collect()
 }
@@ -204,6 +215,7 @@ impl WithSimd for InPlace<'_> {
                             b: values,
                             b_start: 0,
                             terms,
+                            repeat: Repeat::ONCE,
                             accumulate: false,
                         };
                         for (column, vectors) in tile_columns::<S>(frame.span()) {
@@ -274,6 +286,7 @@ impl WithSimd for Packed<'_> {
                                 b: packed,
                                 b_start: column * part,
                                 terms: &terms[..taps.len()],
+                                repeat: Repeat::ONCE,
                                 accumulate: begin > 0,
                             };
                             let sums = &mut sums[row * stride + column..];
@@ -314,17 +327,13 @@ mod tests {
             input: [side, side + 1],
         };
         for shape in [shape(3, 13, 1, 20), shape(9, 22, 2, 11), shape(30, 40, 1, 3)] {
-            let [input, weights, output] = shape.lens();
+            let [input, weights, _] = shape.lens();
             let values = |len: usize| (0..len).map(|at| (at * 37 % 101) as f32 / 50.0 - 1.0).collect();
             let (source, weights): (Vec<f32>, Vec<f32>) = (values(input), values(weights));
             let correlation = &shape.forward();
             let work =
                 Correlate { correlation, source: &source, weights: &[&weights], bias: None, rectify: false };
-            let mut results = archs::available().into_iter().map(|arch| {
-                let mut result = vec![0.0; output];
-                work.run_on(arch, &mut result);
-                result
-            });
+            let mut results = archs::available().into_iter().map(|arch| work.run_on(arch));
             let first = results.next().expect("one is there");
             for other in results {
                 let differing = first.iter().zip(&other).position(|(a, b)| (a - b).abs() > 1e-4);

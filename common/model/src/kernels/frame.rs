@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::geometry::Correlation;
-use super::lattice::thin_out;
+use super::thin_out::thin_out;
 use super::tile::{Run, SLACK};
 
 /// Where a place of the grid and a tap lie in a frame: at `position + tap`.
@@ -125,36 +125,31 @@ impl Frame {
         }
     }
 
-    /// Copies one image's plane into the phases of its channel: row by row, so that the source is read in order.
+    /// Copies one image's plane into the phases of its channel.
     #[inline(always)]
     fn fill_planes(&self, correlation: &Correlation, source: &[f32], image: usize, values: &mut [f32]) {
         let ([height, width], stride) = (correlation.source, correlation.stride);
         let place = |phase: usize| (phase * self.images + image) * self.plane;
-        for phase in 0..self.phases.len() {
-            values[place(phase)..][..self.margin].fill(0.0);
-        }
         let rows = (self.plane - self.margin) / self.pitch;
         if let (1, Ok(top)) = (stride, usize::try_from(self.top))
             && self.pitch == width
             && top + rows <= height
         {
-            // Nothing comes between the rows.
-            let target = &mut values[place(0) + self.margin..][..rows * width];
+            // Nothing comes between the rows, or before them.
+            let target = &mut values[place(0)..][..rows * width];
             target.copy_from_slice(&source[top * width..][..rows * width]);
             return;
         }
-        for nth in 0..rows {
-            for (phase, ([first_row, first_column], kept)) in self.phases.iter().zip(&self.kept).enumerate() {
-                let target = &mut values[place(phase) + self.margin + nth * self.pitch..][..self.pitch];
-                let row = usize::try_from(self.top + nth as isize).map(|row| row * stride + first_row);
-                let Some(row) = row.ok().filter(|row| *row < height) else {
-                    target.fill(0.0);
-                    continue;
-                };
-                let source = source[row * width..][..width].get(*first_column..).unwrap_or_default();
-                let (target, gap) = target.split_at_mut(*kept);
-                gap.fill(0.0);
-                thin_out(source, stride, target);
+        let above = usize::try_from(-self.top).unwrap_or_default();
+        let first = usize::try_from(self.top).unwrap_or_default();
+        for (phase, ([first_row, first_column], kept)) in self.phases.iter().zip(&self.kept).enumerate() {
+            let target = &mut values[place(phase)..][..self.plane];
+            // Zeros between the rows are too few each to be worth a call.
+            target.fill(0.0);
+            let target = target[self.margin..].chunks_exact_mut(self.pitch).skip(above);
+            let source = source.get((first * stride + first_row) * width..).unwrap_or_default();
+            for (target, source) in target.zip(source.chunks(stride * width)) {
+                thin_out(&source[..width], *first_column, stride, &mut target[..*kept]);
             }
         }
     }

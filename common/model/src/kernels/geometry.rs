@@ -76,18 +76,14 @@ impl ConvShape {
         ]
     }
 
-    /// Every pixel of the output with each pixel of the input that it depends on.
-    pub(super) fn meetings(&self) -> impl Iterator<Item = Meeting> {
-        let (shape, [height, width]) = (*self, self.output());
-        (0..height * width * shape.taps()).filter_map(move |nth| {
-            let (output, tap) = (nth / shape.taps(), nth % shape.taps());
-            let along = |axis: usize, place: usize, tap: usize| {
-                let pixel = (place * shape.stride + tap).checked_sub(shape.padding)?;
-                (pixel < shape.input[axis]).then_some(pixel)
-            };
-            let row = along(0, output / width, tap / shape.kernel)?;
-            let column = along(1, output % width, tap % shape.kernel)?;
-            Some(Meeting { input: row * shape.input[1] + column, output, tap })
+    /// Every place of the output along an axis with each place of the input that it depends on.
+    pub(super) fn meetings(&self, axis: usize) -> impl Iterator<Item = Meeting> {
+        let (shape, side) = (*self, self.output()[axis]);
+        (0..side).flat_map(move |output| {
+            (0..shape.kernel).filter_map(move |tap| {
+                let input = (output * shape.stride + tap).checked_sub(shape.padding)?;
+                (input < shape.input[axis]).then_some(Meeting { input, output, tap })
+            })
         })
     }
 
@@ -157,8 +153,7 @@ impl ConvShape {
     }
 }
 
-/// A pixel of the input, one of the output, each by its place in its plane, and the place in the kernel of the
-/// weights that they share.
+/// Along an axis: a place of the input, one of the output, and the one in the kernel of the weights that they share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Meeting {
     pub(super) input: usize,

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::blocks::{SIDE, STAGED, rows_to_columns};
 use super::geometry::Correlation;
+use super::thin_out::thin_out;
 
 /// The pixels that some rows of the grid read: with a stride and a single tap, not all.
 pub(super) struct Lattice<'a> {
@@ -78,50 +79,30 @@ impl<'a> Lattice<'a> {
         // Rows that follow each other without a gap are as one.
         let (lines, line) =
             if step == 1 && width == shape.source[1] { (1, height * width) } else { (height, width) };
+        // Of every image and line in the first channel.
+        let starts = images.flat_map(|image| {
+            let start = move |nth| image * shape.source_image() + (top + nth * step) * shape.source[1] + left;
+            (0..lines).map(start)
+        });
+        let starts: Vec<usize> = starts.collect();
         let at_once = (STAGED / line).max(1);
-        for (nth, panel) in images.zip(panel.chunks_exact_mut(height * width * wide)) {
-            for (lane, channel) in channels.clone().step_by(SIDE).enumerate() {
-                let planes = source[nth * shape.source_image() + channel * plane..].chunks_exact(plane);
-                let planes = planes.take((channels.end - channel).min(SIDE));
-                for (first, panel) in (0..lines).step_by(at_once).zip(panel.chunks_mut(at_once * line * wide))
-                {
-                    // A part of a line where it is long, else some lines.
-                    for (part, panel) in panel.chunks_mut(STAGED * wide).enumerate() {
-                        let len = panel.len() / wide;
-                        for (plane, staged) in planes.clone().zip(stage.chunks_exact_mut(STAGED)) {
-                            for (nth, staged) in staged[..len].chunks_mut(line).enumerate() {
-                                let start = (top + (first + nth) * step) * shape.source[1] + left;
-                                thin_out(&plane[start + part * STAGED * step..], step, staged);
-                            }
+        let panel = &mut panel[..starts.len() * line * wide];
+        for (lane, channel) in channels.clone().step_by(SIDE).enumerate() {
+            for (starts, panel) in starts.chunks(at_once).zip(panel.chunks_mut(at_once * line * wide)) {
+                // A part of a line where it is long, else some lines.
+                for (part, panel) in panel.chunks_mut(STAGED * wide).enumerate() {
+                    let len = panel.len() / wide;
+                    for (channel, staged) in
+                        (channel..channels.end).zip(stage.chunks_exact_mut(STAGED)).take(SIDE)
+                    {
+                        let first = channel * plane + part * STAGED * step;
+                        for (start, staged) in starts.iter().zip(staged[..len].chunks_mut(line)) {
+                            thin_out(&source[first + start..], 0, step, staged);
                         }
-                        rows_to_columns(stage, panel, wide, lane * SIDE);
                     }
+                    rows_to_columns(stage, panel, wide, lane * SIDE);
                 }
             }
-        }
-    }
-}
-
-/// Fills `kept` with every `step`-th value.
-#[inline(always)]
-pub(super) fn thin_out(values: &[f32], step: usize, kept: &mut [f32]) {
-    if step == 1 {
-        kept.copy_from_slice(&values[..kept.len()]);
-    } else if let (2, Some(values)) = (step, values.get(..2 * kept.len())) {
-        // Of a length that the compiler knows it makes vector instructions.
-        let (blocks, pairs) = values.as_chunks::<2>().0.as_chunks::<SIDE>();
-        let (kept, rest) = kept.split_at_mut(SIDE * blocks.len());
-        for (kept, pairs) in kept.as_chunks_mut::<SIDE>().0.iter_mut().zip(blocks) {
-            for (kept, [value, _]) in kept.iter_mut().zip(pairs) {
-                *kept = *value;
-            }
-        }
-        for (kept, [value, _]) in rest.iter_mut().zip(pairs) {
-            *kept = *value;
-        }
-    } else {
-        for (kept, value) in kept.iter_mut().zip(values.iter().step_by(step)) {
-            *kept = *value;
         }
     }
 }

@@ -11,8 +11,9 @@ use rayon::prelude::*;
 
 use super::dots::{Dots, add_dots};
 use super::flex::{Taped, Values, from_plain, from_taped, plain, register, taped, tensor};
+use super::fresh::fresh;
 use super::scratch::Scratch;
-use super::tile::{MOST_COLUMNS, Product, SLACK, Term, multiply, tile_columns};
+use super::tile::{MOST_COLUMNS, Product, Repeat, SLACK, Term, multiply, tile_columns};
 
 /// Sizes of a linear layer and a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,18 +109,19 @@ impl Sizes {
     fn output(&self, input: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
         let Self { batch, inputs, outputs } = *self;
         let columns: Vec<usize> = (0..outputs).map(|output| output * inputs).collect();
-        let mut results = vec![0.0; batch * outputs];
         let (rows, arch) = (rows_at_once(batch), Arch::new());
-        results.par_chunks_mut(rows * outputs).enumerate().for_each(|(part, results)| {
-            if let Some(bias) = bias {
-                results.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(bias));
-            }
-            let starts: Vec<usize> =
-                (part * rows..).take(results.len() / outputs).map(|row| row * inputs).collect();
-            let dots = Dots { a: input, a_rows: &starts, b: weight, b_rows: &columns, len: inputs };
-            arch.dispatch(Forward { dots, results, outputs });
-        });
-        results
+        fresh(batch * outputs, rows * outputs, |parts| {
+            parts.into_par_iter().enumerate().for_each(|(part, results)| {
+                let results = results.clear();
+                if let Some(bias) = bias {
+                    results.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(bias));
+                }
+                let starts: Vec<usize> =
+                    (part * rows..).take(results.len() / outputs).map(|row| row * inputs).collect();
+                let dots = Dots { a: input, a_rows: &starts, b: weight, b_rows: &columns, len: inputs };
+                arch.dispatch(Forward { dots, results, outputs });
+            });
+        })
     }
 }
 
@@ -156,13 +158,14 @@ fn turned(values: &[f32], [rows, columns]: [usize; 2]) -> Vec<f32> {
 
 /// `a b` of `a` `[rows][depth]` and `b` `[depth][columns]`.
 fn product(a: &[f32], [rows, depth]: [usize; 2], b: &[f32], columns: usize) -> Vec<f32> {
-    let mut results = vec![0.0; rows * columns];
     let (at_once, arch) = (rows_at_once(rows), Arch::new());
-    results.par_chunks_mut(at_once * columns).enumerate().for_each(|(part, results)| {
-        let a = &a[part * at_once * depth..][..results.len() / columns * depth];
-        arch.dispatch(Rows { a, depth, b, columns, results });
-    });
-    results
+    fresh(rows * columns, at_once * columns, |parts| {
+        parts.into_par_iter().enumerate().for_each(|(part, results)| {
+            let results = results.clear();
+            let a = &a[part * at_once * depth..][..results.len() / columns * depth];
+            arch.dispatch(Rows { a, depth, b, columns, results });
+        });
+    })
 }
 
 /// Some rows of a product.
@@ -198,6 +201,7 @@ impl WithSimd for Rows<'_> {
                 b: packed,
                 b_start: 0,
                 terms: &Term::packed(depth, wide),
+                repeat: Repeat::ONCE,
                 accumulate: false,
             };
             multiply(simd, product, vectors, sums, wide);

@@ -10,6 +10,7 @@ use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
 use super::flex::{Values, from_plain, from_taped, plain, register, taped, tensor};
+use super::fresh::fresh;
 
 /// Pixels that are worth a thread of their own.
 const PIXELS_PER_THREAD: usize = 1 << 14;
@@ -113,11 +114,15 @@ impl Backward<Flex, 1> for MaxPool {
 fn largest(shape: &PoolShape, input: &[f32]) -> (Vec<f32>, Vec<u8>) {
     let [height, width] = shape.output();
     let (some, plane) = (shape.planes_at_once(), height * width);
-    let (mut output, mut places) = (vec![0.0; shape.planes() * plane], vec![0; shape.planes() * plane]);
-    let arch = Arch::new();
-    let parts = output.par_chunks_mut(some * plane).zip(places.par_chunks_mut(some * plane));
-    parts.zip(input.par_chunks(some * shape.plane())).for_each(|((output, places), input)| {
-        arch.dispatch(Largest { shape, input, output, places });
+    let (len, part, arch) = (shape.planes() * plane, some * plane, Arch::new());
+    let mut output = Vec::new();
+    let places = fresh(len, part, |places| {
+        output = fresh(len, part, |output| {
+            let parts = output.into_par_iter().zip(places).zip(input.par_chunks(some * shape.plane()));
+            parts.for_each(|((output, places), input)| {
+                arch.dispatch(Largest { shape, input, output: output.clear(), places: places.clear() });
+            });
+        });
     });
     (output, places)
 }
@@ -126,13 +131,13 @@ fn largest(shape: &PoolShape, input: &[f32]) -> (Vec<f32>, Vec<u8>) {
 fn spread(shape: &PoolShape, places: &[u8], gradient: &[f32]) -> Vec<f32> {
     let [height, width] = shape.output();
     let (some, plane) = (shape.planes_at_once(), height * width);
-    let mut result = vec![0.0; shape.planes() * shape.plane()];
     let arch = Arch::new();
-    let parts = result.par_chunks_mut(some * shape.plane()).zip(places.par_chunks(some * plane));
-    parts.zip(gradient.par_chunks(some * plane)).for_each(|((result, places), gradient)| {
-        arch.dispatch(Spread { shape, places, gradient, result });
-    });
-    result
+    fresh(shape.planes() * shape.plane(), some * shape.plane(), |parts| {
+        let parts = parts.into_par_iter().zip(places.par_chunks(some * plane));
+        parts.zip(gradient.par_chunks(some * plane)).for_each(|((result, places), gradient)| {
+            arch.dispatch(Spread { shape, places, gradient, result: result.clear() });
+        });
+    })
 }
 
 /// Some planes forward.

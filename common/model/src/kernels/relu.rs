@@ -11,9 +11,10 @@ use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
 use super::flex::{Values, from_plain, from_taped, plain, register_tensor, take, taped, tensor};
+use super::fresh::fresh;
 
 /// Values that are worth a thread of their own.
-const VALUES_PER_THREAD: usize = 1 << 15;
+const VALUES_PER_THREAD: usize = 1 << 14;
 
 /// Zero where the value is below; NaN stays.
 #[inline(always)]
@@ -73,13 +74,14 @@ impl NullaryFnOnce for Rectify<'_> {
 }
 
 fn rectify(values: &Values, others: Option<&Values>) -> FlexTensor {
-    let mut output = vec![0.0; values.len()];
     let arch = Arch::new();
-    let parts = output.par_chunks_mut(VALUES_PER_THREAD).enumerate();
-    parts.for_each(|(part, output)| {
-        let range = part * VALUES_PER_THREAD..part * VALUES_PER_THREAD + output.len();
-        let others = others.map(|others| &others[range.clone()]);
-        arch.dispatch(Rectify { values: &values[range], others, output });
+    let output = fresh(values.len(), VALUES_PER_THREAD, |parts| {
+        parts.into_par_iter().enumerate().for_each(|(part, output)| {
+            let output = output.clear();
+            let range = part * VALUES_PER_THREAD..part * VALUES_PER_THREAD + output.len();
+            let others = others.map(|others| &others[range.clone()]);
+            arch.dispatch(Rectify { values: &values[range], others, output });
+        });
     });
     tensor(output, values.dims())
 }

@@ -27,6 +27,18 @@ pub(super) struct Term {
     pub(super) b: usize,
 }
 
+/// Terms that come several times, each time so much further on in `a` and in `b`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Repeat {
+    pub(super) times: usize,
+    pub(super) a: usize,
+    pub(super) b: usize,
+}
+
+impl Repeat {
+    pub(super) const ONCE: Self = Self { times: 1, a: 0, b: 0 };
+}
+
 impl Term {
     /// A row of `a` from its start, with packed columns of `b`, `wide` values each.
     pub(super) fn packed(terms: usize, wide: usize) -> Vec<Self> {
@@ -48,6 +60,8 @@ pub(super) struct Product<'a> {
     pub(super) b_start: usize,
     /// In the order of summation.
     pub(super) terms: &'a [Term],
+    /// How often the terms come again, further on.
+    pub(super) repeat: Repeat,
     /// Whether to go on from what the results hold; else from zero.
     pub(super) accumulate: bool,
 }
@@ -90,6 +104,7 @@ pub(super) fn multiply<S: Simd>(
     while !product.a_rows.is_empty() {
         let rows = match product.a_rows.len() {
             rows if rows >= tall => tall,
+            rows if rows >= 6 => 6,
             rows if rows >= 4 => 4,
             rows if rows >= 2 => 2,
             _ => 1,
@@ -113,10 +128,11 @@ pub(super) fn multiply<S: Simd>(
 fn tile<S: Simd, const V: usize>(simd: S, rows: usize, product: Product, results: &mut [f32], stride: usize) {
     match rows {
         8 => simd.vectorize(Tile::<8, V> { product, results, stride }),
+        6 => simd.vectorize(Tile::<6, V> { product, results, stride }),
         4 => simd.vectorize(Tile::<4, V> { product, results, stride }),
         2 => simd.vectorize(Tile::<2, V> { product, results, stride }),
         1 => simd.vectorize(Tile::<1, V> { product, results, stride }),
-        _ => unreachable!("tiles have 8, 4, 2 or 1 rows"),
+        _ => unreachable!("tiles have 8, 6, 4, 2 or 1 rows"),
     }
 }
 
@@ -139,8 +155,8 @@ impl<const R: usize, const V: usize> WithSimd for Tile<'_, R, V> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { product: Product { a, a_rows, a_len, b, b_start, terms, accumulate }, results, stride } =
-            self;
+        let Self { product, results, stride } = self;
+        let Product { a, a_rows, a_len, b, b_start, terms, repeat, accumulate } = product;
         let width = V * S::F32_LANES;
         let mut sums = [[simd.splat_f32s(0.0); V]; R];
         if accumulate {
@@ -150,12 +166,16 @@ impl<const R: usize, const V: usize> WithSimd for Tile<'_, R, V> {
         }
         let rows: [&[f32]; R] = from_fn(|r| &a[a_rows[r]..][..a_len]);
         let b = &b[b_start..];
-        for term in terms {
-            let columns = load::<S, V>(&b[term.b..][..width]);
-            for r in 0..R {
-                let factor = simd.splat_f32s(rows[r][term.a]);
-                for v in 0..V {
-                    sums[r][v] = simd.mul_add_e_f32s(factor, columns[v], sums[r][v]);
+        for time in 0..repeat.times {
+            let (further_a, further_b) = (time * repeat.a, time * repeat.b);
+            for term in terms {
+                let columns = load::<S, V>(&b[further_b + term.b..][..width]);
+                let at = further_a + term.a;
+                for r in 0..R {
+                    let factor = simd.splat_f32s(rows[r][at]);
+                    for v in 0..V {
+                        sums[r][v] = simd.mul_add_e_f32s(factor, columns[v], sums[r][v]);
+                    }
                 }
             }
         }

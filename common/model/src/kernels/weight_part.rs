@@ -10,7 +10,7 @@ use super::frame::Frame;
 use super::geometry::Correlation;
 use super::panel::Panel;
 use super::scratch::Scratch;
-use super::tile::{MOST_COLUMNS, Product, Run, Term, multiply, tile_columns, tile_rows};
+use super::tile::{MOST_COLUMNS, Product, Repeat, Run, Term, multiply, tile_columns, tile_rows};
 
 /// Places of which the transposed gradient stays in the cache, a tile's columns wide.
 pub(super) const PLACES: usize = 768;
@@ -77,6 +77,7 @@ impl Part<'_> {
                     b: panel,
                     b_start: 0,
                     terms: &terms(runs, wide),
+                    repeat: Repeat::ONCE,
                     accumulate: true,
                 };
                 multiply(simd, product, vectors, &mut sums[column..], width);
@@ -119,6 +120,7 @@ impl Part<'_> {
                         b: transposed,
                         b_start: column * places,
                         terms,
+                        repeat: Repeat::ONCE,
                         accumulate: true,
                     };
                     multiply(simd, product, *vectors, &mut sums[*column..], width);
