@@ -87,7 +87,7 @@ named! {
 pub enum Deadline {
     /// The least that all edges can meet.
     Auto,
-    /// This, above 0 and at most [`LONGEST_DEADLINE`].
+    /// This, above 0 and at most 100000 hours.
     Fixed(Duration),
 }
 
