@@ -166,7 +166,7 @@ impl Running {
         }
     }
 
-    /// Waits until so many processes are at work for the run, itself included.
+    /// Waits until so many processes are at work for the run, the coordinator and the edges.
     pub(crate) fn wait_for_processes(&self, count: usize) {
         let begun = std::time::Instant::now();
         while processes(&self.out, "").len() < count {
