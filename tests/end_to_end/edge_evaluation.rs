@@ -36,7 +36,10 @@ fn evaluations(record: &Record) -> Vec<(u32, f64, u64)> {
         EventKind::Evaluated { round, accuracy, samples, .. } => Some((round, accuracy, samples)),
         _ => None,
     });
-    evaluated.collect()
+    let mut evaluated: Vec<_> = evaluated.collect();
+    // A run that goes on evaluates the model of its checkpoint again, and finds the same.
+    evaluated.dedup();
+    evaluated
 }
 
 /// Every edge's part is in every evaluation, and what is held out is not trained on.
