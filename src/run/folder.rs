@@ -276,7 +276,7 @@ mod tests {
         let folder = folder();
         drop(RunFolder::claim(folder.path(), CONFIG, false).expect("an empty folder"));
         touch(&folder.path().join("config.toml"));
-        touch(&folder.path().join("checkpoint/1.bin"));
+        touch(&folder.path().join("checkpoint/round-000005.ckpt"));
         let facts = RunFacts {
             name: "x".into(),
             clock: partway_core::config::Clock::Wall,
