@@ -12,6 +12,8 @@ const SEARCHED_EDGES: usize = 16;
 const SEARCH_NODES: u32 = 20_000;
 /// Prices are halved in until they agree this well.
 const ACCURACY: f64 = 1e-10;
+/// First this well: fewer items are left then.
+const COARSE: f64 = 1e-2;
 /// More steps than any two finite prices need.
 const MOST_STEPS: usize = 200;
 /// By how much a guessed price is stretched until it is on the other side.
@@ -67,7 +69,7 @@ impl Item {
 /// with shares that add up to `capacity`.
 pub(super) fn solve(edges: &[&EdgeOptions], budget: f64, capacity: f64, hysteresis: f64) -> Picks {
     let items: Vec<Vec<Item>> =
-        edges.iter().map(|edge| undominated(edge, items_of(edge, budget, hysteresis))).collect();
+        edges.iter().map(|edge| undominated(edge, Items::of(edge, budget, hysteresis).collect())).collect();
     let relaxed = Relaxed::solve(&items, capacity);
     let cost = |chosen: &[usize]| {
         let chosen = pick_items(&items, chosen);
@@ -102,26 +104,43 @@ fn pick_items(items: &[Vec<Item>], chosen: &[usize]) -> Vec<Item> {
     items.iter().zip(chosen).map(|(items, &index)| items[index]).collect()
 }
 
-/// The options with which `edge` meets the budget.
-fn items_of(edge: &EdgeOptions, budget: f64, hysteresis: f64) -> Vec<Item> {
-    let current = edge.current.filter(|&current| edge.options[current].share_needed(budget).is_some());
-    let moving = current.map_or(0.0, |current| hysteresis * edge.options[current].seconds_at(1.0));
-    let mut items = Vec::with_capacity(edge.options.len());
-    for (option, cut) in edge.options.iter().enumerate() {
-        if let Some(least) = cut.share_needed(budget) {
-            let move_cost = if current == Some(option) { 0.0 } else { moving };
-            let (curve, service) = (cut.curve, cut.service_s);
-            items.push(Item { option, curve, service, root: service.sqrt(), least, move_cost });
-        }
+/// The options with which an edge meets the budget.
+struct Items<'a> {
+    edge: &'a EdgeOptions,
+    budget: f64,
+    current: Option<usize>,
+    /// What leaving that one counts as, in seconds.
+    moving: f64,
+}
+
+impl<'a> Items<'a> {
+    fn of(edge: &'a EdgeOptions, budget: f64, hysteresis: f64) -> Self {
+        let current = edge.current.filter(|&current| edge.options[current].share_needed(budget).is_some());
+        let moving = current.map_or(0.0, |current| hysteresis * edge.options[current].seconds_at(1.0));
+        Self { edge, budget, current, moving }
     }
-    items
+
+    fn at(&self, option: usize) -> Option<Item> {
+        let cut = &self.edge.options[option];
+        let least = cut.share_needed(self.budget)?;
+        let move_cost = if self.current == Some(option) { 0.0 } else { self.moving };
+        let (curve, service) = (cut.curve, cut.service_s);
+        Some(Item { option, curve, service, root: service.sqrt(), least, move_cost })
+    }
+
+    fn collect(&self) -> Vec<Item> {
+        let mut items = Vec::with_capacity(self.edge.options.len());
+        items.extend((0..self.edge.options.len()).filter_map(|option| self.at(option)));
+        items
+    }
 }
 
 /// By rising time without the cloud; items that are no better in anything are left out, but not where the edge is cut
 /// now, which costs no move.
 fn undominated(edge: &EdgeOptions, mut items: Vec<Item>) -> Vec<Item> {
-    items.sort_by(|left, right| {
-        left.curve.alone_s.total_cmp(&right.curve.alone_s).then(left.service.total_cmp(&right.service))
+    items.sort_unstable_by(|left, right| {
+        let by_time = left.curve.alone_s.total_cmp(&right.curve.alone_s);
+        by_time.then(left.service.total_cmp(&right.service)).then(left.option.cmp(&right.option))
     });
     let mut least = f64::INFINITY;
     let mut kept: Vec<Item> = Vec::with_capacity(items.len());
@@ -168,8 +187,12 @@ impl Relaxed {
             fits
         };
         let (guess, stretch) = Self::guess(items, capacity);
-        let (low, high) = enclose(guess, stretch, |price| fits(items, price));
-        let rest: Vec<Vec<Item>> = items.iter().map(|items| between(items, low, high)).collect();
+        let (mut low, mut high) = enclose(guess, stretch, |price| fits(items, price));
+        let mut rest: Vec<Vec<Item>> = items.iter().map(|items| between(items, low, high)).collect();
+        (low, high) = halve(low, high, COARSE, |price| fits(&rest, price));
+        for items in &mut rest {
+            *items = between(items, low, high);
+        }
         halve(low, high, accuracy(items.len()), |price| fits(&rest, price));
         let index =
             |(items, option): (&Vec<Item>, usize)| items.iter().position(|item| item.option == option);
@@ -231,7 +254,7 @@ fn enclose(guess: f64, mut stretch: f64, mut fits: impl FnMut(f64) -> bool) -> (
             if !fits(low) {
                 break;
             }
-            (high, stretch) = (low, STRETCH);
+            (high, stretch) = (low, wider(stretch));
         }
     } else {
         while high < 1e24 {
@@ -239,14 +262,19 @@ fn enclose(guess: f64, mut stretch: f64, mut fits: impl FnMut(f64) -> bool) -> (
             if fits(high) {
                 break;
             }
-            (low, stretch) = (high, STRETCH);
+            (low, stretch) = (high, wider(stretch));
         }
     }
     (low, high)
 }
 
-/// Narrows the least price that fits down between two: the price found does fit, if the higher does.
-fn halve(mut low: f64, mut high: f64, accuracy: f64, mut fits: impl FnMut(f64) -> bool) -> f64 {
+/// How far to go where a stretch was too short.
+fn wider(stretch: f64) -> f64 {
+    (stretch * stretch).min(STRETCH)
+}
+
+/// Narrows the least price that fits down between two, of which the higher does.
+fn halve(mut low: f64, mut high: f64, accuracy: f64, mut fits: impl FnMut(f64) -> bool) -> (f64, f64) {
     for _ in 0..MOST_STEPS {
         if high <= low * (1.0 + accuracy) {
             break;
@@ -258,7 +286,7 @@ fn halve(mut low: f64, mut high: f64, accuracy: f64, mut fits: impl FnMut(f64) -
             low = price;
         }
     }
-    high
+    (low, high)
 }
 
 /// As [`least_by`] of [`Item::priced`]. An item costs at least what it would with the best of all shares, so that
@@ -298,21 +326,23 @@ fn allot(items: &[Item], capacity: f64) -> Vec<f64> {
     }
     let fits = |price: f64| at(price).sum::<f64>() <= capacity;
     let (low, high) = enclose(guess(items.iter().map(|item| item.service), capacity), STRETCH, fits);
-    let high = halve(low, high, accuracy(items.len()), fits);
+    let (_, high) = halve(low, high, accuracy(items.len()), fits);
     at(high).collect()
 }
 
 /// Moves edges to cuts that cost as much with the share they have but send fewer bytes, or are smaller.
 fn break_ties(edges: &[&EdgeOptions], picks: &mut [Pick], budget: f64, hysteresis: f64) {
     for (edge, pick) in edges.iter().zip(picks) {
-        let items = items_of(edge, budget, hysteresis);
+        let items = Items::of(edge, budget, hysteresis);
         let share = pick.share;
-        let rank = |option: usize| edge.options[option].tie_rank();
-        let least =
-            items.iter().find(|item| item.option == pick.option).map_or(0.0, |item| item.cost_at(share));
-        for item in items.iter().filter(|item| item.least <= share) {
-            if item.cost_at(share) <= least * (1.0 + 1e-12) && rank(item.option) < rank(pick.option) {
-                pick.option = item.option;
+        let most = items.at(pick.option).map_or(0.0, |item| item.cost_at(share)) * (1.0 + 1e-12);
+        for (option, cut) in edge.options.iter().enumerate() {
+            let is_better = || cut.tie_rank() < edge.options[pick.option].tie_rank();
+            if cut.curve.alone_s <= most
+                && is_better()
+                && items.at(option).is_some_and(|item| item.least <= share && item.cost_at(share) <= most)
+            {
+                pick.option = option;
             }
         }
         if edge.options[pick.option].service_s <= 0.0 {
