@@ -2,11 +2,11 @@
 //! from the same.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 
+use partway_cloud::model_file::hex;
 use partway_core::config::ModelSource;
 use partway_datasets::{Pixels, Samples};
 use sha2::{Digest, Sha256};
@@ -42,7 +42,7 @@ impl Inputs {
         };
         for path in model.into_iter().chain(devices.keys()).chain(traces.keys()) {
             let bytes = fs::read(path).map_err(|error| (path.clone(), error))?;
-            sums.insert(format!("`{}`", path.display()), in_hexadecimal(Sha256::digest(bytes)));
+            sums.insert(format!("`{}`", path.display()), hex(&Sha256::digest(bytes)));
         }
         Ok(Self(sums))
     }
@@ -78,14 +78,7 @@ fn sum_of_samples(samples: &Samples) -> String {
     for block in samples.labels().chunks(BLOCK) {
         hash.update(block.iter().flat_map(|label| label.to_le_bytes()).collect::<Vec<u8>>());
     }
-    in_hexadecimal(hash.finalize())
-}
-
-fn in_hexadecimal(sum: impl AsRef<[u8]>) -> String {
-    sum.as_ref().iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex(&hash.finalize())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use partway_core::config::Config;
+use partway_core::config::{Config, is_quorum};
 use partway_core::event::{Event, EventKind};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::{mpsc, watch};
@@ -82,8 +82,7 @@ impl Quorum {
     /// Why so few will not do, as the coordinator counts them when `fleet.gather_timeout` is over.
     fn lack(self) -> Option<String> {
         let Self { left, min_edges, share } = self;
-        let is_enough = left > 0 && left as f64 >= share * min_edges as f64;
-        (!is_enough).then(|| {
+        (!is_quorum(share, left, min_edges)).then(|| {
             format!(
                 "{left} {} left to begin with: fleet.min_edges = {min_edges} and fleet.quorum = {share} need more",
                 if left == 1 { "edge is" } else { "edges are" }
@@ -314,6 +313,7 @@ mod tests {
     fn edges_that_are_gone_are_missed_below_the_quorum() {
         let lack = |left, min_edges, share| Quorum { left, min_edges, share }.lack();
         assert_eq!((lack(4, 4, 1.0), lack(2, 4, 0.5), lack(2, 2, 1.0)), (None, None, None));
+        assert_eq!(lack(55, 100, 0.55), None);
         let words = "3 edges are left to begin with: fleet.min_edges = 4 and fleet.quorum = 1 need more";
         assert_eq!(lack(3, 4, 1.0).as_deref(), Some(words));
         assert!(lack(0, 1, 0.1).is_some() && lack(1, 4, 0.5).is_some());

@@ -73,7 +73,7 @@ pub use self::{
     difference::first_difference,
     edge::{Delay, EdgeConfig, Outage, Slowdown},
     error::{ConfigError, Fault, Place, Problem},
-    fleet::FleetConfig,
+    fleet::{FleetConfig, is_quorum},
     label::{ClassNames, Column},
     link_file::LinkFile,
     link_trace::{LinkTrace, TraceError, TraceStep},

@@ -1,12 +1,12 @@
 //! Checksums of files.
 
-use std::fmt::Write;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 use md5::Md5;
+use partway_cloud::model_file::hex;
 use sha2::{Digest, Sha256};
 
 /// A published sum, in hexadecimal digits.
@@ -56,10 +56,7 @@ fn sum<D: Digest>(mut bytes: impl Read) -> io::Result<String> {
             Err(error) => return Err(error),
         }
     }
-    Ok(digest.finalize().iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    }))
+    Ok(hex(&digest.finalize()))
 }
 
 #[cfg(test)]

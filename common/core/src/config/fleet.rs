@@ -32,3 +32,14 @@ section! {
         pub keep: AtLeastOne = literal(AtLeastOne::new(3)),
     }
 }
+
+/// Whether so many of all edges are the share that is needed; nobody never is.
+///
+/// ```
+/// use partway_core::config::is_quorum;
+/// // Not the 55.00000000000001 that the product rounds to.
+/// assert!(is_quorum(0.55, 55, 100) && !is_quorum(0.55, 54, 100));
+/// ```
+pub fn is_quorum(share: f64, edges: usize, all: usize) -> bool {
+    edges > 0 && edges as f64 * (1.0 + 1e-12) >= share * all as f64
+}

@@ -2,7 +2,7 @@
 
 use super::error::Fault;
 use super::setting::{Setting, shown};
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, is_quorum};
 use crate::model::ModelSpec;
 
 impl Config {
@@ -27,7 +27,10 @@ impl Config {
                 faults.push((format!("edge[{index}].memory"), Fault::NotAllowed { value, allowed }));
             }
         }
-        let is_quorum = able > 0 && able as f64 >= self.fleet.quorum.get() * self.edge_count() as f64;
-        if is_quorum { Ok(()) } else { self.origin.check(faults) }
+        if is_quorum(self.fleet.quorum.get(), able, self.edge_count()) {
+            Ok(())
+        } else {
+            self.origin.check(faults)
+        }
     }
 }

@@ -279,10 +279,9 @@ impl Settings {
         (round + 1).is_multiple_of(self.aggregate_every) || round + 1 == self.max_rounds
     }
 
-    /// Whether so many of all edges are the share that a round needs; nobody never is.
+    /// Whether so many of all edges are the share that a round needs.
     pub(super) fn is_quorum(&self, edges: usize, all: usize) -> bool {
-        // 0.55 of 100 is 55, not the 55.00000000000001 that the product rounds to.
-        edges > 0 && edges as f64 * (1.0 + 1e-12) >= self.quorum * all as f64
+        config::is_quorum(self.quorum, edges, all)
     }
 
     /// The share of its samples that an edge holds out, if it is to evaluate.
